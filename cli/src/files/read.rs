@@ -1,0 +1,129 @@
+//! The windows that the program asks for: rows of float32, class indices, weights.
+
+use super::dtype::{Dtype, Number};
+use super::gather::gather;
+use super::source::Source;
+use super::{FileError, shape_text};
+use std::fmt;
+use std::io::ErrorKind;
+use std::ops::Range;
+
+/// Float class indices converted at a time.
+const BLOCK: usize = 64 << 10;
+
+impl Source {
+    /// The values of `rows` along `axis`, as `[rows, shape[axis]]` in row-major order, in place of what `out` held. A row
+    /// is one position on every other axis, numbered in the row-major order of those axes. float64 and integers are
+    /// rounded to the nearest float32.
+    ///
+    /// With `axis` the fastest in a file of native float32, this is one read straight into `out`; otherwise it needs a few
+    /// MiB of working memory, whatever the shape, and is fastest for windows of some thousand rows.
+    ///
+    /// # Errors
+    /// A file that cannot be read or has become shorter; an axis or rows that the array does not have.
+    pub(crate) fn read_rows_f32(&self, axis: usize, rows: Range<usize>, out: &mut Vec<f32>) -> Result<(), FileError> {
+        let shape = self.shape();
+        let Some(&classes) = shape.get(axis) else {
+            return Err(self.error(format_args!("the shape {} has no axis {axis}", shape_text(shape))));
+        };
+        let total = shape.iter().enumerate().filter(|&(index, _)| index != axis).map(|(_, &length)| length).product();
+        self.read(Some(axis), classes, total, rows, out)
+    }
+
+    /// The elements of `range` in row-major order as whole numbers, in place of what `out` held. bool reads as 0 and 1.
+    ///
+    /// # Errors
+    /// A float that is not a whole number, or a value outside i64's range, with its place; a file that cannot be read or
+    /// has become shorter; elements that the array does not have.
+    pub(crate) fn read_i64(&self, range: Range<usize>, out: &mut Vec<i64>) -> Result<(), FileError> {
+        if self.is_float() {
+            return self.read_whole_floats(range, out);
+        }
+        let first = range.start;
+        self.read(None, 1, self.elements(), range, out)?;
+        if self.array().header.dtype == Dtype::U64 {
+            // The upper half of u64 comes out negative.
+            if let Some(at) = out.iter().position(|&value| value < 0) {
+                return Err(self.too_large(first + at, out[at] as u64));
+            }
+        }
+        Ok(())
+    }
+
+    /// The elements of `range` in row-major order, in place of what `out` held. Integers beyond 2^53 are rounded.
+    ///
+    /// # Errors
+    /// A file that cannot be read or has become shorter; elements that the array does not have.
+    pub(crate) fn read_f64(&self, range: Range<usize>, out: &mut Vec<f64>) -> Result<(), FileError> {
+        self.read(None, 1, self.elements(), range, out)
+    }
+
+    fn read_whole_floats(&self, range: Range<usize>, out: &mut Vec<i64>) -> Result<(), FileError> {
+        // 2^63 and its negative are floats of every width that reaches them.
+        const LIMIT: f64 = 9_223_372_036_854_775_808.0;
+        self.check_range(&range, self.elements())?;
+        out.clear();
+        out.reserve(range.len());
+        let mut floats = Vec::new();
+        for start in range.clone().step_by(BLOCK) {
+            self.read_f64(start..range.end.min(start + BLOCK), &mut floats)?;
+            for (at, &value) in floats.iter().enumerate() {
+                // NaN and the infinities differ from their whole part, or have none.
+                if !value.is_finite() || value.trunc() != value {
+                    let problem = format_args!("{value:?} is not a whole number, so no class index");
+                    return Err(FileError::at_row(self.name(), start + at, problem));
+                }
+                if !(-LIMIT..LIMIT).contains(&value) {
+                    return Err(self.too_large(start + at, value));
+                }
+                out.push(value as i64);
+            }
+        }
+        Ok(())
+    }
+
+    fn read<T: Number>(
+        &self,
+        axis: Option<usize>,
+        classes: usize,
+        total: usize,
+        rows: Range<usize>,
+        out: &mut Vec<T>,
+    ) -> Result<(), FileError> {
+        self.check_range(&rows, total)?;
+        // No more than the array's elements, which fit in the file.
+        set_length(out, rows.len() * classes);
+        let result = self.borrow_scratch(|scratch| gather(self.array(), axis, rows, out, scratch));
+        result.map_err(|error| match error.kind() {
+            ErrorKind::UnexpectedEof => self.error(format_args!("became shorter while it was read: {error}")),
+            _ => self.error(format_args!("cannot read: {error}")),
+        })
+    }
+
+    fn check_range(&self, range: &Range<usize>, total: usize) -> Result<(), FileError> {
+        if range.start <= range.end && range.end <= total {
+            return Ok(());
+        }
+        let shape = shape_text(self.shape());
+        Err(self.error(format_args!("rows {} to {} of {total} are asked for; the shape is {shape}", range.start, range.end)))
+    }
+
+    fn too_large(&self, row: usize, value: impl fmt::Debug) -> FileError {
+        FileError::at_row(self.name(), row, format_args!("{value:?} is too large for a class index"))
+    }
+
+    fn error(&self, problem: impl fmt::Display) -> FileError {
+        FileError::new(self.name(), problem)
+    }
+}
+
+/// Gives `out` its length without touching what a former window left, all of which is overwritten.
+fn set_length<T: Number>(out: &mut Vec<T>, length: usize) {
+    if length > out.capacity() {
+        // The old memory goes first, and the new comes from the system as zeros: nothing is filled or copied.
+        *out = Vec::new();
+        *out = vec![T::zeroed(); length];
+    } else {
+        out.resize(length, T::zeroed());
+    }
+}

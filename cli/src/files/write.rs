@@ -1,0 +1,139 @@
+//! Output: a float32 `.npy` that appears under its name only when it is complete.
+
+use super::{FileError, shape_text};
+use std::fs;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
+
+/// Bytes collected before they are written.
+const BUFFER: usize = 256 << 10;
+
+/// The header's length is a multiple of this, as numpy makes it, so that the data can be mapped into memory.
+const ALIGNMENT: usize = 64;
+
+/// Writes a float32 `.npy`, C order, to a temporary file beside its destination; [`finish`](Self::finish) renames it.
+/// Dropped before that, it leaves nothing behind, and a file that was there before stays as it was.
+#[derive(Debug)]
+pub(crate) struct NpyWriter {
+    /// As the user wrote it, for messages.
+    name: String,
+    /// Where the file goes; links are followed.
+    destination: PathBuf,
+    shape: Vec<usize>,
+    /// Values still to come.
+    missing: usize,
+    file: BufWriter<NamedTempFile>,
+}
+
+impl NpyWriter {
+    /// Starts a file of this shape. Everything that can be known to fail fails here, before any work is done.
+    ///
+    /// # Errors
+    /// A destination that is not a regular file or is read-only, a folder that is missing or not writable.
+    pub(crate) fn create(path: &Path, shape: &[usize]) -> Result<Self, FileError> {
+        let name = path.display().to_string();
+        let cannot_write = |error: io::Error| FileError::new(&name, format_args!("cannot write: {error}"));
+        match fs::metadata(path) {
+            // To rename over a device or a pipe would replace it.
+            Ok(there) if !there.is_file() => {
+                return Err(FileError::new(&name, "cannot write: there is something that is not a regular file"));
+            }
+            Ok(there) if there.permissions().readonly() => {
+                return Err(FileError::new(&name, "cannot write: the file that is there is read-only"));
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(cannot_write(error)),
+        }
+        if path.file_name().is_none() {
+            return Err(FileError::new(&name, "cannot write: not the name of a file"));
+        }
+        let Some(missing) = shape.iter().try_fold(1, |product: usize, &length| product.checked_mul(length)) else {
+            return Err(FileError::new(
+                &name,
+                format_args!("cannot write: the shape {} is larger than any file", shape_text(shape)),
+            ));
+        };
+
+        // A link stays, and the file that it names is replaced.
+        let destination = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let folder = match destination.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".xent-").suffix(".npy.part");
+        // The usual permissions of a new file, which the process' mask cuts, instead of a temporary file's private ones.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let file = builder.tempfile_in(folder).map_err(|error| {
+            // The error of `tempfile` names its own file, which nobody asked for.
+            FileError::new(&name, format_args!("cannot write: no file can be made in its folder: {}", error.kind()))
+        })?;
+        let mut file = BufWriter::with_capacity(BUFFER, file);
+        file.write_all(&header(shape)).map_err(cannot_write)?;
+        Ok(Self { name, destination, shape: shape.to_vec(), missing, file })
+    }
+
+    /// Appends values in row-major order.
+    ///
+    /// # Errors
+    /// More values than the shape holds; a file system that is full or fails.
+    pub(crate) fn write(&mut self, values: &[f32]) -> Result<(), FileError> {
+        let Some(missing) = self.missing.checked_sub(values.len()) else {
+            let problem =
+                format_args!("{} values too many for the shape {}", values.len() - self.missing, shape_text(&self.shape));
+            return Err(FileError::new(&self.name, problem));
+        };
+        let written = if cfg!(target_endian = "little") {
+            self.file.write_all(bytemuck::cast_slice(values))
+        } else {
+            values.iter().try_for_each(|value| self.file.write_all(&value.to_le_bytes()))
+        };
+        written.map_err(|error| FileError::new(&self.name, format_args!("cannot write: {error}")))?;
+        self.missing = missing;
+        Ok(())
+    }
+
+    /// Gives the file its name, replacing one that was there.
+    ///
+    /// # Errors
+    /// Fewer values than the shape holds; a file system that is full or fails. The destination is then left as it was.
+    pub(crate) fn finish(self) -> Result<(), FileError> {
+        let Self { name, destination, shape, missing, file } = self;
+        if missing > 0 {
+            return Err(FileError::new(
+                name,
+                format_args!("{missing} values are missing from the shape {}", shape_text(&shape)),
+            ));
+        }
+        let cannot_write = |error: io::Error| FileError::new(&name, format_args!("cannot write: {error}"));
+        let file = file.into_inner().map_err(|error| cannot_write(error.into_error()))?;
+        file.persist(&destination).map_err(|error| cannot_write(error.error))?;
+        Ok(())
+    }
+}
+
+/// Magic, version, and the dictionary padded with spaces; version 2 only where version 1 cannot hold the shape.
+fn header(shape: &[usize]) -> Vec<u8> {
+    let lengths: Vec<String> = shape.iter().map(ToString::to_string).collect();
+    let comma = if shape.len() == 1 { "," } else { "" };
+    let dictionary = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}{comma}), }}", lengths.join(", "));
+    // Magic and version, the length field, the newline at the end.
+    let padded = |field: usize| (8 + field + dictionary.len() + 1).next_multiple_of(ALIGNMENT) - 8 - field;
+    let mut bytes = b"\x93NUMPY".to_vec();
+    let length = if let Ok(length) = u16::try_from(padded(2)) {
+        bytes.extend([1, 0]);
+        bytes.extend(length.to_le_bytes());
+        usize::from(length)
+    } else {
+        bytes.extend([2, 0]);
+        bytes.extend((padded(4) as u32).to_le_bytes());
+        padded(4)
+    };
+    bytes.extend(dictionary.bytes());
+    bytes.resize(bytes.len() + length - dictionary.len() - 1, b' ');
+    bytes.push(b'\n');
+    bytes
+}

@@ -1,0 +1,114 @@
+// Floating point that every GPU does alike. Twin: src/cpu/math.rs, which also says where the constants come from.
+//
+// WGSL lets exp and log be off by far more than a loss may be, lets infinity and NaN be assumed away, and lets
+// subnormals become zero. So exp and log1p are polynomials here, and tests for special values look at the bits.
+
+const SIGN: u32 = 0x80000000u;
+const MAGNITUDE: u32 = 0x7fffffffu;
+const INFINITE: u32 = 0x7f800000u;
+const NEGATIVE_INFINITE: u32 = 0xff800000u;
+const NAN: u32 = 0x7fc00000u;
+const LOWEST: f32 = -3.40282347e38;
+
+// 2^part ≈ 1 + part·(EXP2_1 + part·(EXP2_2 + …)) for |part| ≤ ½.
+override EXP2_1: f32;
+override EXP2_2: f32;
+override EXP2_3: f32;
+override EXP2_4: f32;
+override EXP2_5: f32;
+// log(1 + f) ≈ f − f²/2 + f³·(LOG_3 + f·(LOG_4 + …)) for 1 + f in [√½, √2].
+override LOG_3: f32;
+override LOG_4: f32;
+override LOG_5: f32;
+override LOG_6: f32;
+override LOG_7: f32;
+override LOG_8: f32;
+override LOG_9: f32;
+override LN_2: f32;
+// log2 e in three parts: 12 bits, 12 bits, the rest.
+override LOG2_E_HIGH: f32;
+override LOG2_E_MIDDLE: f32;
+override LOG2_E_LOW: f32;
+// From here on log2 e times a logit has too few binary places: exponentials are of differences instead, which are exact
+// there.
+override HUGE: f32;
+
+fn is_nan(bits: u32) -> bool {
+    return (bits & MAGNITUDE) > INFINITE;
+}
+
+fn is_finite(bits: u32) -> bool {
+    return (bits & MAGNITUDE) < INFINITE;
+}
+
+// 2^k for whole k up to 127, 0 below −126.
+fn power_of_two(k: vec4<f32>) -> vec4<f32> {
+    return bitcast<vec4<f32>>(vec4<u32>(max(k, vec4<f32>(-127.0)) + 127.0) << vec4<u32>(23u));
+}
+
+fn power_of_two_1(k: f32) -> f32 {
+    return power_of_two(vec4<f32>(k)).x;
+}
+
+// 2^part for |part| ≤ ½, within 1.9e-7 of itself.
+fn exp2_part(part: vec4<f32>) -> vec4<f32> {
+    var p = fma(part, vec4<f32>(EXP2_5), vec4<f32>(EXP2_4));
+    p = fma(p, part, vec4<f32>(EXP2_3));
+    p = fma(p, part, vec4<f32>(EXP2_2));
+    p = fma(p, part, vec4<f32>(EXP2_1));
+    return fma(p, part, vec4<f32>(1.0));
+}
+
+// The whole number next to x·log2 e: the power of two that e^x is counted in.
+fn whole(x: vec4<f32>) -> vec4<f32> {
+    return round(x * (LOG2_E_HIGH + LOG2_E_MIDDLE));
+}
+
+fn whole_1(x: f32) -> f32 {
+    return whole(vec4<f32>(x)).x;
+}
+
+// x·log2 e − whole, to 2^-25 and 2^-50 of x, whether fma rounds once or twice: x is split in halves of 12 bits, so the
+// products that matter are exact.
+fn part(x: vec4<f32>, k: vec4<f32>) -> vec4<f32> {
+    let high = bitcast<vec4<f32>>(bitcast<vec4<u32>>(x) & vec4<u32>(0xfffff000u));
+    let low = x - high;
+    var f = fma(high, vec4<f32>(LOG2_E_HIGH), -k);
+    f = fma(low, vec4<f32>(LOG2_E_HIGH), f);
+    f = fma(high, vec4<f32>(LOG2_E_MIDDLE), f);
+    return f + fma(low, vec4<f32>(LOG2_E_MIDDLE), x * LOG2_E_LOW);
+}
+
+// e^x / 2^unit, for x under HUGE; 0 far below −HUGE. Sums in one unit move to another exactly.
+fn exp_in(x: vec4<f32>, unit: f32) -> vec4<f32> {
+    let bounded = max(x, vec4<f32>(-2.0 * HUGE));
+    let k = whole(bounded);
+    return exp2_part(part(bounded, k)) * power_of_two(k - unit);
+}
+
+// log(v) for positive v, given v − 1 as well, which near 1 has the digits that v has not.
+fn log_of(v: f32, v_minus_1: f32) -> f32 {
+    // √½ as bits: the exponent moves where the mantissa passes √2.
+    let bits = bitcast<u32>(v) - 0x3f3504f3u;
+    let k = f32(bitcast<i32>(bits) >> 23u);
+    let mantissa = bitcast<f32>((bits & 0x007fffffu) + 0x3f3504f3u);
+    let f = select(mantissa - 1.0, v_minus_1, k == 0.0);
+    var p = fma(f, LOG_9, LOG_8);
+    p = fma(p, f, LOG_7);
+    p = fma(p, f, LOG_6);
+    p = fma(p, f, LOG_5);
+    p = fma(p, f, LOG_4);
+    p = fma(p, f, LOG_3);
+    p = fma(p, f, -0.5);
+    return fma(k, LN_2, fma(p, f * f, f));
+}
+
+// log(1 + y) for y ≥ 0.
+fn log1p(y: f32) -> f32 {
+    return log_of(1.0 + y, y);
+}
+
+// Adds up in pairs.
+fn sum(v: vec4<f32>) -> f32 {
+    return (v.x + v.y) + (v.z + v.w);
+}

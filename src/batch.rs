@@ -1,0 +1,419 @@
+//! Predictions, targets and weights as callers have them: borrowed views of any strides. Shapes and values are checked
+//! here and nowhere else.
+
+use half::{bf16, f16};
+use ndarray::{ArrayView, ArrayViewD, Axis, Dimension};
+
+use crate::error::{Error, Result};
+use crate::layout::IGNORED;
+use crate::loss::{Prepared, check_weight};
+
+/// An element that the host rounds to float32, or takes as a class index.
+trait Element: Copy {
+    fn to_f32(self) -> f32;
+}
+
+macro_rules! views {
+    ($(#[$doc:meta])* $name:ident { $($variant:ident($type:ty)),* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone)]
+        #[non_exhaustive]
+        pub enum $name<'a> {
+            $(#[doc = concat!("Elements of type `", stringify!($type), "`.")] $variant(ArrayViewD<'a, $type>),)*
+        }
+
+        $(impl<'a, D: Dimension> From<ArrayView<'a, $type, D>> for $name<'a> {
+            fn from(view: ArrayView<'a, $type, D>) -> Self {
+                Self::$variant(view.into_dyn())
+            }
+        })*
+    };
+}
+
+views! {
+    /// A view of floating-point numbers. float64 is rounded to float32, the 16-bit types are exact in it.
+    Floats { F16(f16), Bf16(bf16), F32(f32), F64(f64) }
+}
+
+views! {
+    /// A view of class indices.
+    Indices { U8(u8), I8(i8), U16(u16), I16(i16), U32(u32), I32(i32), U64(u64), I64(i64) }
+}
+
+/// Does `$body` with the view inside, whatever its element.
+macro_rules! each_float {
+    ($floats:expr, $view:ident => $body:expr) => {
+        match $floats {
+            Floats::F16($view) => $body,
+            Floats::Bf16($view) => $body,
+            Floats::F32($view) => $body,
+            Floats::F64($view) => $body,
+        }
+    };
+}
+
+macro_rules! each_index {
+    ($indices:expr, $view:ident => $body:expr) => {
+        match $indices {
+            Indices::U8($view) => $body,
+            Indices::I8($view) => $body,
+            Indices::U16($view) => $body,
+            Indices::I16($view) => $body,
+            Indices::U32($view) => $body,
+            Indices::I32($view) => $body,
+            Indices::U64($view) => $body,
+            Indices::I64($view) => $body,
+        }
+    };
+}
+
+impl Element for f16 {
+    fn to_f32(self) -> f32 {
+        self.to_f32()
+    }
+}
+
+impl Element for bf16 {
+    fn to_f32(self) -> f32 {
+        self.to_f32()
+    }
+}
+
+impl Element for f32 {
+    fn to_f32(self) -> f32 {
+        self
+    }
+}
+
+impl Element for f64 {
+    fn to_f32(self) -> f32 {
+        self as f32
+    }
+}
+
+impl Floats<'_> {
+    fn shape(&self) -> &[usize] {
+        each_float!(self, view => view.shape())
+    }
+
+    /// With axis `axis` moved to the end.
+    fn move_axis_last(self, axis: usize) -> Self {
+        fn moved<T>(view: ArrayViewD<'_, T>, axis: usize) -> ArrayViewD<'_, T> {
+            let mut order: Vec<_> = (0..view.ndim()).filter(|&a| a != axis).collect();
+            order.push(axis);
+            view.permuted_axes(order)
+        }
+        match self {
+            Self::F16(view) => Self::F16(moved(view, axis)),
+            Self::Bf16(view) => Self::Bf16(moved(view, axis)),
+            Self::F32(view) => Self::F32(moved(view, axis)),
+            Self::F64(view) => Self::F64(moved(view, axis)),
+        }
+    }
+
+    /// Rows (indices of all axes but the last, in row-major order) as float32, one after the other. Borrowed where they
+    /// already lie so in memory, else gathered into `buffer`.
+    fn rows<'b>(&'b self, rows: std::ops::Range<usize>, buffer: &'b mut Vec<f32>) -> &'b [f32] {
+        let classes = self.shape().last().copied().unwrap_or(1);
+        if let Self::F32(view) = self
+            && let Some(all) = view.as_slice()
+        {
+            return &all[rows.start * classes..rows.end * classes];
+        }
+        buffer.clear();
+        each_float!(self, view => gather(view, rows, buffer));
+        buffer
+    }
+}
+
+fn gather<T: Element>(view: &ArrayViewD<'_, T>, rows: std::ops::Range<usize>, out: &mut Vec<f32>) {
+    for row in rows {
+        let mut lane = view.view();
+        let mut rest = row;
+        for axis in (0..view.ndim() - 1).rev() {
+            let length = view.len_of(Axis(axis));
+            lane.collapse_axis(Axis(axis), rest % length);
+            rest /= length;
+        }
+        out.extend(lane.iter().map(|x| x.to_f32()));
+    }
+}
+
+/// What the predictions are measured against.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Targets<'a> {
+    /// A class index a row: the predictions' shape less the class axis.
+    Classes(Indices<'a>),
+    /// A number for each class (one-hot, soft, or not normalised): the predictions' shape.
+    Dense(Floats<'a>),
+}
+
+impl<'a> Targets<'a> {
+    /// Class indices of any integer type.
+    pub fn classes(view: impl Into<Indices<'a>>) -> Self {
+        Self::Classes(view.into())
+    }
+
+    /// A number for each class, of any floating-point type.
+    pub fn dense(view: impl Into<Floats<'a>>) -> Self {
+        Self::Dense(view.into())
+    }
+}
+
+/// Rows of predictions with their targets and weights, all borrowed. A row is an index of all axes but the class axis;
+/// rows are in row-major order of these.
+#[derive(Debug, Clone)]
+pub struct Batch<'a> {
+    /// The class axis is the last.
+    predictions: Floats<'a>,
+    targets: Targets<'a>,
+    sample_weights: Option<Floats<'a>>,
+    row_shape: Vec<usize>,
+    classes: usize,
+}
+
+impl<'a> Batch<'a> {
+    /// A batch whose class axis is the last.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where targets are neither of the predictions' shape (dense) nor of that shape less the class axis
+    /// (class indices); [`Error::Axis`] for predictions without dimensions.
+    pub fn new(predictions: impl Into<Floats<'a>>, targets: Targets<'a>) -> Result<Self> {
+        Self::with_axis(predictions, targets, -1)
+    }
+
+    /// A batch whose class axis is `axis`; negative ones count from the end. PyTorch's is 1.
+    ///
+    /// # Errors
+    /// As [`Batch::new`], and [`Error::Axis`] for an axis that is not there.
+    pub fn with_axis(predictions: impl Into<Floats<'a>>, targets: Targets<'a>, axis: isize) -> Result<Self> {
+        let predictions = predictions.into();
+        let shape = predictions.shape().to_vec();
+        let class_axis = if axis < 0 { axis + shape.len() as isize } else { axis };
+        if !(0..shape.len() as isize).contains(&class_axis) {
+            return Err(Error::Axis { axis, dimensions: shape.len() });
+        }
+        let class_axis = class_axis as usize;
+        let mut row_shape = shape.clone();
+        let classes = row_shape.remove(class_axis);
+        let (found, wanted) = match &targets {
+            Targets::Classes(indices) => (each_index!(indices, view => view.shape()), &row_shape),
+            Targets::Dense(floats) => (floats.shape(), &shape),
+        };
+        if found != wanted.as_slice() {
+            return Err(Error::Shape { what: "targets", found: found.to_vec(), wanted: format!("{wanted:?}") });
+        }
+        let targets = match targets {
+            Targets::Dense(floats) => Targets::Dense(floats.move_axis_last(class_axis)),
+            classes @ Targets::Classes(_) => classes,
+        };
+        Ok(Self { predictions: predictions.move_axis_last(class_axis), targets, sample_weights: None, row_shape, classes })
+    }
+
+    /// Gives each row a weight, or all rows the one number of an array without dimensions.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the weights have neither the rows' shape nor no dimensions.
+    pub fn sample_weights(mut self, weights: impl Into<Floats<'a>>) -> Result<Self> {
+        let weights = weights.into();
+        let found = weights.shape();
+        if !found.is_empty() && found != self.row_shape.as_slice() {
+            let wanted = format!("{:?}, or one number,", self.row_shape);
+            return Err(Error::Shape { what: "sample weights", found: found.to_vec(), wanted });
+        }
+        self.sample_weights = Some(weights);
+        Ok(self)
+    }
+
+    /// The predictions' shape less the class axis.
+    pub fn row_shape(&self) -> &[usize] {
+        &self.row_shape
+    }
+
+    /// The number of rows.
+    pub fn rows(&self) -> usize {
+        self.row_shape.iter().product()
+    }
+
+    /// The number of classes.
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// Whether targets are dense, not class indices.
+    pub fn is_dense(&self) -> bool {
+        matches!(self.targets, Targets::Dense(_))
+    }
+
+    /// Checks every label and weight, and brings them into the kernels' form. `first_row` is added in messages.
+    pub(crate) fn check(&self, prepared: &Prepared, first_row: u64) -> Result<Checked<'_, 'a>> {
+        let mut labels = Vec::new();
+        if let Targets::Classes(indices) = &self.targets {
+            labels.reserve_exact(self.rows());
+            each_index!(indices, view => for (row, &label) in view.iter().enumerate() {
+                let label = i128::from(label);
+                labels.push(if prepared.ignore_index.is_some_and(|ignored| i128::from(ignored) == label) {
+                    IGNORED
+                } else if (0..self.classes as i128).contains(&label) {
+                    label as u32
+                } else {
+                    return Err(Error::Label { row: first_row + row as u64, label, classes: self.classes });
+                });
+            });
+        }
+        let mut sample_weights = Vec::new();
+        if let Some(weights) = &self.sample_weights {
+            fn extend<T: Copy>(view: &ArrayViewD<'_, T>, to_f64: impl Fn(T) -> f64, rows: usize, out: &mut Vec<f64>) {
+                match view.ndim() {
+                    0 => out.extend(view.iter().cycle().take(rows).map(|&w| to_f64(w))),
+                    _ => out.extend(view.iter().map(|&w| to_f64(w))),
+                }
+            }
+            let (rows, out) = (self.rows(), &mut sample_weights);
+            match weights {
+                Floats::F16(view) => extend(view, f16::to_f64, rows, out),
+                Floats::Bf16(view) => extend(view, bf16::to_f64, rows, out),
+                Floats::F32(view) => extend(view, f64::from, rows, out),
+                Floats::F64(view) => extend(view, |w| w, rows, out),
+            }
+            for (row, &weight) in sample_weights.iter().enumerate() {
+                check_weight("row", first_row + row as u64, weight)?;
+            }
+        }
+        Ok(Checked { batch: self, labels, sample_weights })
+    }
+}
+
+/// A batch whose labels and weights were found good.
+pub(crate) struct Checked<'b, 'a> {
+    batch: &'b Batch<'a>,
+    /// A class index a row, or [`IGNORED`]; empty where targets are dense.
+    pub labels: Vec<u32>,
+    /// A weight a row; empty where every row has weight 1.
+    pub sample_weights: Vec<f64>,
+}
+
+/// Memory that windows are gathered into where they do not lie ready, kept from one window to the next.
+#[derive(Debug, Default)]
+pub(crate) struct Gathered {
+    predictions: Vec<f32>,
+    targets: Vec<f32>,
+}
+
+impl Checked<'_, '_> {
+    /// Some of the batch's rows, as kernels take them.
+    pub(crate) fn window<'b>(&'b self, rows: std::ops::Range<usize>, gathered: &'b mut Gathered) -> Window<'b> {
+        let targets = match &self.batch.targets {
+            Targets::Classes(_) => TargetSlice::Classes(&self.labels[rows.clone()]),
+            Targets::Dense(floats) => TargetSlice::Dense(floats.rows(rows.clone(), &mut gathered.targets)),
+        };
+        Window {
+            classes: self.batch.classes,
+            predictions: self.batch.predictions.rows(rows, &mut gathered.predictions),
+            targets,
+        }
+    }
+}
+
+/// Rows one after the other in memory.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Window<'a> {
+    pub classes: usize,
+    pub predictions: &'a [f32],
+    pub targets: TargetSlice<'a>,
+}
+
+/// A window's targets.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum TargetSlice<'a> {
+    /// A class index a row, or [`IGNORED`].
+    Classes(&'a [u32]),
+    /// A number for each class, laid out as the predictions are.
+    Dense(&'a [f32]),
+}
+
+impl Window<'_> {
+    /// `count` of its rows, from `first` on.
+    pub(crate) fn rows(&self, first: usize, count: usize) -> Self {
+        let elements = first * self.classes..(first + count) * self.classes;
+        Self {
+            classes: self.classes,
+            predictions: &self.predictions[elements.clone()],
+            targets: match self.targets {
+                TargetSlice::Classes(labels) => TargetSlice::Classes(&labels[first..first + count]),
+                TargetSlice::Dense(targets) => TargetSlice::Dense(&targets[elements]),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array, Array1, Array2, arr0, s};
+
+    use super::*;
+    use crate::loss::{CategoricalCrossEntropy, Loss};
+
+    fn prepared(classes: usize, dense: bool) -> Prepared {
+        Loss::from(CategoricalCrossEntropy::default()).prepare(classes, dense).expect("defaults are valid")
+    }
+
+    #[test]
+    fn any_axis_and_any_strides_give_row_major_rows() {
+        let all = Array::from_shape_fn((2, 3, 4), |(a, b, c)| (a * 100 + b * 10 + c) as f64);
+        let view = all.slice(s![.., ..;-1, ..;2]);
+        let labels = Array2::<u8>::zeros((2, 2));
+        let batch = Batch::with_axis(view, Targets::classes(labels.view()), 1).expect("shapes fit");
+        assert_eq!((batch.rows(), batch.classes(), batch.row_shape()), (4, 3, [2, 2].as_slice()));
+        let prepared = prepared(3, false);
+        let checked = batch.check(&prepared, 0).expect("labels are good");
+        let mut gathered = Gathered::default();
+        let window = checked.window(1..3, &mut gathered);
+        assert_eq!(window.predictions, [22.0, 12.0, 2.0, 120.0, 110.0, 100.0]);
+    }
+
+    #[test]
+    fn contiguous_rows_are_borrowed() {
+        let all = Array2::<f32>::zeros((4, 3));
+        let batch = Batch::new(all.view(), Targets::dense(all.view())).expect("shapes fit");
+        let prepared = prepared(3, true);
+        let checked = batch.check(&prepared, 0).expect("nothing to refuse");
+        let mut gathered = Gathered::default();
+        assert!(std::ptr::eq(checked.window(1..2, &mut gathered).predictions.as_ptr(), &raw const all[[1, 0]]));
+    }
+
+    #[test]
+    fn shapes_that_do_not_fit_are_refused() {
+        let p = Array2::<f32>::zeros((4, 3));
+        assert!(Batch::new(p.view(), Targets::classes(Array1::<i64>::zeros(3).view())).is_err());
+        assert!(Batch::new(p.view(), Targets::dense(Array2::<f32>::zeros((3, 4)).view())).is_err());
+        assert!(Batch::with_axis(p.view(), Targets::dense(p.view()), 2).is_err());
+        assert!(Batch::with_axis(p.view(), Targets::dense(p.view()), -3).is_err());
+        assert!(Batch::new(arr0(1f32).view(), Targets::dense(arr0(1f32).view())).is_err());
+        let labels = Array1::<i64>::zeros(4);
+        let batch = || Batch::new(p.view(), Targets::classes(labels.view())).expect("shapes fit");
+        let (short, one) = (Array1::<f32>::zeros(3), arr0(2f32));
+        assert!(batch().sample_weights(short.view()).is_err());
+        assert!(batch().sample_weights(one.view()).is_ok());
+    }
+
+    #[test]
+    fn bad_values_are_named() {
+        let p = Array2::<f32>::zeros((3, 3));
+        let labels = Array1::from(vec![0_i64, 2, -1]);
+        let batch = Batch::new(p.view(), Targets::classes(labels.view())).expect("shapes fit");
+        let error = batch.check(&prepared(3, false), 10).err().expect("a bad label");
+        assert_eq!(error, Error::Label { row: 12, label: -1, classes: 3 });
+        let labels = Array1::from(vec![u64::MAX; 3]);
+        let batch = Batch::new(p.view(), Targets::classes(labels.view())).expect("shapes fit");
+        assert!(batch.check(&prepared(3, false), 0).is_err());
+        for weight in [f32::NAN, f32::INFINITY, -1.0] {
+            let (labels, weights) = (Array1::<u8>::zeros(3), Array1::from(vec![1.0, weight, 1.0]));
+            let batch = Batch::new(p.view(), Targets::classes(labels.view())).expect("shapes fit");
+            let batch = batch.sample_weights(weights.view()).expect("shapes fit");
+            let error = batch.check(&prepared(3, false), 0).err().expect("a bad weight");
+            assert!(error.to_string().starts_with("row 1:"), "{error}");
+        }
+    }
+}

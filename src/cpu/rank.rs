@@ -1,0 +1,49 @@
+//! How many classes score above the label, on the predictions as given. Twin: `shaders/rank.wgsl`.
+
+use super::math::{LANES, Lane};
+use crate::layout::{RANK_FIRST, RANK_NAN};
+
+/// Counts for each lane.
+#[derive(Clone, Copy)]
+pub(super) struct Rank {
+    /// Classes with a larger prediction.
+    above: [u32; LANES],
+    /// Classes with the same prediction and a lower index: the first of equal maxima wins.
+    before: [u32; LANES],
+    /// Entries that are NaN.
+    undefined: [u32; LANES],
+}
+
+impl Rank {
+    pub(super) fn none() -> Self {
+        Self { above: [0; LANES], before: [0; LANES], undefined: [0; LANES] }
+    }
+
+    /// Takes in one prediction for each lane. `early` tells which lanes' class comes before the label.
+    #[inline(always)]
+    pub(super) fn absorb(&mut self, x: &Lane, goal: &Lane, early: &[bool; LANES]) {
+        for l in 0..LANES {
+            self.above[l] += u32::from(x[l] > goal[l]);
+            self.before[l] += u32::from((x[l] == goal[l]) & early[l]);
+            self.undefined[l] += u32::from(x[l].is_nan());
+        }
+    }
+
+    /// The rank of each lane's row, where lanes hold rows.
+    pub(super) fn finish(&self) -> [u32; LANES] {
+        std::array::from_fn(|l| finish(self.above[l], self.before[l], self.undefined[l]))
+    }
+
+    /// The rank of the one row of which the lanes hold classes.
+    pub(super) fn finish_row(&self) -> u32 {
+        finish(self.above.iter().sum(), self.before.iter().sum(), self.undefined.iter().sum())
+    }
+}
+
+fn finish(above: u32, before: u32, undefined: u32) -> u32 {
+    match (above, before, undefined) {
+        (0, 0, 0) => RANK_FIRST,
+        (_, _, 0) => above,
+        _ => RANK_NAN,
+    }
+}

@@ -1,0 +1,84 @@
+//! What can go wrong, each with the place and the value at fault.
+
+/// The errors of this crate. Rows and classes in messages are counted from 0.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An option of a loss is out of its range.
+    #[error("{option} is {value}: {rule}")]
+    Option {
+        /// The option's name.
+        option: &'static str,
+        /// What it was set to.
+        value: f64,
+        /// What it must be.
+        rule: &'static str,
+    },
+    /// Two options, or an option and the kind of input, that make no sense together.
+    #[error("{0}")]
+    Combination(&'static str),
+    /// Shapes that do not fit together.
+    #[error("{what} of shape {found:?} where {wanted} is needed")]
+    Shape {
+        /// Which array.
+        what: &'static str,
+        /// Its shape.
+        found: Vec<usize>,
+        /// What would fit.
+        wanted: String,
+    },
+    /// A class axis that the predictions do not have.
+    #[error("axis {axis} of predictions with {dimensions} dimensions")]
+    Axis {
+        /// The axis asked for; negative ones count from the end.
+        axis: isize,
+        /// How many there are.
+        dimensions: usize,
+    },
+    /// A class index outside of the classes.
+    #[error("row {row}: class index {label} is not among the {classes} classes")]
+    Label {
+        /// The row.
+        row: u64,
+        /// The index found there.
+        label: i128,
+        /// The number of classes.
+        classes: usize,
+    },
+    /// A sample weight or a class weight that is negative, NaN or infinite.
+    #[error("{what} {index}: the weight {value} is not a finite number of at least 0")]
+    Weight {
+        /// "row" for sample weights, "class" for class weights.
+        what: &'static str,
+        /// Where.
+        index: u64,
+        /// The weight.
+        value: f64,
+    },
+    /// No adapter fits the request.
+    #[error("no GPU adapter: {0}")]
+    NoAdapter(String),
+    /// A row that does not fit into one binding of the device.
+    #[error("a row of {classes} classes takes {bytes} bytes, a binding of {adapter} holds {limit}")]
+    RowTooLarge {
+        /// Classes of the row.
+        classes: usize,
+        /// Bytes of the row.
+        bytes: u64,
+        /// The largest storage binding of the device.
+        limit: u64,
+        /// The device.
+        adapter: String,
+    },
+    /// The device was lost, or the GPU refused the work.
+    #[error("the GPU failed at row {row}: {reason}")]
+    Gpu {
+        /// First row of the window at fault.
+        row: u64,
+        /// What the driver said.
+        reason: String,
+    },
+}
+
+/// What fallible calls of this crate return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,370 @@
+//! The front door for host data: chooses a backend, runs the plan, says which one ran.
+
+use std::sync::Arc;
+
+use ndarray::ArrayD;
+
+use crate::batch::{Batch, Gathered, Window};
+use crate::error::{Error, Result};
+use crate::loss::{Loss, Prepared};
+use crate::totals::{Fold, Row, Totals};
+use crate::{cpu, gpu, plan};
+
+/// Where to evaluate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum BackendChoice {
+    /// A real GPU where there is one, else the CPU. A software adapter is not taken for a GPU. If the GPU fails in the
+    /// middle, the CPU finishes, and the result has a warning that says so.
+    #[default]
+    Auto,
+    /// The CPU; no driver is touched.
+    Cpu,
+    /// Any adapter, real ones first, or an error that says why not.
+    Gpu,
+}
+
+/// How to make an [`Evaluator`].
+#[derive(Debug, Clone, Default)]
+pub struct EvaluatorDescriptor {
+    /// Where to evaluate.
+    pub backend: BackendChoice,
+    /// Part of the name of the adapter to take, in upper or lower case. With [`BackendChoice::Auto`] too it is then this
+    /// adapter or an error.
+    pub adapter: Option<String>,
+    /// At most so many rows a window, where memory would allow for more. Results have the same bits whatever it is.
+    pub window_rows: Option<usize>,
+    /// Lets [`BackendChoice::Auto`] take a software adapter.
+    pub allow_software: bool,
+    /// For tests of what follows a failure.
+    #[doc(hidden)]
+    pub fault: Option<Fault>,
+}
+
+/// A failure of the GPU, brought about on purpose. Windows are counted from 0 in each call.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The device is destroyed before this window.
+    DeviceLost {
+        /// The window.
+        window: u64,
+    },
+    /// This window finds no memory.
+    OutOfMemory {
+        /// The window.
+        window: u64,
+    },
+}
+
+/// What to compute besides the sums.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outputs {
+    /// The loss of each row, before sample weights.
+    pub losses: bool,
+    /// Whether the label is the first of its row's maxima.
+    pub accuracy: bool,
+    /// For each k: whether fewer than k classes score above the label.
+    pub top_k: Vec<u32>,
+}
+
+impl Default for Outputs {
+    /// Accuracy, no losses of rows, no top-k.
+    fn default() -> Self {
+        Self { losses: false, accuracy: true, top_k: Vec::new() }
+    }
+}
+
+impl Outputs {
+    fn ranked(&self) -> bool {
+        self.accuracy || !self.top_k.is_empty()
+    }
+}
+
+/// What a result was computed on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Backend {
+    /// This machine's processor.
+    Cpu,
+    /// A GPU, or a software adapter in its place.
+    Gpu {
+        /// The adapter's name.
+        adapter: String,
+        /// Its driver, with the version.
+        driver: String,
+    },
+}
+
+/// What came out.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Evaluation {
+    /// Sums and counts over all rows.
+    pub totals: Totals,
+    /// The loss of each row, of the batch's [`row_shape`](Batch::row_shape), if asked for.
+    pub losses: Option<ArrayD<f32>>,
+    /// What the result was computed on; after a failure, what finished it.
+    pub backend: Backend,
+    /// What the caller should know, a sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// Evaluates losses over batches in host memory, on a GPU or on the CPU, with the same answer.
+pub struct Evaluator {
+    /// None: the CPU.
+    gpu: Option<Arc<gpu::Context>>,
+    descriptor: EvaluatorDescriptor,
+    warnings: Vec<String>,
+}
+
+impl Evaluator {
+    /// Chooses a backend and opens it.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] where a GPU is demanded, by [`BackendChoice::Gpu`] or by name, and none fits.
+    pub async fn new(descriptor: &EvaluatorDescriptor) -> Result<Self> {
+        let demanded = descriptor.backend == BackendChoice::Gpu || descriptor.adapter.is_some();
+        let choice = gpu::Choice { name: descriptor.adapter.clone(), software: demanded || descriptor.allow_software };
+        let mut warnings = Vec::new();
+        let gpu = if descriptor.backend == BackendChoice::Cpu {
+            if descriptor.adapter.is_some() {
+                return Err(Error::Combination("an adapter has nothing to do on the CPU backend"));
+            }
+            None
+        } else {
+            match gpu::open(&choice).await {
+                Ok(context) => Some(Arc::new(context)),
+                Err(error) if demanded => return Err(error),
+                Err(Error::NoAdapter(reason)) if reason.contains("refuses") => {
+                    warnings.push(format!("on the CPU, because {reason}"));
+                    None
+                }
+                // No GPU is the ordinary case of a machine without one.
+                Err(_) => None,
+            }
+        };
+        Ok(Self { gpu, descriptor: descriptor.clone(), warnings })
+    }
+
+    /// As [`Evaluator::new`], waiting for the driver.
+    ///
+    /// # Errors
+    /// As [`Evaluator::new`].
+    pub fn new_blocking(descriptor: &EvaluatorDescriptor) -> Result<Self> {
+        pollster::block_on(Self::new(descriptor))
+    }
+
+    /// What batches will be evaluated on.
+    pub fn backend(&self) -> Backend {
+        backend(self.gpu.as_deref())
+    }
+
+    /// Evaluates one batch.
+    ///
+    /// On the CPU backend the work is done on the calling thread and on others beside it; a GPU is waited for without
+    /// blocking.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the loss, the labels or the weights, before any work is done. [`Error::Gpu`] and
+    /// [`Error::RowTooLarge`] where a GPU was demanded; under [`BackendChoice::Auto`] the CPU steps in.
+    pub async fn evaluate(&self, loss: &Loss, batch: &Batch<'_>, outputs: &Outputs) -> Result<Evaluation> {
+        let mut stream = self.stream(loss, outputs);
+        let losses = stream.push(batch).await?.to_vec();
+        let mut evaluation = stream.finish();
+        if outputs.losses {
+            // One loss a row is just the rows' shape.
+            evaluation.losses = ArrayD::from_shape_vec(batch.row_shape(), losses).ok();
+        }
+        Ok(evaluation)
+    }
+
+    /// As [`Evaluator::evaluate`], waiting for the result.
+    ///
+    /// # Errors
+    /// As [`Evaluator::evaluate`].
+    pub fn evaluate_blocking(&self, loss: &Loss, batch: &Batch<'_>, outputs: &Outputs) -> Result<Evaluation> {
+        pollster::block_on(self.evaluate(loss, batch, outputs))
+    }
+
+    /// Begins the evaluation of rows that come in parts, as from a file larger than memory. The parts give the same bits
+    /// as the whole would, wherever it is cut.
+    pub fn stream(&self, loss: &Loss, outputs: &Outputs) -> Stream<'_> {
+        Stream {
+            evaluator: self,
+            loss: loss.clone(),
+            outputs: outputs.clone(),
+            engine: None,
+            fold: Fold::new(Totals::new(outputs.ranked(), &outputs.top_k)),
+            gathered: Gathered::default(),
+            losses: Vec::new(),
+            ranks: Vec::new(),
+            warnings: self.warnings.clone(),
+        }
+    }
+}
+
+fn backend(gpu: Option<&gpu::Context>) -> Backend {
+    gpu.map_or(Backend::Cpu, |gpu| Backend::Gpu { adapter: gpu.name.clone(), driver: gpu.driver.clone() })
+}
+
+/// An evaluation under way.
+pub struct Stream<'e> {
+    evaluator: &'e Evaluator,
+    loss: Loss,
+    outputs: Outputs,
+    /// Made with the first batch, which tells the classes and the kind of targets.
+    engine: Option<(Prepared, Engine)>,
+    fold: Fold,
+    gathered: Gathered,
+    losses: Vec<f32>,
+    ranks: Vec<u32>,
+    warnings: Vec<String>,
+}
+
+/// What takes the windows.
+enum Engine {
+    Cpu,
+    Gpu(Box<gpu::Session>),
+}
+
+impl Stream<'_> {
+    /// Evaluates the next rows. Returns their losses, or nothing where [`Outputs::losses`] is off.
+    ///
+    /// # Errors
+    /// As [`Evaluator::evaluate`]; rows in messages count from the beginning of the stream. [`Error::Shape`] where the
+    /// classes or the kind of targets differ from the first batch. After an error the stream's totals are those of the
+    /// batches before.
+    pub async fn push(&mut self, batch: &Batch<'_>) -> Result<&[f32]> {
+        let (prepared, mut engine) = match self.engine.take() {
+            Some(engine) => engine,
+            None => {
+                let prepared = self.loss.prepare(batch.classes(), batch.is_dense())?;
+                let engine = self.open(&prepared).await?;
+                (prepared, engine)
+            }
+        };
+        let before = self.fold.clone();
+        let outcome = self.run(batch, &prepared, &mut engine).await;
+        if outcome.is_err() {
+            self.fold = before;
+        }
+        self.engine = Some((prepared, engine));
+        outcome?;
+        Ok(if self.outputs.losses { &self.losses } else { &[] })
+    }
+
+    /// As [`Stream::push`], waiting for the result.
+    ///
+    /// # Errors
+    /// As [`Stream::push`].
+    pub fn push_blocking(&mut self, batch: &Batch<'_>) -> Result<&[f32]> {
+        pollster::block_on(self.push(batch))
+    }
+
+    /// Rows so far.
+    pub fn rows(&self) -> u64 {
+        self.fold.rows()
+    }
+
+    /// What all rows add up to. [`Evaluation::losses`] is `None`: they went by with each batch.
+    pub fn finish(self) -> Evaluation {
+        let gpu = match &self.engine {
+            Some((_, Engine::Cpu)) => None,
+            _ => self.evaluator.gpu.as_deref(),
+        };
+        Evaluation { totals: self.fold.finish(), losses: None, backend: backend(gpu), warnings: self.warnings }
+    }
+
+    async fn open(&mut self, prepared: &Prepared) -> Result<Engine> {
+        let Some(context) = &self.evaluator.gpu else { return Ok(Engine::Cpu) };
+        if prepared.classes == 0 {
+            // Nothing to bind.
+            return Ok(Engine::Cpu);
+        }
+        let descriptor = &self.evaluator.descriptor;
+        let session = match plan::gpu(prepared.classes, descriptor.window_rows, &context.limits) {
+            Ok(plan) => {
+                let context = Arc::clone(context);
+                gpu::Session::new(context, prepared.clone(), plan, self.outputs.ranked(), descriptor.fault).await
+            }
+            Err(error) => Err(error),
+        };
+        match session {
+            Ok(session) => Ok(Engine::Gpu(Box::new(session))),
+            Err(error) => self.fall_back(error),
+        }
+    }
+
+    /// The CPU instead of a GPU that failed, where the caller left the choice to us.
+    fn fall_back(&mut self, error: Error) -> Result<Engine> {
+        let descriptor = &self.evaluator.descriptor;
+        if descriptor.backend != BackendChoice::Auto || descriptor.adapter.is_some() {
+            return Err(error);
+        }
+        self.warnings.push(format!("finished on the CPU: {error}"));
+        Ok(Engine::Cpu)
+    }
+
+    async fn run(&mut self, batch: &Batch<'_>, prepared: &Prepared, engine: &mut Engine) -> Result<()> {
+        if batch.classes() != prepared.classes || batch.is_dense() != prepared.dense {
+            let kind = |dense| if dense { "dense targets" } else { "class indices" };
+            let wanted = format!("{} classes and {}", prepared.classes, kind(prepared.dense));
+            return Err(Error::Shape { what: "a batch with other classes or targets", found: vec![batch.classes()], wanted });
+        }
+        let first_row = self.fold.rows();
+        let checked = batch.check(prepared, first_row)?;
+        let rows = batch.rows();
+        // Poison: a slot that nobody wrote must show.
+        self.losses.clear();
+        self.losses.resize(rows, f32::NAN);
+        self.ranks.clear();
+        self.ranks.resize(if self.outputs.ranked() { rows } else { 0 }, 0);
+
+        let mut gathered = std::mem::take(&mut self.gathered);
+        let mut next = 0;
+        while next < rows {
+            let most = match engine {
+                Engine::Cpu => plan::cpu_window_rows(prepared.classes, self.evaluator.descriptor.window_rows),
+                Engine::Gpu(session) => session.window_rows(),
+            };
+            let range = next..rows.min(next + most);
+            let window = checked.window(range.clone(), &mut gathered);
+            let losses = &mut self.losses[range.clone()];
+            let ranks = if self.ranks.is_empty() { &mut [] } else { &mut self.ranks[range.clone()] };
+            match engine {
+                Engine::Cpu => cpu::evaluate(prepared, &window, losses, ranks),
+                Engine::Gpu(session) => {
+                    if let Err(error) = session.evaluate(&window, first_row + next as u64, losses, ranks).await {
+                        // The window again, on the CPU.
+                        *engine = self.fall_back(error)?;
+                        continue;
+                    }
+                }
+            }
+            self.fold_window(prepared, &window, range.clone(), &checked.sample_weights);
+            next = range.end;
+        }
+        self.gathered = gathered;
+        Ok(())
+    }
+
+    fn fold_window(&mut self, prepared: &Prepared, window: &Window<'_>, range: std::ops::Range<usize>, weights: &[f64]) {
+        for (i, row) in range.enumerate() {
+            let class_weight = match window.targets {
+                crate::batch::TargetSlice::Classes(labels) if labels[i] == crate::layout::IGNORED => {
+                    self.fold.push(None);
+                    continue;
+                }
+                crate::batch::TargetSlice::Classes(labels) => prepared.class_weight(labels[i] as usize),
+                crate::batch::TargetSlice::Dense(_) => 1.0,
+            };
+            self.fold.push(Some(Row {
+                loss: self.losses[row],
+                sample_weight: weights.get(row).copied().unwrap_or(1.0),
+                class_weight,
+                rank: self.ranks.get(row).copied().unwrap_or_default(),
+            }));
+        }
+    }
+}

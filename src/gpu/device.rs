@@ -1,0 +1,228 @@
+//! Adapters: which there are, which one is taken, and the device opened on it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::error::{Error, Result};
+use crate::gpu::kernel::Pipelines;
+use crate::plan::DeviceLimits;
+
+/// An adapter of this machine.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct AdapterSummary {
+    /// What the driver calls the device.
+    pub name: String,
+    /// Vulkan, Metal, DX12 or WebGPU.
+    pub api: String,
+    /// The driver, with its version.
+    pub driver: String,
+    /// Discrete, integrated, virtual or software.
+    pub kind: &'static str,
+    /// Bytes of the largest storage binding.
+    pub max_binding: u64,
+    /// Bytes of the largest buffer.
+    pub max_buffer: u64,
+    /// The smallest and the largest subgroup; 0 where there are none.
+    pub subgroup_sizes: (u32, u32),
+    /// Features that speed this crate up, of those that the adapter has.
+    pub features: Vec<&'static str>,
+    /// Whether [`BackendChoice::Auto`](crate::BackendChoice::Auto) takes this one.
+    pub auto: bool,
+}
+
+/// What is asked of an adapter.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Choice {
+    /// Part of the adapter's name, in any case.
+    pub name: Option<String>,
+    /// Software adapters are welcome too.
+    pub software: bool,
+}
+
+/// A device with its queue, its pipelines and what became of it.
+pub(crate) struct Context {
+    pub device: wgpu::Device,
+    pub queue: wgpu::Queue,
+    pub limits: DeviceLimits,
+    pub name: String,
+    pub driver: String,
+    pub pipelines: Pipelines,
+    /// Why the device is gone, or what it said outside of any error scope.
+    failure: Arc<Mutex<Option<String>>>,
+}
+
+impl Context {
+    /// What went wrong with the device, if anything did.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The instance is made per call: the library holds no global state.
+fn instance() -> wgpu::Instance {
+    wgpu::Instance::new(wgpu::InstanceDescriptor {
+        backends: wgpu::Backends::PRIMARY,
+        // Validation layers print; our tests validate the shaders, and error scopes the calls.
+        flags: wgpu::InstanceFlags::empty(),
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    })
+}
+
+/// How much an adapter is preferred, lowest first.
+fn preference(kind: wgpu::DeviceType) -> u8 {
+    match kind {
+        wgpu::DeviceType::DiscreteGpu => 0,
+        wgpu::DeviceType::IntegratedGpu => 1,
+        wgpu::DeviceType::VirtualGpu => 2,
+        wgpu::DeviceType::Other => 3,
+        wgpu::DeviceType::Cpu => 4,
+    }
+}
+
+/// The adapter that `choice` means, by index.
+fn choose(adapters: &[wgpu::AdapterInfo], choice: &Choice) -> Result<usize> {
+    let named = |info: &wgpu::AdapterInfo| {
+        choice.name.as_ref().is_none_or(|name| info.name.to_lowercase().contains(&name.to_lowercase()))
+    };
+    let mut fitting: Vec<usize> = (0..adapters.len())
+        .filter(|&i| named(&adapters[i]) && (choice.software || adapters[i].device_type != wgpu::DeviceType::Cpu))
+        .collect();
+    // Stable: among equals the driver's own order decides.
+    fitting.sort_by_key(|&i| preference(adapters[i].device_type));
+    fitting.first().copied().ok_or_else(|| {
+        let names: Vec<_> = adapters.iter().map(|info| info.name.as_str()).collect();
+        Error::NoAdapter(match (names.as_slice(), &choice.name) {
+            ([], _) => {
+                "no driver offers one (for Vulkan without a GPU, Debian's mesa-vulkan-drivers has a software adapter)".into()
+            }
+            (_, Some(name)) => format!("none is called {name:?}; there are: {}", names.join(", ")),
+            (_, None) => format!("only software adapters are there: {}", names.join(", ")),
+        })
+    })
+}
+
+/// The adapters of this machine, in the order in which drivers list them.
+pub async fn adapters() -> Vec<AdapterSummary> {
+    let all = instance().enumerate_adapters(wgpu::Backends::PRIMARY).await;
+    let infos: Vec<_> = all.iter().map(wgpu::Adapter::get_info).collect();
+    let auto = choose(&infos, &Choice::default()).ok();
+    all.iter().zip(infos).enumerate().map(|(i, (adapter, info))| summary(adapter, info, auto == Some(i))).collect()
+}
+
+fn summary(adapter: &wgpu::Adapter, info: wgpu::AdapterInfo, auto: bool) -> AdapterSummary {
+    let (limits, features) = (adapter.limits(), adapter.features());
+    let helpful = [
+        (wgpu::Features::SUBGROUP, "subgroups"),
+        (wgpu::Features::SHADER_F16, "shader-f16"),
+        (wgpu::Features::TIMESTAMP_QUERY, "timestamp-query"),
+        (wgpu::Features::MAPPABLE_PRIMARY_BUFFERS, "mappable-primary-buffers"),
+    ];
+    AdapterSummary {
+        api: info.backend.to_string(),
+        driver: driver(&info),
+        kind: match info.device_type {
+            wgpu::DeviceType::DiscreteGpu => "discrete",
+            wgpu::DeviceType::IntegratedGpu => "integrated",
+            wgpu::DeviceType::VirtualGpu => "virtual",
+            wgpu::DeviceType::Cpu => "software",
+            wgpu::DeviceType::Other => "other",
+        },
+        max_binding: limits.max_storage_buffer_binding_size,
+        max_buffer: limits.max_buffer_size,
+        subgroup_sizes: (info.subgroup_min_size, info.subgroup_max_size),
+        features: helpful.into_iter().filter(|(feature, _)| features.contains(*feature)).map(|(_, name)| name).collect(),
+        auto,
+        name: info.name,
+    }
+}
+
+fn driver(info: &wgpu::AdapterInfo) -> String {
+    [info.driver.as_str(), info.driver_info.as_str()].iter().filter(|s| !s.is_empty()).copied().collect::<Vec<_>>().join(" ")
+}
+
+/// Vulkan and DX12 bind at most 2^31 − 1 bytes, whatever the limits say.
+const MAX_BINDING: u64 = (1 << 31) - 4;
+
+/// Opens a device on the adapter that `choice` means.
+pub(crate) async fn open(choice: &Choice) -> Result<Context> {
+    let mut all = instance().enumerate_adapters(wgpu::Backends::PRIMARY).await;
+    let infos: Vec<_> = all.iter().map(wgpu::Adapter::get_info).collect();
+    let index = choose(&infos, choice)?;
+    let (adapter, info) = (all.swap_remove(index), &infos[index]);
+    let available = adapter.limits();
+    // WebGPU's defaults suffice; larger buffers, where the adapter has them, mean fewer windows.
+    let required_limits = wgpu::Limits {
+        max_storage_buffer_binding_size: available.max_storage_buffer_binding_size,
+        max_buffer_size: available.max_buffer_size,
+        ..wgpu::Limits::default()
+    };
+    let binding = available.max_storage_buffer_binding_size.min(available.max_buffer_size).min(MAX_BINDING);
+    let (device, queue) = adapter
+        .request_device(&wgpu::DeviceDescriptor {
+            label: Some("xent"),
+            required_limits,
+            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            ..wgpu::DeviceDescriptor::default()
+        })
+        .await
+        .map_err(|error| Error::NoAdapter(format!("{} refuses a device: {error}", info.name)))?;
+
+    let failure = Arc::new(Mutex::new(None));
+    let note = |failure: &Arc<Mutex<Option<String>>>, text: String| {
+        failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
+    };
+    device.set_device_lost_callback({
+        let failure = Arc::clone(&failure);
+        move |reason, message| note(&failure, format!("the device was lost ({reason:?}): {}", one_line(&message)))
+    });
+    // Without a handler an error outside of every scope would panic.
+    device.on_uncaptured_error({
+        let failure = Arc::clone(&failure);
+        Arc::new(move |error: wgpu::Error| note(&failure, one_line(&error.to_string())))
+    });
+    Ok(Context {
+        limits: DeviceLimits { adapter: info.name.clone(), binding, software: info.device_type == wgpu::DeviceType::Cpu },
+        name: info.name.clone(),
+        driver: driver(info),
+        pipelines: Pipelines::new(&device),
+        device,
+        queue,
+        failure,
+    })
+}
+
+/// Drivers' messages run over many lines; ours are one.
+pub(super) fn one_line(message: &str) -> String {
+    message.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(name: &str, kind: wgpu::DeviceType) -> wgpu::AdapterInfo {
+        let mut info = wgpu::AdapterInfo::new(kind, wgpu::Backend::Vulkan);
+        info.name = name.into();
+        info
+    }
+
+    fn chosen<'a>(infos: &'a [wgpu::AdapterInfo], name: Option<&str>, software: bool) -> Option<&'a str> {
+        let choice = Choice { name: name.map(Into::into), software };
+        choose(infos, &choice).ok().map(|i| infos[i].name.as_str())
+    }
+
+    #[test]
+    fn real_gpus_come_first_and_software_only_when_welcome() {
+        use wgpu::DeviceType::{Cpu, DiscreteGpu, IntegratedGpu};
+        let all =
+            [info("llvmpipe", Cpu), info("Iris", IntegratedGpu), info("RTX", DiscreteGpu), info("Other RTX", DiscreteGpu)];
+        assert_eq!(chosen(&all, None, false), Some("RTX"));
+        assert_eq!(chosen(&all, None, true), Some("RTX"));
+        assert_eq!(chosen(&all, Some("iris"), false), Some("Iris"));
+        assert_eq!(chosen(&all, Some("LLVM"), true), Some("llvmpipe"));
+        assert_eq!(chosen(&all, Some("LLVM"), false), None);
+        assert_eq!(chosen(&all[..1], None, false), None);
+        assert_eq!(chosen(&all[..1], None, true), Some("llvmpipe"));
+        assert_eq!(chosen(&[], None, true), None);
+    }
+}
