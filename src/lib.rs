@@ -49,13 +49,15 @@ mod loss;
 mod metric;
 mod plan;
 mod totals;
+#[cfg(test)]
+mod twins;
 
 pub use batch::{Batch, Floats, Indices, Targets};
 pub use error::{Error, Result};
 #[doc(hidden)]
 pub use evaluator::Fault;
 pub use evaluator::{Backend, BackendChoice, Evaluation, Evaluator, EvaluatorDescriptor, Outputs, Stream};
-pub use gpu::{AdapterSummary, adapters};
+pub use gpu::{AdapterSummary, adapters, adapters_blocking};
 pub use loss::{CategoricalCrossEntropy, DEFAULT_EPSILON, Input, Loss};
 pub use metric::Metric;
 pub use totals::{Reduction, Totals};

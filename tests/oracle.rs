@@ -228,8 +228,14 @@ fn log_probabilities_by_hand() {
     assert_eq!(of(&[-1.5, 0.25], &[1.0, 1.0]), (1.25, 1.75));
     assert_eq!(of(&[f32::NEG_INFINITY, -0.25], &[0.0, 1.0]), (0.25, 0.25));
     assert_eq!(of(&[f32::NEG_INFINITY, -0.25], &[0.5, 0.5]).0, f64::INFINITY);
-    assert!(of(&[f32::NAN, -0.25], &[0.0, 1.0]).0.is_nan());
-    assert!(of(&[f32::INFINITY, -0.25], &[0.0, 1.0]).0.is_nan());
+    // Taken as given: only what has a coefficient counts, an infinite term by its sign.
+    assert_eq!(of(&[f32::NAN, -0.25], &[0.0, 1.0]), (0.25, 0.25));
+    assert_eq!(of(&[f32::INFINITY, -0.25], &[0.0, 1.0]), (0.25, 0.25));
+    assert!(of(&[f32::NAN, -0.25], &[1.0, 1.0]).0.is_nan());
+    assert_eq!(of(&[f32::INFINITY, -0.25], &[1.0, 1.0]), (f64::NEG_INFINITY, f64::INFINITY));
+    assert_eq!(of(&[f32::NEG_INFINITY, -0.25], &[-1.0, 1.0]), (f64::NEG_INFINITY, f64::INFINITY));
+    assert!(of(&[f32::INFINITY, f32::NEG_INFINITY], &[1.0, 1.0]).0.is_nan());
+    assert_eq!(of(&[f32::INFINITY, f32::NEG_INFINITY], &[-1.0, 1.0]).0, f64::INFINITY);
 }
 
 #[test]
@@ -261,10 +267,10 @@ fn weights_and_ignored_rows() {
     assert_eq!(truth.weighted_mean, 3.0);
 
     // A NaN counts even with no weight, and no weight at all is 0.
-    weighted.predictions[2] = f32::NAN;
+    weighted.predictions[3] = f32::NAN;
     let truth = weighted.truth();
     assert!(truth.sum.is_nan() && truth.mean.is_nan() && truth.weighted_mean.is_nan());
-    weighted.predictions[2] = 0.0;
+    weighted.predictions[3] = -2.0;
     weighted.sample_weights = Some(vec![0.0; 4]);
     assert_eq!(weighted.truth().weighted_mean, 0.0);
     weighted.targets = Targets::Classes(vec![-100; 4]);

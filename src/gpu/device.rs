@@ -109,6 +109,11 @@ pub async fn adapters() -> Vec<AdapterSummary> {
     all.iter().zip(infos).enumerate().map(|(i, (adapter, info))| summary(adapter, info, auto == Some(i))).collect()
 }
 
+/// As [`adapters`], waiting for the drivers.
+pub fn adapters_blocking() -> Vec<AdapterSummary> {
+    pollster::block_on(adapters())
+}
+
 fn summary(adapter: &wgpu::Adapter, info: wgpu::AdapterInfo, auto: bool) -> AdapterSummary {
     let (limits, features) = (adapter.limits(), adapter.features());
     let helpful = [

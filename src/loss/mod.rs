@@ -153,6 +153,15 @@ impl Loss {
         Ok(())
     }
 
+    /// Checks the options against a number of classes and a kind of targets.
+    ///
+    /// # Errors
+    /// As [`Loss::validate`]; [`Error::Shape`] for class weights of another length; [`Error::Combination`] for an ignored
+    /// index with dense targets.
+    pub fn validate_for(&self, classes: usize, dense: bool) -> Result<()> {
+        self.prepare(classes, dense).map(drop)
+    }
+
     /// Checks the options against a batch and derives the kernels' numbers.
     pub(crate) fn prepare(&self, classes: usize, dense: bool) -> Result<Prepared> {
         self.validate()?;

@@ -1,8 +1,10 @@
 //! What the integration tests measure against: a float64 oracle that shares no code with the library, the tolerances by
-//! name, and the golden cases of other libraries.
+//! name, the golden cases of other libraries, rows of every kind, and the backends under test.
 
 #![allow(dead_code, unreachable_pub, reason = "every test binary compiles this module for itself and uses a part of it")]
 
+pub mod backends;
 pub mod golden;
+pub mod kinds;
 pub mod oracle;
 pub mod tolerance;

@@ -174,6 +174,8 @@ impl Problem {
         };
         let alpha = self.label_smoothing;
         let (mut loss, mut terms) = (Exact::default(), Exact::default());
+        // What is not finite adds up by the plain rules of floating point: opposite infinities are NaN.
+        let mut special = 0.0;
         for (class, (t, x)) in target.iter().zip(x).enumerate() {
             let smoothed = t * (1.0 - alpha) + alpha / self.classes as f64;
             let coefficient = self.class_weight(class) * smoothed;
@@ -182,6 +184,11 @@ impl Problem {
                 continue;
             }
             let cost = costs.cost(*x);
+            // Log-probabilities are taken as given, and so is the sign of an infinite term.
+            if self.input == Input::LogProbabilities && !cost.is_finite() {
+                special += coefficient * cost;
+                continue;
+            }
             // A class declared impossible is infinitely wrong to have any share in, even a negative one.
             if cost == f64::INFINITY {
                 return (f64::INFINITY, f64::INFINITY);
@@ -189,7 +196,7 @@ impl Problem {
             loss.add(coefficient * cost);
             terms.add((coefficient * cost).abs());
         }
-        (loss.value(), terms.value())
+        if special == 0.0 { (loss.value(), terms.value()) } else { (special, special.abs()) }
     }
 }
 
@@ -215,12 +222,13 @@ enum Costs {
 }
 
 impl Costs {
-    /// `None` where the row as a whole has no loss: a NaN or +∞ in it, or nothing to normalise by.
+    /// `None` where the row as a whole has no loss: a NaN or +∞ in it, or nothing to normalise by. Log-probabilities are
+    /// not normalised, so there only the entries that count can spoil a row.
     fn of(input: Input, x: &[f32], epsilon: f64) -> Option<Self> {
-        if x.iter().any(|x| x.is_nan() || *x == f32::INFINITY) {
-            return None;
-        }
+        let broken = x.iter().any(|x| x.is_nan() || *x == f32::INFINITY);
         match input {
+            Input::LogProbabilities => Some(Self::LogProbabilities),
+            _ if broken => None,
             Input::Probabilities => {
                 if x.contains(&f32::NEG_INFINITY) {
                     return None;
@@ -242,7 +250,6 @@ impl Costs {
                 let rest = Exact::of(others.map(|(_, x)| (f64::from(*x) - maximum).exp()));
                 Some(Self::Logits { maximum, log_total: rest.value().ln_1p() })
             }
-            Input::LogProbabilities => Some(Self::LogProbabilities),
         }
     }
 

@@ -86,6 +86,12 @@ impl Source {
         &self.spec
     }
 
+    /// Whether the source is read from the file at `path`.
+    pub(crate) fn is_at(&self, path: &Path) -> bool {
+        let same = |a: io::Result<_>, b: io::Result<_>| matches!((a, b), (Ok(a), Ok(b)) if a == b);
+        same(fs::canonicalize(split(&self.spec).0), fs::canonicalize(path))
+    }
+
     /// Whether the elements are floats; integers and bool are not.
     pub(crate) fn is_float(&self) -> bool {
         self.array.header.dtype.is_float()

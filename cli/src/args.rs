@@ -1,0 +1,173 @@
+//! The command line.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Cross-entropy losses over files of predictions, on any GPU or on the CPU, with the same answer.
+#[derive(Debug, Parser)]
+#[command(name = "xent", version, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Evaluate predictions against targets.
+    Evaluate(Box<EvaluateArgs>),
+    /// List the adapters of this machine, and which one `--backend auto` takes.
+    Devices(DevicesArgs),
+}
+
+/// Files are `.npy`, `.npz:NAME` or `.safetensors:NAME`, read a window at a time.
+#[derive(Debug, Args)]
+pub(crate) struct EvaluateArgs {
+    /// Predictions: floating-point numbers, one for each class of each row.
+    pub predictions: String,
+    /// Class indices (the predictions' shape less the class axis) or dense targets (the predictions' shape).
+    pub targets: String,
+
+    /// What the predictions are.
+    #[arg(long, value_enum, default_value_t = Input::Probabilities)]
+    pub input: Input,
+    /// Short for --input logits.
+    #[arg(long, conflicts_with = "input")]
+    pub from_logits: bool,
+    /// Spread so much of each target evenly over the classes, from 0 to 1.
+    #[arg(long, value_name = "F", default_value_t = 0.0, allow_negative_numbers = true)]
+    pub label_smoothing: f64,
+    /// Clip probabilities to [F, 1 − F].
+    #[arg(long, value_name = "F", default_value_t = xent::DEFAULT_EPSILON, allow_negative_numbers = true)]
+    pub epsilon: f64,
+    /// Rows with this class index do not count.
+    #[arg(long, value_name = "I", allow_negative_numbers = true)]
+    pub ignore_index: Option<i64>,
+    /// One weight a class.
+    #[arg(long, value_name = "FILE")]
+    pub class_weights: Option<String>,
+    /// One weight a row, or one number.
+    #[arg(long, value_name = "FILE")]
+    pub sample_weights: Option<String>,
+    /// The class axis; negative ones count from the end.
+    #[arg(long, value_name = "I", default_value_t = -1, allow_negative_numbers = true)]
+    pub axis: isize,
+    /// How losses become one: mean = Σ s·l / kept rows; weighted-mean = Σ s·l / Σ s·v, v the label's class weight.
+    #[arg(long, value_enum, default_value_t = Reduction::Mean)]
+    pub reduction: Reduction,
+    /// Also count rows in which fewer than k classes score above the label.
+    #[arg(long, value_name = "K,…", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
+    pub top_k: Vec<u32>,
+    /// Write the loss of each row, before sample weights, as float32.
+    #[arg(long, value_name = "OUT.npy")]
+    pub losses: Option<PathBuf>,
+
+    /// Where to evaluate: auto takes a real GPU, else the CPU; gpu takes any adapter or fails.
+    #[arg(long, value_enum, default_value_t = Backend::Auto)]
+    pub backend: Backend,
+    /// Take the adapter with TEXT in its name.
+    #[arg(long, value_name = "TEXT")]
+    pub adapter: Option<String>,
+    /// At most so many rows at a time; the result is the same to the bit.
+    #[arg(long, value_name = "N")]
+    pub window_rows: Option<NonZeroUsize>,
+    /// For people or for programs.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+
+    /// Let the GPU fail: lose-device:N or out-of-memory:N, at its window N.
+    #[arg(long, hide = true, value_parser = parse_fault)]
+    pub fault: Option<xent::Fault>,
+    /// Let `--backend auto` take a software adapter.
+    #[arg(long, hide = true)]
+    pub allow_software: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DevicesArgs {
+    /// For people or for programs.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Input {
+    /// Divided by the row's sum, then clipped.
+    Probabilities,
+    /// The input of a softmax.
+    Logits,
+    /// The output of a log-softmax, taken as given.
+    LogProbabilities,
+}
+
+impl From<Input> for xent::Input {
+    fn from(input: Input) -> Self {
+        match input {
+            Input::Probabilities => Self::Probabilities,
+            Input::Logits => Self::Logits,
+            Input::LogProbabilities => Self::LogProbabilities,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Reduction {
+    Mean,
+    Sum,
+    WeightedMean,
+}
+
+impl From<Reduction> for xent::Reduction {
+    fn from(reduction: Reduction) -> Self {
+        match reduction {
+            Reduction::Mean => Self::Mean,
+            Reduction::Sum => Self::Sum,
+            Reduction::WeightedMean => Self::WeightedMean,
+        }
+    }
+}
+
+impl Reduction {
+    /// As it is written on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Mean => "mean",
+            Self::Sum => "sum",
+            Self::WeightedMean => "weighted-mean",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Backend {
+    Auto,
+    Cpu,
+    Gpu,
+}
+
+impl From<Backend> for xent::BackendChoice {
+    fn from(backend: Backend) -> Self {
+        match backend {
+            Backend::Auto => Self::Auto,
+            Backend::Cpu => Self::Cpu,
+            Backend::Gpu => Self::Gpu,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Text,
+    Json,
+}
+
+fn parse_fault(text: &str) -> Result<xent::Fault, String> {
+    let (kind, window) = text.split_once(':').ok_or("it is KIND:WINDOW")?;
+    let window = window.parse().map_err(|_| format!("{window:?} is no window"))?;
+    match kind {
+        "lose-device" => Ok(xent::Fault::DeviceLost { window }),
+        "out-of-memory" => Ok(xent::Fault::OutOfMemory { window }),
+        other => Err(format!("there is no fault {other:?}")),
+    }
+}

@@ -1,0 +1,61 @@
+//! `xent devices`: what there is to run on.
+
+use serde_json::json;
+use xent::AdapterSummary;
+
+use crate::args::{DevicesArgs, Format};
+use crate::failure::Failure;
+use crate::report::line;
+
+pub(crate) fn run(args: &DevicesArgs) -> Result<(), Failure> {
+    let adapters = xent::adapters_blocking();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let auto = adapters.iter().find(|adapter| adapter.auto).map_or("cpu", |adapter| adapter.name.as_str());
+    match args.format {
+        Format::Json => {
+            let gpus: Vec<_> = adapters.iter().map(as_json).collect();
+            line(std::io::stdout(), &json!({ "auto": auto, "cpu": { "threads": threads }, "adapters": gpus }).to_string());
+        }
+        Format::Text => {
+            line(std::io::stdout(), &format!("cpu: {threads} threads{}", mark(auto == "cpu")));
+            for adapter in &adapters {
+                for row in as_text(adapter) {
+                    line(std::io::stdout(), &row);
+                }
+            }
+            if adapters.is_empty() {
+                line(std::io::stdout(), "no GPU adapter: no driver offers one");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn mark(auto: bool) -> &'static str {
+    if auto { "  <- auto" } else { "" }
+}
+
+fn as_json(adapter: &AdapterSummary) -> serde_json::Value {
+    json!({
+        "name": adapter.name,
+        "kind": adapter.kind,
+        "api": adapter.api,
+        "driver": adapter.driver,
+        "features": adapter.features,
+        "subgroup_sizes": [adapter.subgroup_sizes.0, adapter.subgroup_sizes.1],
+        "max_binding": adapter.max_binding,
+        "max_buffer": adapter.max_buffer,
+        "auto": adapter.auto,
+    })
+}
+
+fn as_text(adapter: &AdapterSummary) -> [String; 4] {
+    let features = if adapter.features.is_empty() { "none of use here".into() } else { adapter.features.join(", ") };
+    let (least, most) = adapter.subgroup_sizes;
+    [
+        format!("gpu: {}, {} ({}){}", adapter.name, adapter.kind, adapter.api, mark(adapter.auto)),
+        format!("     driver    {}", adapter.driver),
+        format!("     features  {features}; subgroups of {least} to {most}"),
+        format!("     limits    binding {} MiB, buffer {} MiB", adapter.max_binding >> 20, adapter.max_buffer >> 20),
+    ]
+}
