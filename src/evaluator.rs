@@ -236,13 +236,12 @@ impl Stream<'_> {
     /// classes or the kind of targets differ from the first batch. After an error the stream's totals are those of the
     /// batches before.
     pub async fn push(&mut self, batch: &Batch<'_>) -> Result<&[f32]> {
-        let (prepared, mut engine) = match self.engine.take() {
-            Some(engine) => engine,
-            None => {
-                let prepared = self.loss.prepare(batch.classes(), batch.is_dense())?;
-                let engine = self.open(&prepared).await?;
-                (prepared, engine)
-            }
+        let (prepared, mut engine) = if let Some(engine) = self.engine.take() {
+            engine
+        } else {
+            let prepared = self.loss.prepare(batch.classes(), batch.is_dense())?;
+            let engine = self.open(&prepared).await?;
+            (prepared, engine)
         };
         let before = self.fold.clone();
         let outcome = self.run(batch, &prepared, &mut engine).await;

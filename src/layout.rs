@@ -44,6 +44,7 @@ impl Params {
 pub(crate) const BINDINGS: [&str; 6] = ["params", "predictions", "targets", "class_weights", "losses", "ranks"];
 
 /// What a pipeline is compiled for.
+#[expect(clippy::struct_excessive_bools, reason = "each is one override of the shaders")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Variant {
     pub dense: bool,

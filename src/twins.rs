@@ -22,9 +22,7 @@ fn variants() -> impl Iterator<Item = Variant> {
 
 fn keys() -> impl Iterator<Item = Key> {
     Hooks::ALL.into_iter().flat_map(|hooks| {
-        Driver::ALL
-            .into_iter()
-            .flat_map(move |driver| variants().map(move |variant| Key { hooks, driver, variant }))
+        Driver::ALL.into_iter().flat_map(move |driver| variants().map(move |variant| Key { hooks, driver, variant }))
     })
 }
 

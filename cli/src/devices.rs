@@ -4,10 +4,9 @@ use serde_json::json;
 use xent::AdapterSummary;
 
 use crate::args::{DevicesArgs, Format};
-use crate::failure::Failure;
 use crate::report::line;
 
-pub(crate) fn run(args: &DevicesArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: &DevicesArgs) {
     let adapters = xent::adapters_blocking();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let auto = adapters.iter().find(|adapter| adapter.auto).map_or("cpu", |adapter| adapter.name.as_str());
@@ -28,7 +27,6 @@ pub(crate) fn run(args: &DevicesArgs) -> Result<(), Failure> {
             }
         }
     }
-    Ok(())
 }
 
 fn mark(auto: bool) -> &'static str {

@@ -19,7 +19,10 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match &cli.command {
         Command::Evaluate(args) => evaluate::run(args),
-        Command::Devices(args) => devices::run(args),
+        Command::Devices(args) => {
+            devices::run(args);
+            Ok(())
+        }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -15,6 +15,7 @@ pub(crate) type Lane = [f32; LANES];
 pub(crate) type Lane64 = [f64; LANES];
 
 /// 2^part ≈ 1 + part·(c₁ + part·(c₂ + …)) for |part| ≤ ½.
+#[expect(clippy::approx_constant, reason = "the fit's first coefficient is near ln 2 and is not it")]
 const EXP2: [f32; 5] = [0.693_147, 0.240_222_42, 0.055_507_336, 0.009_671_513, 0.001_326_472_7];
 /// log(1 + f) ≈ f − f²/2 + f³·(c₃ + f·(c₄ + …)) for 1 + f in [√½, √2].
 const LOG: [f32; 7] = [0.333_339_1, -0.250_013_38, 0.199_630_63, -0.165_775_85, 0.149_147_67, -0.142_674_86, 0.087_004_36];
@@ -114,13 +115,21 @@ pub(crate) fn sum<const DEPTH: usize>(mut v: [Lane; DEPTH]) -> Lane64 {
         }
         reach /= 2;
     }
-    v[0].map(f64::from)
+    let mut sums = [0.0; LANES];
+    for l in 0..LANES {
+        sums[l] = f64::from(v[0][l]);
+    }
+    sums
 }
 
 /// The values of the lanes `by` further on, for folding lanes into each other.
 #[inline(always)]
 pub(crate) fn rotate<T: Copy>(v: &[T; LANES], by: usize) -> [T; LANES] {
-    std::array::from_fn(|l| v[(l + by) % LANES])
+    let mut moved = *v;
+    for l in 0..LANES {
+        moved[l] = v[(l + by) % LANES];
+    }
+    moved
 }
 
 #[cfg(test)]

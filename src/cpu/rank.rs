@@ -3,6 +3,9 @@
 use super::math::{LANES, Lane};
 use crate::layout::{RANK_FIRST, RANK_NAN};
 
+/// A class index for each lane.
+pub(super) type Classes = [u32; LANES];
+
 /// Counts for each lane.
 #[derive(Clone, Copy)]
 pub(super) struct Rank {
@@ -19,12 +22,12 @@ impl Rank {
         Self { above: [0; LANES], before: [0; LANES], undefined: [0; LANES] }
     }
 
-    /// Takes in one prediction for each lane. `early` tells which lanes' class comes before the label.
+    /// Takes in one prediction for each lane, of the class in `class`; `goal` is the label's prediction, `label` its class.
     #[inline(always)]
-    pub(super) fn absorb(&mut self, x: &Lane, goal: &Lane, early: &[bool; LANES]) {
+    pub(super) fn absorb(&mut self, x: &Lane, class: &Classes, goal: &Lane, label: &Classes) {
         for l in 0..LANES {
             self.above[l] += u32::from(x[l] > goal[l]);
-            self.before[l] += u32::from((x[l] == goal[l]) & early[l]);
+            self.before[l] += u32::from((x[l] == goal[l]) & (class[l] < label[l]));
             self.undefined[l] += u32::from(x[l].is_nan());
         }
     }

@@ -3,6 +3,8 @@
 //! Long rows lie across the lanes: each lane takes every 16th class, and the lanes' states merge in a fixed tree. Of short
 //! rows there are 16 in the lanes at a time, and nothing merges. Which of the two depends on the number of classes alone.
 
+use std::array::from_ref;
+
 use super::isa::{Isa, Work, dispatch};
 use super::math::{LANES, Lane};
 use super::rank::Rank;
@@ -57,7 +59,7 @@ fn piece(prepared: &Prepared, window: &Window<'_>, losses: &mut [f32], ranks: &m
         Hooks::CategoricalProbabilities => dispatch(Piece::<CategoricalProbabilities>::new(prepared, window, losses, ranks)),
         Hooks::CategoricalLogits => dispatch(Piece::<CategoricalLogits>::new(prepared, window, losses, ranks)),
         Hooks::CategoricalLogProbabilities => {
-            dispatch(Piece::<CategoricalLogProbabilities>::new(prepared, window, losses, ranks))
+            dispatch(Piece::<CategoricalLogProbabilities>::new(prepared, window, losses, ranks));
         }
     }
 }
@@ -117,6 +119,23 @@ impl<'a, H: LaneHooks> Piece<'a, H> {
         self.prepared.coefficient(class, target)
     }
 
+    /// The coefficients of `D` registers from class `first` on; 0 past the row's end.
+    #[inline(always)]
+    fn coefficients<const D: usize, const SPREAD: bool>(&self, row: usize, first: usize) -> [Lane; D] {
+        let mut all = [[0.0; LANES]; D];
+        if SPREAD {
+            for (d, lane) in all.iter_mut().enumerate() {
+                for (l, coefficient) in lane.iter_mut().enumerate() {
+                    let class = first + d * LANES + l;
+                    if class < self.window.classes {
+                        *coefficient = self.coefficient::<SPREAD>(row, class);
+                    }
+                }
+            }
+        }
+        all
+    }
+
     /// One row in each lane.
     #[inline(always)]
     fn short_rows<I: Isa, const SPREAD: bool>(self) {
@@ -139,7 +158,7 @@ impl<'a, H: LaneHooks> Piece<'a, H> {
                 if let Some((class, targets_finite)) = self.label(row + l) {
                     kept[l] = true;
                     finite[l] = targets_finite;
-                    label_class[l] = class;
+                    label_class[l] = class as u32;
                     label.x[l] = predictions[class];
                     label.weight[l] = self.prepared.class_weight(class);
                 }
@@ -152,12 +171,12 @@ impl<'a, H: LaneHooks> Piece<'a, H> {
                 H::absorb::<I, DEPTH, SPREAD>(&mut state, x, c);
             }
             for (x, c) in single.iter().zip(single_coefficients) {
-                H::absorb::<I, 1, SPREAD>(&mut state, std::array::from_ref(x), std::array::from_ref(c));
+                H::absorb::<I, 1, SPREAD>(&mut state, from_ref(x), from_ref(c));
             }
             let mut terms = [0.0; LANES];
             if H::two_walks(SPREAD) {
                 for (x, c) in x[..classes].iter().zip(&coefficients) {
-                    let term = H::term::<I, 1>(&state, self.prepared, std::array::from_ref(x), std::array::from_ref(c));
+                    let term = H::term::<I, 1>(&state, self.prepared, from_ref(x), from_ref(c));
                     for l in 0..LANES {
                         terms[l] += term[l];
                     }
@@ -170,8 +189,8 @@ impl<'a, H: LaneHooks> Piece<'a, H> {
             }
             if !self.ranks.is_empty() {
                 let mut rank = Rank::none();
-                for (class, x) in x[..classes].iter().enumerate() {
-                    rank.absorb(x, &label.x, &std::array::from_fn(|l| class < label_class[l]));
+                for (class, x) in (0..).zip(&x[..classes]) {
+                    rank.absorb(x, &[class; LANES], &label.x, &label_class);
                 }
                 let ranks = rank.finish();
                 for l in 0..lanes {
@@ -187,7 +206,7 @@ impl<'a, H: LaneHooks> Piece<'a, H> {
     fn long_rows<I: Isa, const SPREAD: bool>(self) {
         let classes = self.window.classes;
         for row in 0..self.losses.len() {
-            let Some((class, finite)) = self.label(row) else {
+            let Some((label_class, finite)) = self.label(row) else {
                 self.losses[row] = 0.0;
                 if let Some(rank) = self.ranks.get_mut(row) {
                     *rank = RANK_NAN;
@@ -195,13 +214,14 @@ impl<'a, H: LaneHooks> Piece<'a, H> {
                 continue;
             };
             let predictions = &self.window.predictions[row * classes..][..classes];
+            let parts = Parts::new(predictions, H::ABSENT);
             let mut state = H::identity();
-            self.walk::<SPREAD, _>(
-                row,
-                &mut state,
-                |state, x, c| H::absorb::<I, DEPTH, SPREAD>(state, x, c),
-                |state, x, c| H::absorb::<I, 1, SPREAD>(state, std::array::from_ref(x), std::array::from_ref(c)),
-            );
+            for (x, class) in parts.tiles() {
+                H::absorb::<I, DEPTH, SPREAD>(&mut state, x, &self.coefficients::<DEPTH, SPREAD>(row, class));
+            }
+            for (x, class) in parts.registers() {
+                H::absorb::<I, 1, SPREAD>(&mut state, from_ref(x), &self.coefficients::<1, SPREAD>(row, class));
+            }
             // A fixed tree over the lanes; at its end every lane holds the whole row.
             for reach in [8, 4, 2, 1] {
                 state = H::merge::<I>(&state, &H::rotate(&state, reach));
@@ -209,64 +229,77 @@ impl<'a, H: LaneHooks> Piece<'a, H> {
 
             let mut terms = [0.0; LANES];
             if H::two_walks(SPREAD) {
-                self.walk::<SPREAD, _>(
-                    row,
-                    &mut terms,
-                    |terms, x, c| add(terms, &H::term::<I, DEPTH>(&state, self.prepared, x, c)),
-                    |terms, x, c| {
-                        add(terms, &H::term::<I, 1>(&state, self.prepared, std::array::from_ref(x), std::array::from_ref(c)));
-                    },
-                );
+                for (x, class) in parts.tiles() {
+                    let coefficients = self.coefficients::<DEPTH, SPREAD>(row, class);
+                    add(&mut terms, &H::term::<I, DEPTH>(&state, self.prepared, x, &coefficients));
+                }
+                for (x, class) in parts.registers() {
+                    let coefficients = self.coefficients::<1, SPREAD>(row, class);
+                    add(&mut terms, &H::term::<I, 1>(&state, self.prepared, from_ref(x), &coefficients));
+                }
                 terms = [terms.iter().sum(); LANES];
             }
-            let label = Label { x: [predictions[class]; LANES], weight: [self.prepared.class_weight(class); LANES] };
+            let label =
+                Label { x: [predictions[label_class]; LANES], weight: [self.prepared.class_weight(label_class); LANES] };
             let losses = H::finish::<I, SPREAD>(&state, self.prepared, &terms, &label);
             self.losses[row] = if finite { losses[0] } else { f32::NAN };
 
             if let Some(slot) = self.ranks.get_mut(row) {
                 let mut rank = Rank::none();
-                let (registers, rest) = predictions.as_chunks::<LANES>();
-                for (i, x) in registers.iter().enumerate() {
-                    rank.absorb(x, &label.x, &std::array::from_fn(|l| i * LANES + l < class));
+                let parts = Parts::new(predictions, f32::NEG_INFINITY);
+                for (x, class) in parts.all_registers() {
+                    // What pads the last register comes after every class, so that not even a tie counts.
+                    rank.absorb(x, &count_from(class), &label.x, &[label_class as u32; LANES]);
                 }
-                let mut x = [f32::NEG_INFINITY; LANES];
-                x[..rest.len()].copy_from_slice(rest);
-                // What pads the register comes after every class, so that not even a tie counts.
-                rank.absorb(&x, &label.x, &std::array::from_fn(|l| registers.len() * LANES + l < class));
                 *slot = if finite { rank.finish_row() } else { RANK_NAN };
             }
         }
     }
+}
 
-    /// Folds a row's tiles into `state` with `deep`, and what is left over of it with `single`, a register at a time.
+/// A row cut for the lanes: as many whole tiles as there are, then whole registers, then one padded register.
+struct Parts<'a> {
+    registers: &'a [Lane],
+    padded: Option<Lane>,
+}
+
+impl<'a> Parts<'a> {
     #[inline(always)]
-    fn walk<const SPREAD: bool, S>(
-        &self,
-        row: usize,
-        state: &mut S,
-        deep: impl Fn(&mut S, &[Lane; DEPTH], &[Lane; DEPTH]),
-        single: impl Fn(&mut S, &Lane, &Lane),
-    ) {
-        let classes = self.window.classes;
-        let predictions = &self.window.predictions[row * classes..][..classes];
-        let coefficients = |class: usize| -> Lane {
-            std::array::from_fn(|l| if class + l < classes { self.coefficient::<SPREAD>(row, class + l) } else { 0.0 })
-        };
-        let (registers, rest) = predictions.as_chunks::<LANES>();
-        let (tiles, singles) = registers.as_chunks::<DEPTH>();
-        for (i, x) in tiles.iter().enumerate() {
-            deep(state, x, &std::array::from_fn(|d| coefficients(i * TILE + d * LANES)));
-        }
-        let first = tiles.len() * TILE;
-        for (i, x) in singles.iter().enumerate() {
-            single(state, x, &coefficients(first + i * LANES));
-        }
-        if !rest.is_empty() {
-            let mut x = [H::ABSENT; LANES];
-            x[..rest.len()].copy_from_slice(rest);
-            single(state, &x, &coefficients(first + singles.len() * LANES));
-        }
+    fn new(row: &'a [f32], absent: f32) -> Self {
+        let (registers, rest) = row.as_chunks::<LANES>();
+        let mut padded = [absent; LANES];
+        padded[..rest.len()].copy_from_slice(rest);
+        Self { registers, padded: (!rest.is_empty()).then_some(padded) }
     }
+
+    /// The tiles, each with its first class.
+    #[inline(always)]
+    fn tiles(&self) -> impl Iterator<Item = (&[Lane; DEPTH], usize)> {
+        self.registers.as_chunks::<DEPTH>().0.iter().zip((0..).step_by(TILE))
+    }
+
+    /// The registers after the last tile, each with its first class.
+    #[inline(always)]
+    fn registers(&self) -> impl Iterator<Item = (&Lane, usize)> {
+        let (tiles, registers) = self.registers.as_chunks::<DEPTH>();
+        registers.iter().chain(&self.padded).zip((tiles.len() * TILE..).step_by(LANES))
+    }
+
+    /// All registers, each with its first class.
+    #[inline(always)]
+    fn all_registers(&self) -> impl Iterator<Item = (&Lane, usize)> {
+        self.registers.iter().chain(&self.padded).zip((0..).step_by(LANES))
+    }
+}
+
+/// `first` and the numbers after it.
+#[inline(always)]
+fn count_from(first: usize) -> [u32; LANES] {
+    let mut count = [first as u32; LANES];
+    for (l, class) in count.iter_mut().enumerate() {
+        *class += l as u32;
+    }
+    count
 }
 
 #[inline(always)]

@@ -3,6 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
 
+use wgpu::BufferUsages as Usage;
+
 use crate::batch::{TargetSlice, Window};
 use crate::error::{Error, Result};
 use crate::evaluator::Fault;
@@ -46,7 +48,6 @@ impl Session {
         let buffer = |label, size: u64, usage| {
             device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false })
         };
-        use wgpu::BufferUsages as Usage;
         let elements = plan.element_bytes(prepared.classes);
         let row_values = plan.row_bytes();
         let params = buffer("xent params", size_of::<Params>() as u64, Usage::UNIFORM | Usage::COPY_DST);
@@ -217,15 +218,21 @@ struct Lost;
 
 /// An answer that a callback gives and a future waits for.
 #[derive(Default)]
-struct Signal(Mutex<(Option<Result<(), Lost>>, Option<Waker>)>);
+struct Signal(Mutex<Answer>);
+
+#[derive(Default)]
+struct Answer {
+    outcome: Option<Result<(), Lost>>,
+    waker: Option<Waker>,
+}
 
 impl Signal {
     /// The first answer counts.
     fn set(&self, outcome: Result<(), Lost>) {
         let waker = {
             let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            state.0.get_or_insert(outcome);
-            state.1.take()
+            state.outcome.get_or_insert(outcome);
+            state.waker.take()
         };
         if let Some(waker) = waker {
             waker.wake();
@@ -235,10 +242,10 @@ impl Signal {
     async fn finished(signal: &Self) -> Result<(), Lost> {
         std::future::poll_fn(|context| {
             let mut state = signal.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(outcome) = state.0 {
+            if let Some(outcome) = state.outcome {
                 return Poll::Ready(outcome);
             }
-            state.1 = Some(context.waker().clone());
+            state.waker = Some(context.waker().clone());
             Poll::Pending
         })
         .await

@@ -36,7 +36,11 @@ impl LaneHooks for CategoricalLogProbabilities {
 
     #[inline(always)]
     fn merge<I: Isa>(a: &State, b: &State) -> State {
-        State { terms: std::array::from_fn(|l| a.terms[l] + b.terms[l]) }
+        let mut s = *a;
+        for l in 0..LANES {
+            s.terms[l] += b.terms[l];
+        }
+        s
     }
 
     #[inline(always)]
@@ -59,6 +63,10 @@ impl LaneHooks for CategoricalLogProbabilities {
         if SPREAD {
             return s.terms.map(|terms| terms as f32);
         }
-        std::array::from_fn(|l| if label.weight[l] == 0.0 { 0.0 } else { -label.weight[l] * label.x[l] })
+        let mut losses = [0.0; LANES];
+        for l in 0..LANES {
+            losses[l] = if label.weight[l] == 0.0 { 0.0 } else { -label.weight[l] * label.x[l] };
+        }
+        losses
     }
 }

@@ -68,7 +68,8 @@ impl From<CategoricalCrossEntropy> for Loss {
     }
 }
 
-/// Which hooks run: one entry for each pair of twins.
+/// Which hooks run: one entry for each pair of twins, named as the files are.
+#[allow(clippy::enum_variant_names, reason = "the losses so far are categorical")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Hooks {
     CategoricalProbabilities,
