@@ -1,4 +1,5 @@
 //! Evaluates the digits network through the library: `cargo run --release --example evaluate`.
+#![expect(clippy::print_stdout, reason = "an example prints")]
 
 use ndarray::{Array1, Array2};
 use xent::{Batch, CategoricalCrossEntropy, Evaluator, EvaluatorDescriptor, Outputs, Targets};

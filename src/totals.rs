@@ -187,8 +187,8 @@ fn pairwise(v: [f64; PARTIALS]) -> f64 {
 mod tests {
     use super::*;
 
-    fn row(loss: f32, rank: u32) -> Option<Row> {
-        Some(Row { loss, sample_weight: 1.0, class_weight: 1.0, rank })
+    fn row(loss: f32, rank: u32) -> Row {
+        Row { loss, sample_weight: 1.0, class_weight: 1.0, rank }
     }
 
     #[test]
@@ -205,7 +205,7 @@ mod tests {
         let mut fold = Fold::new(Totals::new(false, &[]));
         let rows = (1 << 24) + 1000;
         for _ in 0..rows {
-            fold.push(row(1.0, 0));
+            fold.push(Some(row(1.0, 0)));
         }
         assert_eq!(fold.finish().loss, f64::from(rows));
     }
@@ -214,7 +214,7 @@ mod tests {
     fn ranks_count_ties_at_the_boundary() {
         let mut fold = Fold::new(Totals::new(true, &[3, 1, 3]));
         for rank in [RANK_FIRST, 0, 2, 3, RANK_NAN] {
-            fold.push(row(0.5, rank));
+            fold.push(Some(row(0.5, rank)));
         }
         let totals = fold.finish();
         assert_eq!(totals.top_k, [(1, 2), (3, 3)]);
