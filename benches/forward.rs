@@ -25,7 +25,7 @@ fn logits(rows: usize, classes: usize) -> Array2<f32> {
     })
 }
 
-fn truth(row: ArrayView1<'_, f32>, label: u32) -> f64 {
+fn truth(row: &ArrayView1<'_, f32>, label: u32) -> f64 {
     let top = row.iter().fold(f64::NEG_INFINITY, |top, &x| top.max(f64::from(x)));
     let sum: f64 = row.iter().map(|&x| (f64::from(x) - top).exp()).sum();
     sum.ln() + top - f64::from(row[label as usize])
@@ -50,7 +50,7 @@ fn forward(criterion: &mut Criterion) {
             let batch = Batch::new(predictions.view(), Targets::classes(labels.view())).expect("shapes fit");
             let mean = evaluator.evaluate_blocking(&loss, &batch, &outputs).expect("it evaluates").totals.mean();
             let exact =
-                predictions.rows().into_iter().zip(&labels).map(|(row, &label)| truth(row, label)).sum::<f64>() / rows as f64;
+                predictions.rows().into_iter().zip(&labels).map(|(row, &label)| truth(&row, label)).sum::<f64>() / rows as f64;
             assert!((mean - exact).abs() <= TOLERANCE * exact, "{name}, {classes} classes: {mean} is not {exact}");
 
             group.throughput(Throughput::Bytes((rows * (classes + 1) * size_of::<f32>()) as u64));
