@@ -240,7 +240,7 @@ impl Stream<'_> {
             engine
         } else {
             let prepared = self.loss.prepare(batch.classes(), batch.is_dense())?;
-            let engine = self.open(&prepared).await?;
+            let engine = self.open(&prepared, batch.rows()).await?;
             (prepared, engine)
         };
         let before = self.fold.clone();
@@ -275,7 +275,8 @@ impl Stream<'_> {
         Evaluation { totals: self.fold.finish(), losses: None, backend: backend(gpu), warnings: self.warnings }
     }
 
-    async fn open(&mut self, prepared: &Prepared) -> Result<Engine> {
+    /// An engine whose buffers hold windows of `rows` rows, or as many as the plan allows.
+    async fn open(&mut self, prepared: &Prepared, rows: usize) -> Result<Engine> {
         let Some(context) = &self.evaluator.gpu else { return Ok(Engine::Cpu) };
         if prepared.classes == 0 {
             // Nothing to bind.
@@ -283,7 +284,9 @@ impl Stream<'_> {
         }
         let descriptor = &self.evaluator.descriptor;
         let session = match plan::gpu(prepared.classes, descriptor.window_rows, &context.limits) {
-            Ok(plan) => {
+            Ok(mut plan) => {
+                // A small batch needs no large buffers.
+                plan.window_rows = plan.window_rows.min(rows.max(1));
                 let context = Arc::clone(context);
                 gpu::Session::new(context, prepared.clone(), plan, self.outputs.ranked(), descriptor.fault).await
             }
@@ -320,6 +323,12 @@ impl Stream<'_> {
         self.ranks.clear();
         self.ranks.resize(if self.outputs.ranked() { rows } else { 0 }, 0);
 
+        if let Engine::Gpu(session) = engine
+            && session.window_rows() < rows.min(session.most_rows())
+        {
+            // The batches before were smaller: room for this one, as far as there may be.
+            *engine = self.open(prepared, rows).await?;
+        }
         let mut gathered = std::mem::take(&mut self.gathered);
         let mut next = 0;
         while next < rows {

@@ -41,6 +41,8 @@ pub(crate) struct DeviceLimits {
 pub(crate) struct Plan {
     /// Rows of a window, at least 1.
     pub window_rows: usize,
+    /// Rows of the largest window that memory and the caller allow.
+    pub most_rows: usize,
     pub driver: Driver,
     /// Lanes of a workgroup.
     pub lanes: u32,
@@ -76,8 +78,10 @@ pub(crate) fn gpu(classes: usize, window_rows: Option<usize>, device: &DeviceLim
         (Driver::Lane, _) | (Driver::Workgroup, true) => 64,
         (Driver::Workgroup, false) => 256,
     };
+    let most_rows = window_rows.map_or(most, |rows| rows.clamp(1, most));
     Ok(Plan {
-        window_rows: window_rows.map_or(most, |rows| rows.clamp(1, most)),
+        window_rows: most_rows,
+        most_rows,
         driver,
         lanes,
         // Enough to fill the largest GPUs several times over, few enough for one dimension of a dispatch.

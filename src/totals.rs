@@ -58,9 +58,9 @@ impl Totals {
         if self.kept == 0 { 0.0 } else { self.loss / self.kept as f64 }
     }
 
-    /// Σ s·l / Σ s·v; 0 when the weights add up to 0, unless a loss that is not finite says otherwise.
+    /// Σ s·l / Σ s·v; 0 when the weights add up to 0.
     pub fn weighted_mean(&self) -> f64 {
-        if self.weight == 0.0 && self.loss.is_finite() { 0.0 } else { self.loss / self.weight }
+        if self.weight == 0.0 { 0.0 } else { self.loss / self.weight }
     }
 
     /// The one number that `reduction` names.

@@ -20,7 +20,24 @@ const ROWS: [usize; 11] = [0, 1, 2, 3, 15, 16, 17, 63, 64, 65, 200];
 /// Problems have at most so many predictions, but for those of a few long rows.
 const PREDICTIONS: usize = 40_000;
 
+/// Failures of a table, all in one message: what they have in common says more than the first of them.
+#[derive(Default)]
+struct Failures(Vec<String>);
+
+impl Failures {
+    fn check(&mut self, problem: &Problem, context: &str) {
+        if let Err(why) = backends::verdict(problem, &Arrays::of(problem)) {
+            self.0.push(format!("{context}: {why}"));
+        }
+    }
+
+    fn report(&self) {
+        assert!(self.0.is_empty(), "{} failures, among them\n{}", self.0.len(), self.0[..self.0.len().min(20)].join("\n"));
+    }
+}
+
 fn table(input: Input, dense: bool) {
+    let mut failures = Failures::default();
     let mut first_kind = 0;
     for classes in CLASSES {
         for rows in ROWS {
@@ -29,11 +46,12 @@ fn table(input: Input, dense: bool) {
             }
             let seed = (classes * 1000 + rows) as u64;
             let problem = kinds::problem(seed, input, dense, rows, classes, first_kind);
-            backends::check(&problem, &format!("{input:?} dense={dense} rows={rows} classes={classes} kind={first_kind}"));
+            failures.check(&problem, &format!("{input:?} dense={dense} rows={rows} classes={classes} kind={first_kind}"));
             // Every kind of row comes to stand at every place.
             first_kind += rows + 1;
         }
     }
+    failures.report();
 }
 
 #[test]
@@ -69,16 +87,18 @@ fn log_probabilities_with_dense_targets() {
 /// Long rows of each kind, where roundings have the time to add up.
 #[test]
 fn long_rows_of_every_kind() {
+    let mut failures = Failures::default();
     for input in INPUTS {
         for dense in [false, true] {
             for kind in 0..kinds::ROW_KINDS {
                 let mut problem = kinds::problem(kind as u64, input, dense, 1, 30_011, kind);
-                backends::check(&problem, &format!("{input:?} dense={dense} kind={kind}"));
+                failures.check(&problem, &format!("{input:?} dense={dense} kind={kind}"));
                 problem.label_smoothing = 0.1;
-                backends::check(&problem, &format!("{input:?} dense={dense} kind={kind}, smoothed"));
+                failures.check(&problem, &format!("{input:?} dense={dense} kind={kind}, smoothed"));
             }
         }
     }
+    failures.report();
 }
 
 /// What a property test draws: numbers that shrink towards the plain case.
@@ -129,8 +149,7 @@ fn drawn() -> impl Strategy<Value = Drawn> {
 
 fn problem(drawn: &Drawn) -> Problem {
     let input = INPUTS[drawn.input];
-    let mut problem =
-        kinds::problem(drawn.seed, input, drawn.dense, drawn.rows, drawn.classes, drawn.first_kind);
+    let mut problem = kinds::problem(drawn.seed, input, drawn.dense, drawn.rows, drawn.classes, drawn.first_kind);
     let mut random = Random::new(!drawn.seed);
     problem.label_smoothing = [0.0, 0.0, 0.1, 1.0][drawn.smoothing];
     if input == Input::Probabilities {

@@ -10,7 +10,7 @@ use xent::{Batch, CategoricalCrossEntropy, Evaluator, EvaluatorDescriptor, Input
 
 use crate::args::EvaluateArgs;
 use crate::failure::Failure;
-use crate::files::{FileError, NpyWriter, Source};
+use crate::files::{FileError, NpyWriter, Source, shape_text};
 use crate::report;
 
 /// Bytes of predictions and targets that are in memory at a time, as float32, unless a row has more.
@@ -91,6 +91,9 @@ impl Files {
             return Err(FileError::new(predictions.name(), problem).into());
         }
         let shape = predictions.shape().to_vec();
+        if shape.is_empty() {
+            return Err(FileError::new(predictions.name(), "a single number is no predictions: a class axis is needed").into());
+        }
         let axis = if args.axis < 0 { args.axis.saturating_add_unsigned(shape.len()) } else { args.axis };
         let axis = usize::try_from(axis)
             .ok()
@@ -98,13 +101,19 @@ impl Files {
             .ok_or(xent::Error::Axis { axis: args.axis, dimensions: shape.len() })?;
         let mut row_shape = shape.clone();
         let classes = row_shape.remove(axis);
+        if classes == 0 {
+            let problem = format!("predictions of shape {} have no classes", shape_text(&shape));
+            return Err(FileError::new(predictions.name(), problem).into());
+        }
 
         let targets = Source::open(&args.targets)?;
         let dense = targets.shape() == shape;
         if !dense && targets.shape() != row_shape {
             let problem = format!(
-                "targets of shape {:?} where predictions of shape {shape:?} need {row_shape:?} (class indices) or {shape:?} (dense)",
-                targets.shape(),
+                "targets of shape {} where the predictions need {} (class indices) or {} (dense)",
+                shape_text(targets.shape()),
+                shape_text(&row_shape),
+                shape_text(&shape),
             );
             return Err(FileError::new(targets.name(), problem).into());
         }
@@ -114,7 +123,8 @@ impl Files {
             && !weights.shape().is_empty()
             && weights.shape() != row_shape
         {
-            let problem = format!("sample weights of shape {:?} where {row_shape:?} or one number is needed", weights.shape());
+            let (found, wanted) = (shape_text(weights.shape()), shape_text(&row_shape));
+            let problem = format!("sample weights of shape {found} where {wanted} or one number is needed");
             return Err(FileError::new(weights.name(), problem).into());
         }
         let rows = row_shape.iter().product();
@@ -154,7 +164,7 @@ impl Files {
             let mut weights = Vec::new();
             for range in pieces(count) {
                 source.read_f64(range.clone(), &mut weights)?;
-                check_weights(source, range.start, &weights)?;
+                check_weights(source, ("row", f64::MAX), range.start, &weights)?;
             }
         }
         Ok(())
@@ -190,23 +200,23 @@ fn pieces(count: usize) -> impl Iterator<Item = Range<usize>> {
 fn read_class_weights(spec: &str, classes: usize) -> Result<(Source, Vec<f32>), FileError> {
     let source = Source::open(spec)?;
     if source.shape() != [classes] {
-        let problem = format!("class weights of shape {:?} where [{classes}] is needed", source.shape());
+        let problem = format!("class weights of shape {} where [{classes}] is needed", shape_text(source.shape()));
         return Err(FileError::new(spec, problem));
     }
     let mut weights = Vec::new();
     source.read_f64(0..classes, &mut weights)?;
-    check_weights(&source, 0, &weights)?;
+    check_weights(&source, ("class", f64::from(f32::MAX)), 0, &weights)?;
     let weights = weights.iter().map(|&w| w as f32).collect();
     Ok((source, weights))
 }
 
-fn check_weights(source: &Source, first: usize, weights: &[f64]) -> Result<(), FileError> {
-    // What a float32 cannot hold is no weight either: class weights are taken as float32.
-    match weights.iter().position(|w| !(*w >= 0.0 && *w <= f64::from(f32::MAX))) {
+/// Weights are finite and not negative, and at most `most`: class weights are taken as float32.
+fn check_weights(source: &Source, (what, most): (&str, f64), first: usize, weights: &[f64]) -> Result<(), FileError> {
+    match weights.iter().position(|w| !(*w >= 0.0 && *w <= most)) {
         None => Ok(()),
         Some(i) => {
-            let problem = format!("the weight {:?} is not a finite number of at least 0", weights[i]);
-            Err(FileError::at_row(source.name(), first + i, problem))
+            let problem = format!("{what} {}: the weight {:?} is not a finite number of at least 0", first + i, weights[i]);
+            Err(FileError::new(source.name(), problem))
         }
     }
 }

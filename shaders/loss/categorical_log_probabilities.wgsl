@@ -2,8 +2,10 @@
 // Twin: src/loss/categorical_log_probabilities.rs.
 
 struct State {
-    // Σ −coefficient · log p over the finite terms.
+    // Σ −coefficient · log p over the finite entries under HUGE, and of the others times SMALL: sums of both signs may
+    // pass any float on their way.
     terms: f32,
+    huge: f32,
     flags: u32,
 }
 
@@ -12,8 +14,12 @@ const UNDEFINED: u32 = 1u;
 const RISING: u32 = 2u;
 const FALLING: u32 = 4u;
 
+// 2^-32, 2^32.
+const SMALL: f32 = 2.3283064365386963e-10;
+const LARGE: f32 = 4294967296.0;
+
 fn identity() -> State {
-    return State(0.0, 0u);
+    return State(0.0, 0.0, 0u);
 }
 
 // What coefficient · −x is, apart from a finite number. `coefficient` is not 0.
@@ -31,22 +37,29 @@ fn absorb(before: State, block: Block) -> State {
     var s = before;
     if SPREAD {
         var terms = vec4<f32>(0.0);
+        var huge = vec4<f32>(0.0);
         for (var i = 0u; i < 4u; i++) {
             if block.present[i] && block.coefficient[i] != 0.0 {
                 let flags = special(block.bits[i], block.coefficient[i]);
                 s.flags |= flags;
                 if flags == 0u {
-                    terms[i] = -block.coefficient[i] * bitcast<f32>(block.bits[i]);
+                    let x = bitcast<f32>(block.bits[i]);
+                    if abs(x) < HUGE {
+                        terms[i] = -block.coefficient[i] * x;
+                    } else {
+                        huge[i] = -block.coefficient[i] * (SMALL * x);
+                    }
                 }
             }
         }
         s.terms += sum(terms);
+        s.huge += sum(huge);
     }
     return s;
 }
 
 fn merge(a: State, b: State) -> State {
-    return State(a.terms + b.terms, a.flags | b.flags);
+    return State(a.terms + b.terms, a.huge + b.huge, a.flags | b.flags);
 }
 
 fn two_walks() -> bool {
@@ -58,7 +71,7 @@ fn term(s: State, block: Block) -> f32 {
 }
 
 fn finish(s: State, terms: f32, label: Label) -> u32 {
-    var loss = s.terms;
+    var loss = fma(s.huge, LARGE, s.terms);
     var flags = s.flags;
     if !SPREAD {
         loss = 0.0;

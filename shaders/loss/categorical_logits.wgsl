@@ -3,10 +3,11 @@
 struct State {
     // The largest logit; LOWEST before any.
     top: f32,
-    // Σ e^x over the other logits, in units of 2^whole(top), or of e^top where top is HUGE. −1 before any: the empty
-    // state holds a phantom at LOWEST, and this takes it out again.
+    // Σ e^x over the other logits, in units of 2^whole(top), or of e^top where top is HUGE, times ONE: terms may be too
+    // small for a float whose sum is not. −ONE before any: the empty state holds a phantom at LOWEST, and this takes it
+    // out again.
     rest: f32,
-    // Σ coefficient, and Σ coefficient · (top − x).
+    // Σ coefficient, and Σ coefficient · (top − x) · SMALL: differences, and sums of both signs, may be beyond any float.
     weight: f32,
     gap: f32,
     flags: u32,
@@ -17,21 +18,32 @@ const UNDEFINED: u32 = 1u;
 // A logit of −∞ with a coefficient.
 const IMPOSSIBLE: u32 = 2u;
 
+// 1 in a rest's unit, 2^64.
+const ONE: f32 = 18446744073709551616.0;
+const ONE_EXPONENT: f32 = 64.0;
+
+// Scales gaps down, and up again: 2^-32, 2^32.
+const SMALL: f32 = 2.3283064365386963e-10;
+const LARGE: f32 = 4294967296.0;
+
 fn identity() -> State {
-    return State(LOWEST, -1.0, 0.0, 0.0, 0u);
+    return State(LOWEST, -ONE, 0.0, 0.0, 0u);
 }
 
 fn is_huge(x: f32) -> bool {
     return abs(x) >= HUGE;
 }
 
-// What turns a sum in the unit of one top into the unit of another, at least as large.
-fn rescale(low: f32, high: f32) -> f32 {
+// A rest in the unit of one top brought to the unit of another, at least as large.
+fn rescale(rest: f32, low: f32, high: f32) -> f32 {
     if !is_huge(low) && !is_huge(high) {
-        return power_of_two_1(whole_1(low) - whole_1(high));
+        // In two steps: the factor may be too small for a float where the result is not.
+        let k = whole_1(low) - whole_1(high);
+        let first = max(k, -64.0);
+        return rest * power_of_two_1(first) * power_of_two_1(k - first);
     }
     if low == LOWEST {
-        return select(0.0, 1.0, high == LOWEST);
+        return select(0.0, rest, high == LOWEST);
     }
     var factor = exp_in(vec4<f32>(low - high), 0.0).x;
     if !is_huge(low) {
@@ -40,15 +52,15 @@ fn rescale(low: f32, high: f32) -> f32 {
     if !is_huge(high) {
         factor *= exp2_part(part(vec4<f32>(high), whole(vec4<f32>(high)))).x;
     }
-    return factor;
+    return rest * factor;
 }
 
-// e^x of logits that are at most `top`, in its unit.
+// e^x of logits that are at most `top`, in the unit of its rest.
 fn exp_under(x: vec4<f32>, top: f32) -> vec4<f32> {
     if is_huge(top) {
-        return exp_in(x - vec4<f32>(top), 0.0);
+        return exp_in(x - vec4<f32>(top), -ONE_EXPONENT);
     }
-    return exp_in(x, whole_1(top));
+    return exp_in(x, whole_1(top) - ONE_EXPONENT);
 }
 
 fn absorb(before: State, block: Block) -> State {
@@ -71,10 +83,10 @@ fn absorb(before: State, block: Block) -> State {
     let losers = vec4<f32>(low_1, low_2, min(high_1, high_2), min(s.top, high));
     let top = max(s.top, high);
 
-    s.rest = s.rest * rescale(s.top, top) + sum(exp_under(losers, top));
+    s.rest = rescale(s.rest, s.top, top) + sum(exp_under(losers, top));
     if top == LOWEST {
         // What is missing stood in with LOWEST, and tied.
-        s.rest -= sum(select(vec4<f32>(0.0), vec4<f32>(1.0), missing));
+        s.rest -= sum(select(vec4<f32>(0.0), vec4<f32>(ONE), missing));
     }
 
     if SPREAD {
@@ -83,8 +95,8 @@ fn absorb(before: State, block: Block) -> State {
         }
         // By selection, not by multiplication: 0·∞ is NaN.
         let counts = (block.coefficient != vec4<f32>(0.0)) & !missing;
-        let gaps = select(vec4<f32>(0.0), block.coefficient * (vec4<f32>(top) - x), counts);
-        s.gap += select(0.0, s.weight * (top - s.top), s.weight != 0.0) + sum(gaps);
+        let gaps = select(vec4<f32>(0.0), block.coefficient * (vec4<f32>(SMALL * top) - SMALL * x), counts);
+        s.gap += select(0.0, s.weight * (SMALL * top - SMALL * s.top), s.weight != 0.0) + sum(gaps);
         s.weight += sum(select(vec4<f32>(0.0), block.coefficient, counts));
     }
     s.top = top;
@@ -100,8 +112,8 @@ fn merge(a: State, b: State) -> State {
     let low_weight = select(a.weight, b.weight, above);
 
     let loser = exp_under(vec4<f32>(low_top), high_top).x;
-    let rest = high_rest + (low_rest * rescale(low_top, high_top) + loser);
-    let moved = select(0.0, low_weight * (high_top - low_top), low_weight != 0.0);
+    let rest = high_rest + (rescale(low_rest, low_top, high_top) + loser);
+    let moved = select(0.0, low_weight * (SMALL * high_top - SMALL * low_top), low_weight != 0.0);
     return State(high_top, rest, a.weight + b.weight, a.gap + b.gap + moved, a.flags | b.flags);
 }
 
@@ -115,7 +127,7 @@ fn term(s: State, block: Block) -> f32 {
 
 fn finish(s: State, terms: f32, label: Label) -> u32 {
     // Without a finite logit the phantom was never outplayed.
-    if (s.flags & UNDEFINED) != 0u || s.rest < -0.5 {
+    if (s.flags & UNDEFINED) != 0u || s.rest < -0.5 * ONE {
         return NAN;
     }
     var weight = s.weight;
@@ -126,17 +138,17 @@ fn finish(s: State, terms: f32, label: Label) -> u32 {
         impossible = weight != 0.0 && label.bits == NEGATIVE_INFINITE;
         gap = 0.0;
         if weight != 0.0 && !impossible {
-            gap = weight * (s.top - bitcast<f32>(label.bits));
+            gap = weight * (SMALL * s.top - SMALL * bitcast<f32>(label.bits));
         }
     }
     if impossible {
         return INFINITE;
     }
-    var others = s.rest;
+    var others = max(s.rest, 0.0) / ONE;
     if !is_huge(s.top) {
         // Dividing by e^top is multiplying with the inverse of its part.
         let top = vec4<f32>(s.top);
         others *= exp2_part(-part(top, whole(top))).x;
     }
-    return bitcast<u32>(fma(weight, log1p(max(others, 0.0)), gap));
+    return bitcast<u32>(fma(gap, LARGE, weight * log1p(others)));
 }

@@ -12,13 +12,13 @@ struct State {
 // A NaN or an infinity among the entries.
 const UNDEFINED: u32 = 1u;
 
-// Entries are scaled by 2^64 while the largest is under 2^32, by 2^-64 from there on: sums neither overflow nor meet
-// the subnormals that GPUs flush. As bits, 2^32 and 64 in the exponent.
-const LARGE: u32 = 0x4f800000u;
-const SCALE: u32 = 0x20000000u;
-// 2^-149 · 2^64, the unit of a scaled subnormal; 2^-128, from one scale to the other.
-const SUBNORMAL: f32 = 2.58493941422821e-26;
-const DOWN: f32 = 2.938735877055719e-39;
+// Entries are scaled by 2^32 while the largest is under 2^64, by 2^-32 from there on: sums neither overflow nor meet
+// the subnormals that GPUs flush. As bits, 2^64 and 32 in the exponent.
+const LARGE: u32 = 0x5f800000u;
+const SCALE: u32 = 0x10000000u;
+// 2^-149 · 2^32, the unit of a scaled subnormal; 2^-64, from one scale to the other.
+const SUBNORMAL: f32 = 6.018531076210112e-36;
+const DOWN: f32 = 5.421010862427522e-20;
 
 fn identity() -> State {
     return State(0u, 0.0, 0u);
@@ -48,8 +48,7 @@ fn scaled_1(bits: u32, large: bool) -> f32 {
 // Brings a sum from the scale of one largest entry to that of another, at least as large.
 fn rescale(rest: f32, low: u32, high: u32) -> f32 {
     if is_large(high) && !is_large(low) {
-        // In two steps: 2^-128 itself is subnormal.
-        return rest * 5.421010862427522e-20 * 5.421010862427522e-20;
+        return rest * DOWN;
     }
     return rest;
 }

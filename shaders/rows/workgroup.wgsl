@@ -1,7 +1,10 @@
 // A workgroup a row, for many classes: the lanes stride over the row's words, then their states merge in a fixed tree.
 
-// So many words fold into one state before it merges into the lane's: short partial sums lose fewer digits.
-const PARTIAL: u32 = 16u;
+// So many words fold into one partial state. Partial states then merge in pairs, pairs of pairs and so on, by a binary
+// counter: a running sum of a million equal terms would round to the same side in each step.
+const PARTIAL: u32 = 4u;
+// Pairs of pairs: 2^31 bytes of a row are at most 2^23 partial states of a lane.
+const LEVELS: u32 = 24u;
 
 var<workgroup> states: array<State, LANES>;
 var<workgroup> bests: array<Best, LANES>;
@@ -39,6 +42,8 @@ fn rows(
         var state = identity();
         var best = no_best();
         var rank = no_rank();
+        var pairs: array<State, LEVELS>;
+        var count = 0u;
         for (var base = first_word + lane; base < end_word; base += LANES * PARTIAL) {
             var partial = identity();
             for (var word = base; word < min(base + LANES * PARTIAL, end_word); word += LANES) {
@@ -50,7 +55,18 @@ fn rows(
                     rank = absorb_rank(rank, block, word * 4u - start, label);
                 }
             }
-            state = merge(state, partial);
+            var level = 0u;
+            for (var full = count; full % 2u == 1u; full /= 2u) {
+                partial = merge(pairs[level], partial);
+                level++;
+            }
+            pairs[level] = partial;
+            count++;
+        }
+        for (var level = 0u; count >> level > 0u; level++) {
+            if (count >> level) % 2u == 1u {
+                state = merge(pairs[level], state);
+            }
         }
         states[lane] = state;
         if DENSE {
@@ -76,6 +92,8 @@ fn rows(
 
         var terms = 0.0;
         if two_walks() || (DENSE && RANKED) {
+            var pairs_of_terms: array<f32, LEVELS>;
+            count = 0u;
             for (var base = first_word + lane; base < end_word; base += LANES * PARTIAL) {
                 var partial = 0.0;
                 for (var word = base; word < min(base + LANES * PARTIAL, end_word); word += LANES) {
@@ -87,7 +105,18 @@ fn rows(
                         rank = absorb_rank(rank, block, word * 4u - start, label);
                     }
                 }
-                terms += partial;
+                var level = 0u;
+                for (var full = count; full % 2u == 1u; full /= 2u) {
+                    partial += pairs_of_terms[level];
+                    level++;
+                }
+                pairs_of_terms[level] = partial;
+                count++;
+            }
+            for (var level = 0u; count >> level > 0u; level++) {
+                if (count >> level) % 2u == 1u {
+                    terms += pairs_of_terms[level];
+                }
             }
         }
         if two_walks() || RANKED {

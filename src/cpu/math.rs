@@ -42,6 +42,14 @@ pub(crate) fn power_of_two(k: f32) -> f32 {
     f32::from_bits((k + (12_582_912.0 + 127.0)).to_bits() << 23)
 }
 
+/// 2^k as float64 for whole k up to 1023, 0 below −1022.
+#[inline(always)]
+pub(crate) fn power_of_two_64(k: f32) -> f64 {
+    let k = f64::from(k);
+    let k = if k > -1023.0 { k } else { -1023.0 };
+    f64::from_bits((k + (6_755_399_441_055_744.0 + 1023.0)).to_bits() << 52)
+}
+
 #[inline(always)]
 pub(crate) fn exp2_part<I: Isa>(part: f32) -> f32 {
     let mut p = I::fma(part, EXP2[4], EXP2[3]);
@@ -181,6 +189,9 @@ mod tests {
         assert_eq!(power_of_two(-127.0), 0.0);
         assert_eq!(power_of_two(-126.0), f32::MIN_POSITIVE);
         assert_eq!(power_of_two(127.0), 2f32.powi(127));
+        assert_eq!(power_of_two_64(-1023.0), 0.0);
+        assert_eq!(power_of_two_64(-200.0), 2f64.powi(-200));
+        assert_eq!(power_of_two_64(0.0), 1.0);
     }
 
     #[test]

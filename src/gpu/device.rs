@@ -1,6 +1,6 @@
 //! Adapters: which there are, which one is taken, and the device opened on it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::gpu::kernel::Pipelines;
@@ -58,7 +58,7 @@ impl Context {
     }
 }
 
-/// The instance is made per call: the library holds no global state.
+/// Vulkan, Metal, DX12 or WebGPU, as the target has them.
 fn instance() -> wgpu::Instance {
     wgpu::Instance::new(wgpu::InstanceDescriptor {
         backends: wgpu::Backends::PRIMARY,
@@ -66,6 +66,18 @@ fn instance() -> wgpu::Instance {
         flags: wgpu::InstanceFlags::empty(),
         ..wgpu::InstanceDescriptor::new_without_display_handle()
     })
+}
+
+/// The adapters of an instance. Mesa's software driver leaves a handler behind that runs when the process exits, and
+/// crashes if the driver is unloaded by then: so where there is such a driver, one instance keeps it in memory.
+async fn enumerate() -> Vec<wgpu::Adapter> {
+    static KEPT: OnceLock<wgpu::Instance> = OnceLock::new();
+    let instance = instance();
+    let all = instance.enumerate_adapters(wgpu::Backends::PRIMARY).await;
+    if cfg!(target_os = "linux") && all.iter().any(|adapter| adapter.get_info().device_type == wgpu::DeviceType::Cpu) {
+        KEPT.get_or_init(|| instance);
+    }
+    all
 }
 
 /// How much an adapter is preferred, lowest first.
@@ -103,7 +115,7 @@ fn choose(adapters: &[wgpu::AdapterInfo], choice: &Choice) -> Result<usize> {
 
 /// The adapters of this machine, in the order in which drivers list them.
 pub async fn adapters() -> Vec<AdapterSummary> {
-    let all = instance().enumerate_adapters(wgpu::Backends::PRIMARY).await;
+    let all = enumerate().await;
     let infos: Vec<_> = all.iter().map(wgpu::Adapter::get_info).collect();
     let auto = choose(&infos, &Choice::default()).ok();
     all.iter().zip(infos).enumerate().map(|(i, (adapter, info))| summary(adapter, info, auto == Some(i))).collect()
@@ -150,7 +162,7 @@ const MAX_BINDING: u64 = (1 << 31) - 4;
 
 /// Opens a device on the adapter that `choice` means.
 pub(crate) async fn open(choice: &Choice) -> Result<Context> {
-    let mut all = instance().enumerate_adapters(wgpu::Backends::PRIMARY).await;
+    let mut all = enumerate().await;
     let infos: Vec<_> = all.iter().map(wgpu::Adapter::get_info).collect();
     let index = choose(&infos, choice)?;
     let (adapter, info) = (all.swap_remove(index), &infos[index]);

@@ -1,6 +1,6 @@
 //! Windows through the GPU: upload, dispatch, read-back.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::{Poll, Waker};
 
 use wgpu::BufferUsages as Usage;
@@ -107,6 +107,11 @@ impl Session {
     /// The most rows that a window may have.
     pub(crate) fn window_rows(&self) -> usize {
         self.plan.window_rows
+    }
+
+    /// The most rows that a window of a larger session may have.
+    pub(crate) fn most_rows(&self) -> usize {
+        self.plan.most_rows
     }
 
     /// Losses, and ranks where `ranks` is not empty, of a window whose first row is row `row` of the whole.
@@ -218,7 +223,10 @@ struct Lost;
 
 /// An answer that a callback gives and a future waits for.
 #[derive(Default)]
-struct Signal(Mutex<Answer>);
+struct Signal {
+    answer: Mutex<Answer>,
+    given: Condvar,
+}
 
 #[derive(Default)]
 struct Answer {
@@ -230,8 +238,9 @@ impl Signal {
     /// The first answer counts.
     fn set(&self, outcome: Result<(), Lost>) {
         let waker = {
-            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
             state.outcome.get_or_insert(outcome);
+            self.given.notify_all();
             state.waker.take()
         };
         if let Some(waker) = waker {
@@ -239,9 +248,16 @@ impl Signal {
         }
     }
 
+    #[cfg(not(target_family = "wasm"))]
+    fn is_set_within(&self, time: std::time::Duration) -> bool {
+        let state = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.given.wait_timeout_while(state, time, |state| state.outcome.is_none());
+        waited.unwrap_or_else(PoisonError::into_inner).0.outcome.is_some()
+    }
+
     async fn finished(signal: &Self) -> Result<(), Lost> {
         std::future::poll_fn(|context| {
-            let mut state = signal.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = signal.answer.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(outcome) = state.outcome {
                 return Poll::Ready(outcome);
             }
@@ -252,14 +268,21 @@ impl Signal {
     }
 }
 
+/// How long a callback may take from the end of its submission.
+#[cfg(not(target_family = "wasm"))]
+const GRACE: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// Sees to it that the callback of a submission comes, without blocking the caller's thread.
 #[cfg(not(target_family = "wasm"))]
 fn wait(device: &wgpu::Device, submission: wgpu::SubmissionIndex, signal: &Arc<Signal>) {
     let (device, answer) = (device.clone(), Arc::clone(signal));
     let waiting = std::thread::Builder::new().name("xent wait".into()).spawn(move || {
-        // After a loss no callback may come: the answer is then that there is none.
-        let _ = device.poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: None });
-        answer.set(Err(Lost));
+        let polled = device.poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: None });
+        // The callback may have been collected by another thread's poll, and be on its way. After a loss none may come: the
+        // answer is then that there is none.
+        if polled.is_err() || !answer.is_set_within(GRACE) {
+            answer.set(Err(Lost));
+        }
     });
     if waiting.is_err() {
         signal.set(Err(Lost));

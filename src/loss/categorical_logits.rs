@@ -9,7 +9,7 @@
 //! whose parts have one sign and do not cancel. `rest` is kept in units of a power of two, 2^whole(top), so that moving to
 //! a new top is exact: an ascending row would otherwise collect a rounding with every step.
 
-use crate::cpu::math::{HUGE, LANES, Lane, Lane64, exp_in, exp2_part, log1p, part, power_of_two, rotate, sum, whole};
+use crate::cpu::math::{HUGE, LANES, Lane, Lane64, exp_in, exp2_part, log1p, part, power_of_two_64, rotate, sum, whole};
 use crate::cpu::{Isa, Label, LaneHooks};
 use crate::loss::Prepared;
 
@@ -19,15 +19,23 @@ pub(crate) struct CategoricalLogits;
 pub(crate) struct State {
     /// The largest logit; the lowest float before any.
     top: Lane,
-    /// Σ e^x over the other logits, in units of 2^whole(top), or of e^top where top is huge. −1 before any: the empty state
-    /// holds a phantom at the lowest float, and this takes it out again. NaN if a logit is NaN.
+    /// Σ e^x over the other logits, in units of 2^whole(top), or of e^top where top is huge, times ONE: terms may be too
+    /// small for a float whose sum is not. −ONE before any: the empty state holds a phantom at the lowest float, and this
+    /// takes it out again. NaN if a logit is NaN.
     rest: Lane64,
-    /// Σ coefficient, and Σ coefficient · (top − x).
+    /// Σ coefficient, and Σ coefficient · (top − x) · SMALL: differences, and sums of both signs, may be beyond any float.
     weight: Lane64,
     gap: Lane64,
     /// A logit of −∞ has a coefficient.
     impossible: [bool; LANES],
 }
+
+/// 1 in a rest's unit, 2^64.
+const ONE: f64 = 18_446_744_073_709_551_616.0;
+const ONE_EXPONENT: f32 = 64.0;
+
+/// Scales gaps down: 2^-32.
+const SMALL: f32 = 2.328_306_4e-10;
 
 #[inline(always)]
 fn is_huge(x: f32) -> bool {
@@ -45,23 +53,36 @@ fn rescale(low: f32, high: f32) -> f64 {
     if is_huge(low) | is_huge(high) {
         (log_unit(low) - log_unit(high)).exp()
     } else {
-        f64::from(power_of_two(whole(low) - whole(high)))
+        power_of_two_64(whole(low) - whole(high))
     }
 }
 
-/// e^x of a logit that is at most `top`, in its unit.
+/// e^x of a logit that is at most `top`, in the unit of its rest.
 #[inline(always)]
 fn exp_under<I: Isa>(x: f32, top: f32) -> f64 {
-    if is_huge(top) { (f64::from(x) - f64::from(top)).exp() } else { f64::from(exp_in::<I>(x, whole(top))) }
+    if is_huge(top) {
+        (f64::from(x) - f64::from(top)).exp() * ONE
+    } else {
+        f64::from(exp_in::<I>(x, whole(top) - ONE_EXPONENT))
+    }
 }
 
-/// Moves the lanes' rests to the units of new tops and adds the losers, where one of the tops may be huge.
+/// Takes in the losers where one of the tops is huge. Lanes do not depend on each other: whatever their neighbours hold,
+/// the others keep the sums of the ordinary way.
 #[cold]
-fn absorb_huge<I: Isa, const DEPTH: usize>(s: &mut State, top: &Lane, losers: &[Lane; DEPTH]) {
+fn absorb_huge<I: Isa, const DEPTH: usize>(s: &mut State, rest: &Lane64, top: &Lane, losers: &[Lane; DEPTH]) {
     for l in 0..LANES {
-        let added: f64 = losers.iter().map(|x| exp_under::<I>(x[l], top[l])).sum();
-        s.rest[l] = s.rest[l] * rescale(s.top[l], top[l]) + added;
+        if is_exceptional(s.top[l], top[l]) {
+            let added: f64 = losers.iter().map(|x| exp_under::<I>(x[l], top[l])).sum();
+            s.rest[l] = rest[l] * rescale(s.top[l], top[l]) + added;
+        }
     }
+}
+
+/// One of the tops is huge. The phantom of an empty state is of no account: whatever outplays it leaves nothing of its rest.
+#[inline(always)]
+fn is_exceptional(low: f32, high: f32) -> bool {
+    is_huge(high) | (is_huge(low) & (low != f32::MIN))
 }
 
 impl LaneHooks for CategoricalLogits {
@@ -73,7 +94,7 @@ impl LaneHooks for CategoricalLogits {
     fn identity() -> State {
         State {
             top: [f32::MIN; LANES],
-            rest: [-1.0; LANES],
+            rest: [-ONE; LANES],
             weight: [0.0; LANES],
             gap: [0.0; LANES],
             impossible: [false; LANES],
@@ -92,24 +113,22 @@ impl LaneHooks for CategoricalLogits {
                 top[l] = if x > t { x } else { t };
             }
         }
-        let mut any_huge = false;
-        for l in 0..LANES {
-            // The phantom of an empty state is of no account here: whatever outplays it leaves nothing of its rest.
-            any_huge |= is_huge(top[l]) | (is_huge(s.top[l]) & (s.top[l] != f32::MIN));
-        }
-        if any_huge {
-            absorb_huge::<I, DEPTH>(s, &top, &losers);
-        } else {
-            for loser in &mut losers {
-                for l in 0..LANES {
-                    loser[l] = exp_in::<I>(loser[l], whole(top[l]));
-                }
-            }
-            let losers = sum(losers);
+        let before = s.rest;
+        let mut exceptional = false;
+        let mut exponentials = losers;
+        for loser in &mut exponentials {
             for l in 0..LANES {
-                let scale = if s.top[l] == f32::MIN { 0.0 } else { power_of_two(whole(s.top[l]) - whole(top[l])) };
-                s.rest[l] = s.rest[l] * f64::from(scale) + losers[l];
+                loser[l] = exp_in::<I>(loser[l], whole(top[l]) - ONE_EXPONENT);
             }
+        }
+        let added = sum(exponentials);
+        for l in 0..LANES {
+            let scale = if s.top[l] == f32::MIN { 0.0 } else { power_of_two_64(whole(s.top[l]) - whole(top[l])) };
+            s.rest[l] = s.rest[l] * scale + added[l];
+            exceptional |= is_exceptional(s.top[l], top[l]);
+        }
+        if exceptional {
+            absorb_huge::<I, DEPTH>(s, &before, &top, &losers);
         }
         if SPREAD {
             let mut gaps = *x;
@@ -120,13 +139,13 @@ impl LaneHooks for CategoricalLogits {
                     s.impossible[l] |= (c != 0.0) & (x == f32::NEG_INFINITY);
                     // By selection, not by multiplication: 0·∞ is NaN.
                     let counts = (c != 0.0) & (x > f32::NEG_INFINITY);
-                    gaps[d][l] = if counts { c * (top[l] - x) } else { 0.0 };
+                    gaps[d][l] = if counts { c * (SMALL * top[l] - SMALL * x) } else { 0.0 };
                     weights[d][l] = if counts { c } else { 0.0 };
                 }
             }
             let (gaps, weights) = (sum(gaps), sum(weights));
             for l in 0..LANES {
-                let moved = s.weight[l] * (f64::from(top[l]) - f64::from(s.top[l]));
+                let moved = s.weight[l] * (f64::from(SMALL * top[l]) - f64::from(SMALL * s.top[l]));
                 s.gap[l] += moved + gaps[l];
                 s.weight[l] += weights[l];
             }
@@ -143,7 +162,7 @@ impl LaneHooks for CategoricalLogits {
             let (high_top, low_top) = (high.top[l], low.top[l]);
             let loser = exp_under::<I>(low_top, high_top);
             s.rest[l] = high.rest[l] + (low.rest[l] * rescale(low_top, high_top) + loser);
-            let moved = low.weight[l] * (f64::from(high_top) - f64::from(low_top));
+            let moved = low.weight[l] * (f64::from(SMALL * high_top) - f64::from(SMALL * low_top));
             s.gap[l] = (a.gap[l] + b.gap[l]) + moved;
             s.weight[l] = a.weight[l] + b.weight[l];
             s.impossible[l] = a.impossible[l] | b.impossible[l];
@@ -177,7 +196,7 @@ impl LaneHooks for CategoricalLogits {
     fn finish<I: Isa, const SPREAD: bool>(s: &State, _: &Prepared, _: &Lane64, label: &Label) -> Lane {
         let mut losses = [0.0; LANES];
         for l in 0..LANES {
-            let (mut weight, mut gap, mut impossible) = (s.weight[l], s.gap[l], s.impossible[l]);
+            let (mut weight, mut gap, mut impossible) = (s.weight[l], s.gap[l] / f64::from(SMALL), s.impossible[l]);
             if !SPREAD {
                 weight = f64::from(label.weight[l]);
                 impossible = (weight != 0.0) & (label.x[l] == f32::NEG_INFINITY);
@@ -186,10 +205,10 @@ impl LaneHooks for CategoricalLogits {
             // Dividing by e^top is multiplying with the inverse of its part. A huge top is its own unit.
             let top = if is_huge(s.top[l]) { 0.0 } else { s.top[l] };
             let inverse = exp2_part::<I>(-part::<I>(top, whole(top)));
-            let others = s.rest[l] as f32 * inverse;
+            let others = (s.rest[l] / ONE * f64::from(inverse)) as f32;
             let loss = (weight * f64::from(log1p::<I>(others)) + gap) as f32;
             // Without a finite logit the phantom was never outplayed. A NaN fails every comparison.
-            let defined = (s.rest[l] >= -0.5) & (s.top[l] < f32::INFINITY);
+            let defined = (s.rest[l] >= -0.5 * ONE) & (s.top[l] < f32::INFINITY);
             let loss = if impossible { f32::INFINITY } else { loss };
             losses[l] = if defined { loss } else { f32::NAN };
         }

@@ -286,8 +286,8 @@ impl Sums {
         sums
     }
 
-    /// The sum divided by rows or weights. Nothing by nothing is 0; a loss that is not finite shows even so.
+    /// The sum divided by rows or weights; 0 where there is nothing to divide by.
     fn over(&self, divisor: f64) -> (f64, f64) {
-        if divisor == 0.0 && self.sum.is_finite() { (0.0, 0.0) } else { (self.sum / divisor, self.bound / divisor) }
+        if divisor == 0.0 { (0.0, 0.0) } else { (self.sum / divisor, self.bound / divisor) }
     }
 }

@@ -77,7 +77,7 @@ fn excerpt(text: &str) -> String {
 }
 
 /// A shape as people write it, `[2, 3]`, cut after the first eight lengths.
-fn shape_text(shape: &[usize]) -> String {
+pub(crate) fn shape_text(shape: &[usize]) -> String {
     const MOST: usize = 8;
     if shape.len() <= MOST {
         format!("{shape:?}")

@@ -1,0 +1,101 @@
+//! Where float32 ends: terms larger than it holds, losses of what it flushes, and rows so long that roundings of one side
+//! add up. The smallest cases of each, so that a failure says which border it was.
+
+mod support;
+
+use support::backends;
+use support::oracle::{Input, Problem, Targets};
+
+const MAX: f32 = f32::MAX;
+
+fn row(input: Input, predictions: &[f32], targets: Targets) -> Problem {
+    Problem {
+        input,
+        rows: 1,
+        classes: predictions.len(),
+        predictions: predictions.to_vec(),
+        targets,
+        label_smoothing: 0.0,
+        epsilon: 1e-7,
+        ignore_index: None,
+        class_weights: None,
+        sample_weights: None,
+    }
+}
+
+fn label(class: i64) -> Targets {
+    Targets::Classes(vec![class])
+}
+
+fn dense(values: &[f32]) -> Targets {
+    Targets::Dense(values.to_vec())
+}
+
+/// Logits farther apart than float32 reaches, with a share so small that the loss is within it.
+#[test]
+fn a_gap_beyond_float32_with_a_small_share() {
+    let logits = |targets| row(Input::Logits, &[MAX, -MAX], targets);
+    backends::check(&logits(label(0)), "right");
+    backends::check(&logits(label(1)), "wrong: the loss itself is beyond float32");
+    backends::check(&logits(dense(&[0.99, 0.01])), "a soft target");
+    backends::check(&Problem { label_smoothing: 0.02, ..logits(label(0)) }, "smoothed");
+    backends::check(&Problem { class_weights: Some(vec![1.0, 0.01]), ..logits(label(1)) }, "a small class weight");
+}
+
+/// Masks as frameworks write them that have no infinities.
+#[test]
+fn lowest_floats_as_masks() {
+    let logits = |targets| row(Input::Logits, &[5.0, -3.0, f32::MIN], targets);
+    backends::check(&logits(label(0)), "a masked class");
+    backends::check(&logits(label(2)), "a masked label");
+    backends::check(&Problem { label_smoothing: 0.1, ..logits(label(0)) }, "smoothed");
+    backends::check(&logits(dense(&[0.5, 0.25, 0.25])), "a share for the mask");
+}
+
+#[test]
+fn logits_whose_terms_cancel_beyond_float32() {
+    backends::check(&row(Input::Logits, &[1.0, -MAX, -MAX], dense(&[1.0, 2.0, -1.5])), "a sum within float32");
+    backends::check(&row(Input::Logits, &[MAX, -MAX, -MAX], dense(&[1.0, 1.0, -1.0])), "a sum of 0");
+}
+
+#[test]
+fn log_probabilities_whose_terms_cancel_beyond_float32() {
+    let ones = dense(&[1.0; 3]);
+    backends::check(&row(Input::LogProbabilities, &[-MAX, -MAX, MAX], ones), "a sum within float32");
+    backends::check(&row(Input::LogProbabilities, &[MAX, -MAX], dense(&[2.0, 2.0])), "a sum of 0");
+}
+
+/// Each of the others is under the smallest normal float32, all of them together are not.
+#[test]
+fn a_confident_row_with_many_others() {
+    for (top, classes) in [(86.0, 100), (87.5, 100), (88.0, 100), (89.0, 10_000), (95.0, 100_000)] {
+        let mut logits = vec![0.0; classes];
+        logits[0] = top;
+        backends::check(&row(Input::Logits, &logits, label(0)), &format!("{top} and {classes} classes"));
+    }
+}
+
+/// The others of a large entry, so small that scaling both down loses them; a clip bound that does not hide it.
+#[test]
+fn small_entries_beside_a_large_one() {
+    let mut certain = row(Input::Probabilities, &[1e10, 1e-20], label(0));
+    certain.epsilon = 1e-12;
+    backends::check(&certain, "a share of 1e-30");
+    let mut wrong = row(Input::Probabilities, &[8e9, 2.4e-28], label(1));
+    wrong.epsilon = 2e-38;
+    backends::check(&wrong, "a label with a share of 3e-38");
+}
+
+/// Equal terms round to the same side with every addition: the sums of a long row drift.
+#[test]
+fn long_rows_of_equal_terms() {
+    const CLASSES: usize = 1_000_003;
+    for input in [Input::Probabilities, Input::Logits, Input::LogProbabilities] {
+        let predictions = vec![if input == Input::LogProbabilities { -0.3 } else { 0.3 }; CLASSES];
+        let equal = row(input, &predictions, label(7));
+        backends::check(&equal, &format!("{input:?}, a class index"));
+        backends::check(&Problem { label_smoothing: 0.1, ..equal.clone() }, &format!("{input:?}, smoothed"));
+        let targets = Targets::Dense(vec![0.7; CLASSES]);
+        backends::check(&Problem { targets, ..equal }, &format!("{input:?}, equal targets"));
+    }
+}
