@@ -5,39 +5,67 @@ struct Params {
     rows: u32,
     // Classes of a row.
     classes: u32,
-    // Elements before the window's first row in its first 16-byte word (0 to 3). A row thus keeps its place within the
+    // Elements before the window's first row in its first 16-byte word (0 to 7). A row thus keeps its place within the
     // words however the batch is cut into windows, and with it the order of its sums.
     first: u32,
     // −log of the upper clip bound: what a certain and right prediction costs.
     nearest: f32,
     // −log of the lower clip bound: what a certain and wrong prediction costs.
     farthest: f32,
-    // The lower clip bound.
+    // The clip bounds.
     lowest: f32,
+    highest: f32,
     // What label smoothing keeps of a target, 1 − α.
     keep: f32,
-    // What it gives to every class, α / classes.
+    // What it gives to every class: α / classes, or α / 2 for binary losses.
     spread: f32,
+    // Focal: the exponent of 1 − p, and the factor.
+    gamma: f32,
+    alpha: f32,
+    // Poly-1: the coefficient of 1 − p.
+    poly: f32,
+    // The coefficient of logsumexp².
+    z_loss: f32,
+    // 1 / temperature.
+    sharpness: f32,
+    // The bound that logits approach; 0 for none.
+    softcap: f32,
+    // What a row's terms are multiplied with in the end: 1, or 1 / classes for binary losses.
+    share: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-// float32, rows one after the other.
+// Rows one after the other: float32, or 16-bit floats as HALF and BRAIN say.
 @group(0) @binding(1) var<storage, read> predictions: array<vec4<u32>>;
-// Class indices, one a row, or float32 laid out as the predictions are.
+// Class indices, one a row, or float32 laid out as the predictions are, from the same element on.
 @group(0) @binding(2) var<storage, read> targets: array<vec4<u32>>;
 @group(0) @binding(3) var<storage, read> class_weights: array<f32>;
-// float32 as bits: a driver may assume that floats are never NaN.
-@group(0) @binding(4) var<storage, read_write> losses: array<u32>;
-@group(0) @binding(5) var<storage, read_write> ranks: array<u32>;
+// What each row's gradient is multiplied with.
+@group(0) @binding(4) var<storage, read> row_scales: array<f32>;
+// FIELDS values a row, as bits: a driver may assume that floats are never NaN.
+@group(0) @binding(5) var<storage, read_write> records: array<u32>;
+// float32 as bits, laid out as float32 predictions are.
+@group(0) @binding(6) var<storage, read_write> gradients: array<u32>;
 
 // Targets are dense, not class indices.
 override DENSE: bool;
 // Every class has a coefficient: targets are dense, or smoothed. Without it the label alone counts.
 override SPREAD: bool;
+// The terms come from the fold itself, without a second walk.
+override CLOSED: bool;
 // There are class weights.
 override WEIGHTED: bool;
-// The label's rank is wanted.
+// Logits are scaled or capped.
+override MOVED: bool;
+// Predictions are float16 or bfloat16.
+override HALF: bool;
+override BRAIN: bool;
+// The gradient is wanted.
+override GRADIENT: bool;
+// The label's rank, the logsumexp, or what calibration needs is wanted.
 override RANKED: bool;
+override LOGSUMEXP: bool;
+override CALIBRATED: bool;
 // Lanes of a workgroup.
 override LANES: u32;
 
@@ -48,14 +76,67 @@ override RANK_NAN: u32;
 // Set in a rank when the label is the first of the row's maxima.
 override RANK_FIRST: u32;
 
+// Values of a row's record, and the places of those that follow the loss.
+override FIELDS: u32;
+override RANK_FIELD: u32;
+override LOGSUMEXP_FIELD: u32;
+override PLAIN_FIELD: u32;
+override ENTROPY_FIELD: u32;
+override BRIER_FIELD: u32;
+override CONFIDENCE_FIELD: u32;
+
 // Four neighbouring predictions of a row.
 struct Block {
+    // float32 as bits.
     bits: vec4<u32>,
+    // The class of the first.
+    class_index: u32,
     // False before the row's first class and after its last.
     present: vec4<bool>,
-    // Class weight times smoothed target; 0 where absent, meaningless without SPREAD.
+    // The target as given, and class weight times smoothed target; 0 where absent. Filled in where asked for.
+    given: vec4<f32>,
     coefficient: vec4<f32>,
 }
+
+// What is known of one class once the row is folded.
+struct Share {
+    // The prediction, transformed where it is a logit.
+    x: f32,
+    // Its probability, and what is left to 1, with all of its digits.
+    p: f32,
+    rest: f32,
+    // −log p.
+    surprise: f32,
+    // p stands at a clip bound: the loss does not move with it.
+    clipped: bool,
+    // What −log p is where it is no finite number; see SPECIAL below.
+    special: u32,
+}
+
+// What a class adds to the loss, and the part of the gradient that does not come from other classes.
+struct Term {
+    loss: f32,
+    // coefficient · p · dφ/dp, for a loss Σ coefficient · φ(p).
+    slope: f32,
+}
+
+// Sums over a row's classes in the second walk.
+struct Terms {
+    loss: f32,
+    // Terms of linear losses that are beyond most floats, times SMALL: their sum may not be.
+    beyond: f32,
+    pull: f32,
+    // Cross-entropy with the target as given, entropy, and squared distance to the label.
+    plain: f32,
+    entropy: f32,
+    brier: f32,
+    special: u32,
+}
+
+// SPECIAL: NaN; +∞; −∞.
+const UNDEFINED: u32 = 1u;
+const RISING: u32 = 2u;
+const FALLING: u32 = 4u;
 
 // What the label alone brings.
 struct Label {

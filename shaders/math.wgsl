@@ -9,6 +9,10 @@ const INFINITE: u32 = 0x7f800000u;
 const NEGATIVE_INFINITE: u32 = 0xff800000u;
 const NAN: u32 = 0x7fc00000u;
 const LOWEST: f32 = -3.40282347e38;
+const LARGEST: f32 = 3.40282347e38;
+// 2^-32 and 2^32: scales down what may be beyond any float on its way, and up again.
+const SMALL: f32 = 2.3283064365386963e-10;
+const UNSMALL: f32 = 4294967296.0;
 
 // 2^part ≈ 1 + part·(EXP2_1 + part·(EXP2_2 + …)) for |part| ≤ ½.
 override EXP2_1: f32;
@@ -24,6 +28,14 @@ override LOG_6: f32;
 override LOG_7: f32;
 override LOG_8: f32;
 override LOG_9: f32;
+// tanh(a) ≈ a + a³·(TANH_3 + a²·(TANH_5 + …)) for a ≤ TANH_SERIES.
+override TANH_3: f32;
+override TANH_5: f32;
+override TANH_7: f32;
+override TANH_9: f32;
+override TANH_11: f32;
+// From here on tanh is (1 − e^−2a) / (1 + e^−2a).
+override TANH_SERIES: f32;
 override LN_2: f32;
 // log2 e in three parts: 12 bits, 12 bits, the rest.
 override LOG2_E_HIGH: f32;
@@ -111,4 +123,43 @@ fn log1p(y: f32) -> f32 {
 // Adds up in pairs.
 fn sum(v: vec4<f32>) -> f32 {
     return (v.x + v.y) + (v.z + v.w);
+}
+
+// q^gamma for 0 ≤ q ≤ 1 and gamma ≥ 0: gamma times the exponent stays apart from gamma times the logarithm of the mantissa.
+fn power(q: f32, gamma: f32) -> f32 {
+    if gamma == 0.0 {
+        return 1.0;
+    }
+    if q <= 0.0 {
+        return 0.0;
+    }
+    let bits = bitcast<u32>(q) - 0x3f3504f3u;
+    let exponent = f32(bitcast<i32>(bits) >> 23u);
+    let mantissa = bitcast<f32>((bits & 0x007fffffu) + 0x3f3504f3u);
+    let log2_mantissa = log_of(mantissa, mantissa - 1.0) * (LOG2_E_HIGH + LOG2_E_MIDDLE);
+    let scaled = gamma * exponent;
+    let k = round(fma(gamma, log2_mantissa, scaled));
+    let rest = fma(gamma, log2_mantissa, scaled - k);
+    return exp2_part(vec4<f32>(rest)).x * power_of_two_1(k);
+}
+
+// tanh(u) and 1 − tanh²(u).
+struct Tanh {
+    value: f32,
+    slope: f32,
+}
+
+fn tanh_of(u: f32) -> Tanh {
+    let a = abs(u);
+    let e = exp_in(vec4<f32>(-2.0 * a), 0.0).x;
+    let d = 1.0 + e;
+    // Near 0 the difference 1 − e has no digits left: an odd series has.
+    let s = a * a;
+    var series = fma(s, TANH_11, TANH_9);
+    series = fma(series, s, TANH_7);
+    series = fma(series, s, TANH_5);
+    series = fma(series, s, TANH_3);
+    series = fma(a * s, series, a);
+    let value = select((1.0 - e) / d, series, a < TANH_SERIES);
+    return Tanh(select(value, -value, u < 0.0), 4.0 * e / (d * d));
 }

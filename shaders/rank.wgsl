@@ -17,14 +17,14 @@ fn merge_rank(a: Rank, b: Rank) -> Rank {
     return Rank(a.above + b.above, a.before + b.before, a.undefined + b.undefined);
 }
 
-fn absorb_rank(rank: Rank, block: Block, class_index: u32, label: Label) -> Rank {
+fn absorb_rank(rank: Rank, block: Block, label: Label) -> Rank {
     var s = rank;
     let goal = order_key(label.bits);
     for (var i = 0u; i < 4u; i++) {
         if block.present[i] {
             let key = order_key(block.bits[i]);
             s.above += select(0u, 1u, key > goal);
-            s.before += select(0u, 1u, key == goal && class_index + i < label.class_index);
+            s.before += select(0u, 1u, key == goal && block.class_index + i < label.class_index);
             s.undefined += select(0u, 1u, is_nan(block.bits[i]));
         }
     }

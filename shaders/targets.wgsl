@@ -23,11 +23,12 @@ fn merge_best(a: Best, b: Best) -> Best {
     return Best(select(a.key, b.key, second), select(a.class_index, b.class_index, second), a.undefined || b.undefined);
 }
 
-fn absorb_best(best: Best, bits: vec4<u32>, class_index: u32, present: vec4<bool>) -> Best {
+fn absorb_best(best: Best, quad: u32, block: Block) -> Best {
     var s = best;
+    let bits = targets[quad];
     for (var i = 0u; i < 4u; i++) {
-        if present[i] {
-            s = merge_best(s, Best(order_key(bits[i]), class_index + i, !is_finite(bits[i])));
+        if block.present[i] {
+            s = merge_best(s, Best(order_key(bits[i]), block.class_index + i, !is_finite(bits[i])));
         }
     }
     return s;
@@ -40,32 +41,34 @@ fn class_weight(class_index: u32) -> f32 {
     return 1.0;
 }
 
-// The four predictions of a 16-byte word that may reach over the ends of the row, with their coefficients.
-// `start` is the row's first element, `label` its class index.
-fn load_block(word: u32, start: u32, label: u32) -> Block {
-    let class_index = vec4<u32>(word * 4u - start) + vec4<u32>(0u, 1u, 2u, 3u);
+// Four predictions that may reach over the ends of the row, with their coefficients. `start` is the row's first element,
+// `label` its class index.
+fn load_block(quad: u32, start: u32, label: u32, coefficients: bool) -> Block {
+    var block: Block;
+    block.bits = load_quad(quad);
+    block.class_index = quad * 4u - start;
+    let classes = vec4<u32>(block.class_index) + vec4<u32>(0u, 1u, 2u, 3u);
     // Before the row the subtraction wraps around, to more than any class.
-    let present = class_index < vec4<u32>(params.classes);
-    var coefficient = vec4<f32>(0.0);
-    if SPREAD {
-        var kept = select(vec4<f32>(0.0), vec4<f32>(params.keep), class_index == vec4<u32>(label));
+    block.present = classes < vec4<u32>(params.classes);
+    if coefficients {
+        block.given = select(vec4<f32>(0.0), vec4<f32>(1.0), classes == vec4<u32>(label));
         if DENSE {
-            let bits = targets[word];
-            let finite = (bits & vec4<u32>(MAGNITUDE)) < vec4<u32>(INFINITE);
-            kept = params.keep * select(vec4<f32>(0.0), bitcast<vec4<f32>>(bits), finite);
+            let bits = targets[quad];
+            let usable = ((bits & vec4<u32>(MAGNITUDE)) < vec4<u32>(INFINITE)) & block.present;
+            block.given = select(vec4<f32>(0.0), bitcast<vec4<f32>>(bits), usable);
         }
-        coefficient = kept + vec4<f32>(params.spread);
+        block.coefficient = block.given * params.keep + vec4<f32>(params.spread);
         if WEIGHTED {
-            coefficient *= vec4<f32>(
-                class_weight(class_index.x),
-                class_weight(class_index.y),
-                class_weight(class_index.z),
-                class_weight(class_index.w),
+            block.coefficient *= vec4<f32>(
+                class_weight(classes.x),
+                class_weight(classes.y),
+                class_weight(classes.z),
+                class_weight(classes.w),
             );
         }
-        coefficient = select(vec4<f32>(0.0), coefficient, present);
+        block.coefficient = select(vec4<f32>(0.0), block.coefficient, block.present);
     }
-    return Block(predictions[word], present, coefficient);
+    return block;
 }
 
 fn load_class(row: u32) -> u32 {
@@ -78,5 +81,5 @@ fn load_label(start: u32, class_index: u32) -> Label {
         return Label(class_index, NAN, 1.0);
     }
     let element = start + class_index;
-    return Label(class_index, predictions[element / 4u][element % 4u], class_weight(class_index));
+    return Label(class_index, load_quad(element / 4u)[element % 4u], class_weight(class_index));
 }

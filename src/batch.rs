@@ -1,143 +1,13 @@
-//! Predictions, targets and weights as callers have them: borrowed views of any strides. Shapes and values are checked
-//! here and nowhere else.
+//! Predictions, targets and weights that belong together. Shapes and values are checked here and nowhere else.
 
 use half::{bf16, f16};
-use ndarray::{ArrayView, ArrayViewD, Axis, Dimension};
+use ndarray::{ArrayD, ArrayViewD, Slice};
 
 use crate::error::{Error, Result};
-use crate::layout::IGNORED;
+use crate::layout::{Element, IGNORED};
 use crate::loss::{Prepared, check_weight};
-
-/// An element that the host rounds to float32, or takes as a class index.
-trait Element: Copy {
-    fn to_f32(self) -> f32;
-}
-
-macro_rules! views {
-    ($(#[$doc:meta])* $name:ident { $($variant:ident($type:ty)),* }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone)]
-        #[non_exhaustive]
-        pub enum $name<'a> {
-            $(#[doc = concat!("Elements of type `", stringify!($type), "`.")] $variant(ArrayViewD<'a, $type>),)*
-        }
-
-        $(impl<'a, D: Dimension> From<ArrayView<'a, $type, D>> for $name<'a> {
-            fn from(view: ArrayView<'a, $type, D>) -> Self {
-                Self::$variant(view.into_dyn())
-            }
-        })*
-    };
-}
-
-views! {
-    /// A view of floating-point numbers. float64 is rounded to float32, the 16-bit types are exact in it.
-    Floats { F16(f16), Bf16(bf16), F32(f32), F64(f64) }
-}
-
-views! {
-    /// A view of class indices.
-    Indices { U8(u8), I8(i8), U16(u16), I16(i16), U32(u32), I32(i32), U64(u64), I64(i64) }
-}
-
-/// Does `$body` with the view inside, whatever its element.
-macro_rules! each_float {
-    ($floats:expr, $view:ident => $body:expr) => {
-        match $floats {
-            Floats::F16($view) => $body,
-            Floats::Bf16($view) => $body,
-            Floats::F32($view) => $body,
-            Floats::F64($view) => $body,
-        }
-    };
-}
-
-macro_rules! each_index {
-    ($indices:expr, $view:ident => $body:expr) => {
-        match $indices {
-            Indices::U8($view) => $body,
-            Indices::I8($view) => $body,
-            Indices::U16($view) => $body,
-            Indices::I16($view) => $body,
-            Indices::U32($view) => $body,
-            Indices::I32($view) => $body,
-            Indices::U64($view) => $body,
-            Indices::I64($view) => $body,
-        }
-    };
-}
-
-impl Element for f16 {
-    fn to_f32(self) -> f32 {
-        self.to_f32()
-    }
-}
-
-impl Element for bf16 {
-    fn to_f32(self) -> f32 {
-        self.to_f32()
-    }
-}
-
-impl Element for f32 {
-    fn to_f32(self) -> f32 {
-        self
-    }
-}
-
-impl Element for f64 {
-    fn to_f32(self) -> f32 {
-        self as f32
-    }
-}
-
-impl Floats<'_> {
-    fn shape(&self) -> &[usize] {
-        each_float!(self, view => view.shape())
-    }
-
-    /// With axis `axis` moved to the end.
-    fn move_axis_last(self, axis: usize) -> Self {
-        fn moved<T>(view: ArrayViewD<'_, T>, axis: usize) -> ArrayViewD<'_, T> {
-            let mut order: Vec<_> = (0..view.ndim()).filter(|&a| a != axis).collect();
-            order.push(axis);
-            view.permuted_axes(order)
-        }
-        match self {
-            Self::F16(view) => Self::F16(moved(view, axis)),
-            Self::Bf16(view) => Self::Bf16(moved(view, axis)),
-            Self::F32(view) => Self::F32(moved(view, axis)),
-            Self::F64(view) => Self::F64(moved(view, axis)),
-        }
-    }
-
-    /// Rows (indices of all axes but the last, in row-major order) as float32, one after the other. Borrowed where they
-    /// already lie so in memory, else gathered into `buffer`.
-    fn rows<'b>(&'b self, rows: std::ops::Range<usize>, buffer: &'b mut Vec<f32>) -> &'b [f32] {
-        let classes = self.shape().last().copied().unwrap_or(1);
-        if let Self::F32(view) = self
-            && let Some(all) = view.as_slice()
-        {
-            return &all[rows.start * classes..rows.end * classes];
-        }
-        buffer.clear();
-        each_float!(self, view => gather(view, rows, buffer));
-        buffer
-    }
-}
-
-fn gather<T: Element>(view: &ArrayViewD<'_, T>, rows: std::ops::Range<usize>, out: &mut Vec<f32>) {
-    for row in rows {
-        let mut lane = view.view();
-        let mut rest = row;
-        for axis in (0..view.ndim() - 1).rev() {
-            let length = view.len_of(Axis(axis));
-            lane.collapse_axis(Axis(axis), rest % length);
-            rest /= length;
-        }
-        out.extend(lane.iter().map(|x| x.to_f32()));
-    }
-}
+use crate::totals::Reduction;
+use crate::views::{Floats, Indices, each_index};
 
 /// What the predictions are measured against.
 #[derive(Debug, Clone)]
@@ -155,6 +25,14 @@ impl<'a> Targets<'a> {
         Self::Classes(view.into())
     }
 
+    /// Some indices of the first axis.
+    pub(crate) fn part(&self, slice: Slice) -> Targets<'_> {
+        match self {
+            Self::Classes(indices) => Targets::Classes(indices.part(slice)),
+            Self::Dense(floats) => Targets::Dense(floats.part(slice)),
+        }
+    }
+
     /// A number for each class, of any floating-point type.
     pub fn dense(view: impl Into<Floats<'a>>) -> Self {
         Self::Dense(view.into())
@@ -170,6 +48,7 @@ pub struct Batch<'a> {
     targets: Targets<'a>,
     sample_weights: Option<Floats<'a>>,
     row_shape: Vec<usize>,
+    class_axis: usize,
     classes: usize,
 }
 
@@ -208,7 +87,14 @@ impl<'a> Batch<'a> {
             Targets::Dense(floats) => Targets::Dense(floats.move_axis_last(class_axis)),
             classes @ Targets::Classes(_) => classes,
         };
-        Ok(Self { predictions: predictions.move_axis_last(class_axis), targets, sample_weights: None, row_shape, classes })
+        Ok(Self {
+            predictions: predictions.move_axis_last(class_axis),
+            targets,
+            sample_weights: None,
+            row_shape,
+            class_axis,
+            classes,
+        })
     }
 
     /// Gives each row a weight, or all rows the one number of an array without dimensions.
@@ -239,6 +125,21 @@ impl<'a> Batch<'a> {
     /// The number of classes.
     pub fn classes(&self) -> usize {
         self.classes
+    }
+
+    /// How a GPU may take the predictions.
+    pub(crate) fn element(&self) -> Element {
+        self.predictions.element()
+    }
+
+    /// Brings rows of predictions, one after the other, back to the predictions' own shape.
+    pub(crate) fn unfold(&self, rows: Vec<f32>) -> Option<ArrayD<f32>> {
+        let mut shape = self.row_shape.clone();
+        shape.push(self.classes);
+        let moved = ArrayD::from_shape_vec(shape, rows).ok()?;
+        let mut order: Vec<_> = (0..self.row_shape.len()).collect();
+        order.insert(self.class_axis, self.row_shape.len());
+        Some(moved.permuted_axes(order))
     }
 
     /// Whether targets are dense, not class indices.
@@ -298,19 +199,55 @@ pub(crate) struct Checked<'b, 'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Gathered {
     predictions: Vec<f32>,
+    halves: Vec<u16>,
     targets: Vec<f32>,
 }
 
 impl Checked<'_, '_> {
-    /// Some of the batch's rows, as kernels take them.
-    pub(crate) fn window<'b>(&'b self, rows: std::ops::Range<usize>, gathered: &'b mut Gathered) -> Window<'b> {
+    /// 1 over what the batch's reduced loss is divided by; 0 where that is 0.
+    pub(crate) fn divisor(&self, prepared: &Prepared, reduction: Reduction) -> f64 {
+        let kept = |row: usize| self.labels.get(row).is_none_or(|&label| label != IGNORED);
+        let rows = || (0..self.batch.rows()).filter(|&row| kept(row));
+        let divisor = match reduction {
+            Reduction::Sum => 1.0,
+            Reduction::Mean => rows().count() as f64,
+            Reduction::WeightedMean => rows()
+                .map(|row| {
+                    let sample_weight = self.sample_weights.get(row).copied().unwrap_or(1.0);
+                    let label = self.labels.get(row).map(|&label| label as usize);
+                    sample_weight * label.map_or(1.0, |label| f64::from(prepared.class_weight(label)))
+                })
+                .sum(),
+        };
+        if divisor == 0.0 { 0.0 } else { 1.0 / divisor }
+    }
+
+    /// What each row's gradient is multiplied with.
+    pub(crate) fn row_scales(&self, scale: f64) -> Vec<f32> {
+        (0..self.batch.rows()).map(|row| (scale * self.sample_weights.get(row).copied().unwrap_or(1.0)) as f32).collect()
+    }
+
+    /// Some of the batch's rows, as kernels take them: predictions as `element`, which is float32 or the batch's own.
+    pub(crate) fn window<'b>(
+        &'b self,
+        rows: std::ops::Range<usize>,
+        element: Element,
+        gathered: &'b mut Gathered,
+    ) -> Window<'b> {
         let targets = match &self.batch.targets {
             Targets::Classes(_) => TargetSlice::Classes(&self.labels[rows.clone()]),
             Targets::Dense(floats) => TargetSlice::Dense(floats.rows(rows.clone(), &mut gathered.targets)),
         };
         Window {
             classes: self.batch.classes,
-            predictions: self.batch.predictions.rows(rows, &mut gathered.predictions),
+            predictions: match element {
+                Element::F32 => self.batch.predictions.rows(rows.clone(), &mut gathered.predictions),
+                Element::F16 | Element::Bf16 => &[],
+            },
+            halves: match element {
+                Element::F32 => &[],
+                Element::F16 | Element::Bf16 => self.batch.predictions.halves(rows, &mut gathered.halves),
+            },
             targets,
         }
     }
@@ -320,7 +257,9 @@ impl Checked<'_, '_> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Window<'a> {
     pub classes: usize,
+    /// float32; empty where `halves` holds the bits of 16-bit floats.
     pub predictions: &'a [f32],
+    pub halves: &'a [u16],
     pub targets: TargetSlice<'a>,
 }
 
@@ -334,12 +273,13 @@ pub(crate) enum TargetSlice<'a> {
 }
 
 impl Window<'_> {
-    /// `count` of its rows, from `first` on.
+    /// `count` of its rows of float32, from `first` on.
     pub(crate) fn rows(&self, first: usize, count: usize) -> Self {
         let elements = first * self.classes..(first + count) * self.classes;
         Self {
             classes: self.classes,
             predictions: &self.predictions[elements.clone()],
+            halves: &[],
             targets: match self.targets {
                 TargetSlice::Classes(labels) => TargetSlice::Classes(&labels[first..first + count]),
                 TargetSlice::Dense(targets) => TargetSlice::Dense(&targets[elements]),
@@ -369,7 +309,7 @@ mod tests {
         let prepared = prepared(3, false);
         let checked = batch.check(&prepared, 0).expect("labels are good");
         let mut gathered = Gathered::default();
-        let window = checked.window(1..3, &mut gathered);
+        let window = checked.window(1..3, Element::F32, &mut gathered);
         assert_eq!(window.predictions, [22.0, 12.0, 2.0, 120.0, 110.0, 100.0]);
     }
 
@@ -380,7 +320,7 @@ mod tests {
         let prepared = prepared(3, true);
         let checked = batch.check(&prepared, 0).expect("nothing to refuse");
         let mut gathered = Gathered::default();
-        assert!(std::ptr::eq(checked.window(1..2, &mut gathered).predictions.as_ptr(), &raw const all[[1, 0]]));
+        assert!(std::ptr::eq(checked.window(1..2, Element::F32, &mut gathered).predictions.as_ptr(), &raw const all[[1, 0]]));
     }
 
     #[test]

@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use ndarray::ArrayD;
 
-use crate::batch::{Batch, Gathered, Window};
+use crate::batch::{Batch, Gathered, TargetSlice, Window};
 use crate::error::{Error, Result};
+use crate::layout::{Element, IGNORED, Wanted};
 use crate::loss::{Loss, Prepared};
-use crate::totals::{Fold, Row, Totals};
+use crate::outputs::{Gradient, Outputs};
+use crate::records::Records;
+use crate::totals::{Fold, Reduction, Row, Totals};
 use crate::{cpu, gpu, plan};
 
 /// Where to evaluate.
@@ -57,30 +60,6 @@ pub enum Fault {
     },
 }
 
-/// What to compute besides the sums.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outputs {
-    /// The loss of each row, before sample weights.
-    pub losses: bool,
-    /// Whether the label is the first of its row's maxima.
-    pub accuracy: bool,
-    /// For each k: whether fewer than k classes score above the label.
-    pub top_k: Vec<u32>,
-}
-
-impl Default for Outputs {
-    /// Accuracy, no losses of rows, no top-k.
-    fn default() -> Self {
-        Self { losses: false, accuracy: true, top_k: Vec::new() }
-    }
-}
-
-impl Outputs {
-    fn ranked(&self) -> bool {
-        self.accuracy || !self.top_k.is_empty()
-    }
-}
-
 /// What a result was computed on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -104,6 +83,10 @@ pub struct Evaluation {
     pub totals: Totals,
     /// The loss of each row, of the batch's [`row_shape`](Batch::row_shape), if asked for.
     pub losses: Option<ArrayD<f32>>,
+    /// log Σ e^x of each row, of the same shape, if asked for.
+    pub logsumexp: Option<ArrayD<f32>>,
+    /// The gradient, of the predictions' shape, if asked for.
+    pub gradient: Option<ArrayD<f32>>,
     /// What the result was computed on; after a failure, what finished it.
     pub backend: Backend,
     /// What the caller should know, a sentence each.
@@ -170,12 +153,15 @@ impl Evaluator {
     /// [`Error::RowTooLarge`] where a GPU was demanded; under [`BackendChoice::Auto`] the CPU steps in.
     pub async fn evaluate(&self, loss: &Loss, batch: &Batch<'_>, outputs: &Outputs) -> Result<Evaluation> {
         let mut stream = self.stream(loss, outputs);
-        let losses = stream.push(batch).await?.to_vec();
+        stream.whole = true;
+        stream.push(batch).await?;
+        let Records { losses, logsumexp, gradient, .. } = std::mem::take(&mut stream.records);
         let mut evaluation = stream.finish();
-        if outputs.losses {
-            // One loss a row is just the rows' shape.
-            evaluation.losses = ArrayD::from_shape_vec(batch.row_shape(), losses).ok();
-        }
+        // One value a row is just the rows' shape.
+        let rows = |values| ArrayD::from_shape_vec(batch.row_shape(), values).ok();
+        evaluation.losses = outputs.losses.then(|| rows(losses)).flatten();
+        evaluation.logsumexp = outputs.logsumexp.then(|| rows(logsumexp)).flatten();
+        evaluation.gradient = outputs.gradient.and_then(|_| batch.unfold(gradient));
         Ok(evaluation)
     }
 
@@ -194,11 +180,11 @@ impl Evaluator {
             evaluator: self,
             loss: loss.clone(),
             outputs: outputs.clone(),
+            whole: false,
             engine: None,
-            fold: Fold::new(Totals::new(outputs.ranked(), &outputs.top_k)),
+            fold: Fold::new(Totals::default()),
             gathered: Gathered::default(),
-            losses: Vec::new(),
-            ranks: Vec::new(),
+            records: Records::default(),
             warnings: self.warnings.clone(),
         }
     }
@@ -213,12 +199,13 @@ pub struct Stream<'e> {
     evaluator: &'e Evaluator,
     loss: Loss,
     outputs: Outputs,
+    /// The first batch is the only one.
+    whole: bool,
     /// Made with the first batch, which tells the classes and the kind of targets.
-    engine: Option<(Prepared, Engine)>,
+    engine: Option<(Prepared, Wanted, Engine)>,
     fold: Fold,
     gathered: Gathered,
-    losses: Vec<f32>,
-    ranks: Vec<u32>,
+    records: Records,
     warnings: Vec<String>,
 }
 
@@ -228,36 +215,56 @@ enum Engine {
     Gpu(Box<gpu::Session>),
 }
 
+/// What came of one batch of a [`Stream`], as far as it was asked for, else empty.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[non_exhaustive]
+pub struct Rows<'a> {
+    /// The loss of each row.
+    pub losses: &'a [f32],
+    /// log Σ e^x of each row.
+    pub logsumexp: &'a [f32],
+    /// The gradient: rows one after the other, in each the classes.
+    pub gradient: &'a [f32],
+}
+
 impl Stream<'_> {
-    /// Evaluates the next rows. Returns their losses, or nothing where [`Outputs::losses`] is off.
+    /// Evaluates the next rows.
     ///
     /// # Errors
     /// As [`Evaluator::evaluate`]; rows in messages count from the beginning of the stream. [`Error::Shape`] where the
     /// classes or the kind of targets differ from the first batch. After an error the stream's totals are those of the
     /// batches before.
-    pub async fn push(&mut self, batch: &Batch<'_>) -> Result<&[f32]> {
-        let (prepared, mut engine) = if let Some(engine) = self.engine.take() {
+    pub async fn push(&mut self, batch: &Batch<'_>) -> Result<Rows<'_>> {
+        let (prepared, wanted, mut engine) = if let Some(engine) = self.engine.take() {
             engine
         } else {
             let prepared = self.loss.prepare(batch.classes(), batch.is_dense())?;
-            let engine = self.open(&prepared, batch.rows()).await?;
-            (prepared, engine)
+            let wanted = self.outputs.wanted(&prepared)?;
+            if !self.whole && matches!(self.outputs.gradient, Some(Gradient::Of(Reduction::Mean | Reduction::WeightedMean))) {
+                return Err(Error::Combination(
+                    "a stream does not know what its mean is divided by: give the gradient a scale",
+                ));
+            }
+            self.fold = Fold::new(self.outputs.totals(&prepared));
+            let engine = self.open(&prepared, wanted, batch.element(), batch.rows()).await?;
+            (prepared, wanted, engine)
         };
         let before = self.fold.clone();
-        let outcome = self.run(batch, &prepared, &mut engine).await;
+        let outcome = self.run(batch, &prepared, wanted, &mut engine).await;
         if outcome.is_err() {
             self.fold = before;
         }
-        self.engine = Some((prepared, engine));
+        self.engine = Some((prepared, wanted, engine));
         outcome?;
-        Ok(if self.outputs.losses { &self.losses } else { &[] })
+        let Records { losses, logsumexp, gradient, .. } = &self.records;
+        Ok(Rows { losses: if self.outputs.losses { losses } else { &[] }, logsumexp, gradient })
     }
 
     /// As [`Stream::push`], waiting for the result.
     ///
     /// # Errors
     /// As [`Stream::push`].
-    pub fn push_blocking(&mut self, batch: &Batch<'_>) -> Result<&[f32]> {
+    pub fn push_blocking(&mut self, batch: &Batch<'_>) -> Result<Rows<'_>> {
         pollster::block_on(self.push(batch))
     }
 
@@ -266,17 +273,24 @@ impl Stream<'_> {
         self.fold.rows()
     }
 
-    /// What all rows add up to. [`Evaluation::losses`] is `None`: they went by with each batch.
+    /// What all rows add up to. Of the results of rows there are none: they went by with each batch.
     pub fn finish(self) -> Evaluation {
         let gpu = match &self.engine {
-            Some((_, Engine::Cpu)) => None,
+            Some((_, _, Engine::Cpu)) => None,
             _ => self.evaluator.gpu.as_deref(),
         };
-        Evaluation { totals: self.fold.finish(), losses: None, backend: backend(gpu), warnings: self.warnings }
+        Evaluation {
+            totals: self.fold.finish(),
+            losses: None,
+            logsumexp: None,
+            gradient: None,
+            backend: backend(gpu),
+            warnings: self.warnings,
+        }
     }
 
-    /// An engine whose buffers hold windows of `rows` rows, or as many as the plan allows.
-    async fn open(&mut self, prepared: &Prepared, rows: usize) -> Result<Engine> {
+    /// An engine whose buffers hold windows of `rows` rows of `element`, or as many as the plan allows.
+    async fn open(&mut self, prepared: &Prepared, wanted: Wanted, element: Element, rows: usize) -> Result<Engine> {
         let Some(context) = &self.evaluator.gpu else { return Ok(Engine::Cpu) };
         if prepared.classes == 0 {
             // Nothing to bind.
@@ -288,7 +302,7 @@ impl Stream<'_> {
                 // A small batch needs no large buffers.
                 plan.window_rows = plan.window_rows.min(rows.max(1));
                 let context = Arc::clone(context);
-                gpu::Session::new(context, prepared.clone(), plan, self.outputs.ranked(), descriptor.fault).await
+                gpu::Session::new(context, prepared.clone(), plan, wanted, element, descriptor.fault).await
             }
             Err(error) => Err(error),
         };
@@ -308,7 +322,7 @@ impl Stream<'_> {
         Ok(Engine::Cpu)
     }
 
-    async fn run(&mut self, batch: &Batch<'_>, prepared: &Prepared, engine: &mut Engine) -> Result<()> {
+    async fn run(&mut self, batch: &Batch<'_>, prepared: &Prepared, wanted: Wanted, engine: &mut Engine) -> Result<()> {
         if batch.classes() != prepared.classes || batch.is_dense() != prepared.dense {
             let kind = |dense| if dense { "dense targets" } else { "class indices" };
             let wanted = format!("{} classes and {}", prepared.classes, kind(prepared.dense));
@@ -317,33 +331,33 @@ impl Stream<'_> {
         let first_row = self.fold.rows();
         let checked = batch.check(prepared, first_row)?;
         let rows = batch.rows();
-        // Poison: a slot that nobody wrote must show.
-        self.losses.clear();
-        self.losses.resize(rows, f32::NAN);
-        self.ranks.clear();
-        self.ranks.resize(if self.outputs.ranked() { rows } else { 0 }, 0);
-
+        let scales = match self.outputs.gradient {
+            None => Vec::new(),
+            Some(Gradient::Scaled(scale)) => checked.row_scales(scale),
+            Some(Gradient::Of(reduction)) => checked.row_scales(checked.divisor(prepared, reduction)),
+        };
+        self.records.reset(wanted, rows, prepared.classes);
         if let Engine::Gpu(session) = engine
-            && session.window_rows() < rows.min(session.most_rows())
+            && (session.window_rows() < rows.min(session.most_rows()) || session.element() != batch.element())
         {
-            // The batches before were smaller: room for this one, as far as there may be.
-            *engine = self.open(prepared, rows).await?;
+            // The batches before were smaller, or stored otherwise: room for this one, as far as there may be.
+            *engine = self.open(prepared, wanted, batch.element(), rows).await?;
         }
         let mut gathered = std::mem::take(&mut self.gathered);
         let mut next = 0;
         while next < rows {
-            let most = match engine {
-                Engine::Cpu => plan::cpu_window_rows(prepared.classes, self.evaluator.descriptor.window_rows),
-                Engine::Gpu(session) => session.window_rows(),
+            let (most, element) = match engine {
+                Engine::Cpu => (plan::cpu_window_rows(prepared.classes, self.evaluator.descriptor.window_rows), Element::F32),
+                Engine::Gpu(session) => (session.window_rows(), session.element()),
             };
-            let range = next..rows.min(next + most);
-            let window = checked.window(range.clone(), &mut gathered);
-            let losses = &mut self.losses[range.clone()];
-            let ranks = if self.ranks.is_empty() { &mut [] } else { &mut self.ranks[range.clone()] };
+            let range = next..rows.min(next.saturating_add(most));
+            let window = checked.window(range.clone(), element, &mut gathered);
+            let scales = if scales.is_empty() { &[] } else { &scales[range.clone()] };
+            let records = self.records.all(prepared.classes).rows(range.clone());
             match engine {
-                Engine::Cpu => cpu::evaluate(prepared, &window, losses, ranks),
+                Engine::Cpu => cpu::evaluate(prepared, &window, scales, records),
                 Engine::Gpu(session) => {
-                    if let Err(error) = session.evaluate(&window, first_row + next as u64, losses, ranks).await {
+                    if let Err(error) = session.evaluate(&window, first_row + next as u64, scales, records).await {
                         // The window again, on the CPU.
                         *engine = self.fall_back(error)?;
                         continue;
@@ -360,18 +374,19 @@ impl Stream<'_> {
     fn fold_window(&mut self, prepared: &Prepared, window: &Window<'_>, range: std::ops::Range<usize>, weights: &[f64]) {
         for (i, row) in range.enumerate() {
             let class_weight = match window.targets {
-                crate::batch::TargetSlice::Classes(labels) if labels[i] == crate::layout::IGNORED => {
+                TargetSlice::Classes(labels) if labels[i] == IGNORED => {
                     self.fold.push(None);
                     continue;
                 }
-                crate::batch::TargetSlice::Classes(labels) => prepared.class_weight(labels[i] as usize),
-                crate::batch::TargetSlice::Dense(_) => 1.0,
+                TargetSlice::Classes(labels) => prepared.class_weight(labels[i] as usize),
+                TargetSlice::Dense(_) => 1.0,
             };
             self.fold.push(Some(Row {
-                loss: self.losses[row],
+                loss: self.records.losses[row],
                 sample_weight: weights.get(row).copied().unwrap_or(1.0),
                 class_weight,
-                rank: self.ranks.get(row).copied().unwrap_or_default(),
+                rank: self.records.ranks.get(row).copied().unwrap_or_default(),
+                calibration: self.records.calibration.get(row).copied().unwrap_or_default(),
             }));
         }
     }

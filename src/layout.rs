@@ -20,8 +20,16 @@ pub(crate) struct Params {
     pub nearest: f32,
     pub farthest: f32,
     pub lowest: f32,
+    pub highest: f32,
     pub keep: f32,
     pub spread: f32,
+    pub gamma: f32,
+    pub alpha: f32,
+    pub poly: f32,
+    pub z_loss: f32,
+    pub sharpness: f32,
+    pub softcap: f32,
+    pub share: f32,
 }
 
 impl Params {
@@ -34,40 +42,119 @@ impl Params {
             nearest: prepared.nearest,
             farthest: prepared.farthest,
             lowest: prepared.lowest,
+            highest: prepared.highest,
             keep: prepared.keep,
             spread: prepared.spread,
+            gamma: prepared.gamma,
+            alpha: prepared.alpha,
+            poly: prepared.poly,
+            z_loss: prepared.z_loss,
+            sharpness: prepared.sharpness,
+            softcap: prepared.softcap,
+            share: prepared.share,
         }
     }
 }
 
 /// The bindings of group 0, in the order of their numbers.
-pub(crate) const BINDINGS: [&str; 6] = ["params", "predictions", "targets", "class_weights", "losses", "ranks"];
+pub(crate) const BINDINGS: [&str; 7] =
+    ["params", "predictions", "targets", "class_weights", "row_scales", "records", "gradients"];
+
+/// What is to be written of each row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an output of its own")]
+pub(crate) struct Wanted {
+    pub ranks: bool,
+    pub logsumexp: bool,
+    /// Plain cross-entropy, entropy, Brier score and confidence.
+    pub calibration: bool,
+    pub gradient: bool,
+}
+
+impl Wanted {
+    /// Values of a row's record: the loss, then what is wanted of the rest.
+    pub(crate) fn fields(self) -> u32 {
+        1 + u32::from(self.ranks) + u32::from(self.logsumexp) + 4 * u32::from(self.calibration)
+    }
+
+    /// The place of the rank in a record, if it is wanted; of the others below likewise.
+    pub(crate) const RANK_FIELD: u32 = 1;
+
+    pub(crate) fn logsumexp_field(self) -> u32 {
+        1 + u32::from(self.ranks)
+    }
+
+    /// Of the four values of calibration in their order.
+    pub(crate) fn calibration_field(self) -> u32 {
+        self.logsumexp_field() + u32::from(self.logsumexp)
+    }
+}
+
+/// How predictions are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(crate) enum Element {
+    #[default]
+    F32,
+    F16,
+    Bf16,
+}
+
+impl Element {
+    /// Bytes of a prediction.
+    pub(crate) fn bytes(self) -> u64 {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+        }
+    }
+}
 
 /// What a pipeline is compiled for.
-#[expect(clippy::struct_excessive_bools, reason = "each is one override of the shaders")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one override of the shaders")]
 pub(crate) struct Variant {
     pub dense: bool,
     pub spread: bool,
+    pub closed: bool,
     pub weighted: bool,
-    pub ranked: bool,
+    pub moved: bool,
+    pub element: Element,
+    pub wanted: Wanted,
     pub lanes: u32,
 }
 
 impl Variant {
     /// Every override constant that the shaders declare. None has a default there, so that a missing one is an error.
     pub(crate) fn overrides(self) -> Vec<(&'static str, f64)> {
-        let mut all = vec![
-            ("DENSE", f64::from(u8::from(self.dense))),
-            ("SPREAD", f64::from(u8::from(self.spread))),
-            ("WEIGHTED", f64::from(u8::from(self.weighted))),
-            ("RANKED", f64::from(u8::from(self.ranked))),
-            ("LANES", f64::from(self.lanes)),
-            ("IGNORED", f64::from(IGNORED)),
-            ("RANK_NAN", f64::from(RANK_NAN)),
-            ("RANK_FIRST", f64::from(RANK_FIRST)),
+        let wanted = self.wanted;
+        let flags = [
+            ("DENSE", self.dense),
+            ("SPREAD", self.spread),
+            ("CLOSED", self.closed),
+            ("WEIGHTED", self.weighted),
+            ("MOVED", self.moved),
+            ("HALF", self.element == Element::F16),
+            ("BRAIN", self.element == Element::Bf16),
+            ("GRADIENT", wanted.gradient),
+            ("RANKED", wanted.ranks),
+            ("LOGSUMEXP", wanted.logsumexp),
+            ("CALIBRATED", wanted.calibration),
         ];
-        all.extend(math::constants().map(|(name, value)| (name, f64::from(value))));
-        all
+        let numbers = [
+            ("LANES", self.lanes),
+            ("IGNORED", IGNORED),
+            ("RANK_NAN", RANK_NAN),
+            ("RANK_FIRST", RANK_FIRST),
+            ("FIELDS", wanted.fields()),
+            ("RANK_FIELD", Wanted::RANK_FIELD),
+            ("LOGSUMEXP_FIELD", wanted.logsumexp_field()),
+            ("PLAIN_FIELD", wanted.calibration_field()),
+            ("ENTROPY_FIELD", wanted.calibration_field() + 1),
+            ("BRIER_FIELD", wanted.calibration_field() + 2),
+            ("CONFIDENCE_FIELD", wanted.calibration_field() + 3),
+        ];
+        let flags = flags.into_iter().map(|(name, flag)| (name, f64::from(u8::from(flag))));
+        let numbers = numbers.into_iter().map(|(name, number)| (name, f64::from(number)));
+        flags.chain(numbers).chain(math::constants().map(|(name, value)| (name, f64::from(value)))).collect()
     }
 }

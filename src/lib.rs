@@ -26,6 +26,12 @@
 //! | [`CategoricalCrossEntropy`], [`Input::Probabilities`] | p = x / Σx, clipped to \[ε, 1 − ε\]; −Σ w·t′·log p | Keras' `categorical_crossentropy`, `sparse_categorical_crossentropy` |
 //! | [`CategoricalCrossEntropy`], [`Input::Logits`] | −Σ w·t′·log softmax(x) | the same with `from_logits`; PyTorch's `cross_entropy` |
 //! | [`CategoricalCrossEntropy`], [`Input::LogProbabilities`] | −Σ w·t′·x | PyTorch's `nll_loss`, ONNX' `NegativeLogLikelihoodLoss` |
+//! | with [`CategoricalCrossEntropy::focal`] | Σ w·t′·α·(1 − p)^γ·(−log p), p clipped | Keras' `categorical_focal_crossentropy` |
+//! | with [`CategoricalCrossEntropy::poly_epsilon`] | −Σ w·t′·log p + ε₁·Σ w·t′·(1 − p) | optax' `poly_loss_cross_entropy` |
+//! | with [`CategoricalCrossEntropy::z_loss`] | + ζ·logsumexp(x)² | Chowdhery et al. 2022, *PaLM* |
+//! | [`BinaryCrossEntropy`] | the mean over classes of −t′·log p − (1 − t′)·log(1 − p) | Keras' `binary_crossentropy` |
+//!
+//! Each has its gradient by the predictions as given ([`Outputs::gradient`]).
 //!
 //! Targets t are class indices or dense; t′ = t·(1 − α) + α / classes with label smoothing α; w are class weights. Rows
 //! add up to [`Totals`], which reduce to a sum, a mean or a weighted mean ([`Reduction`]), and merge.
@@ -33,34 +39,46 @@
 //! # Promises
 //!
 //! * A row's loss is within 1e-6 of the exact value, relative to the sum of its terms' sizes, on every backend; within
-//!   4e-6 where it is under 1e-5.
+//!   4e-6 where it is under 1e-5, or temperature or softcap move the logits.
 //! * The same call gives the same bits on every run on a machine, however the rows are cut into windows or batches of a
 //!   [`Stream`].
 //! * Nothing fails silently: bad labels, weights, shapes and options are errors that name the place; a lost device is an
 //!   error, or a run that the CPU finished and that says so.
 
 mod batch;
+mod calibration;
 mod cpu;
 mod error;
 mod evaluator;
+mod explain;
+mod fold;
 mod gpu;
+mod in_place;
 mod layout;
 mod loss;
 mod metric;
+mod outputs;
 mod plan;
+mod records;
 mod totals;
 #[cfg(test)]
 mod twins;
+mod views;
 
-pub use batch::{Batch, Floats, Indices, Targets};
+pub use batch::{Batch, Targets};
+pub use calibration::{Bin, Calibration};
 pub use error::{Error, Result};
 #[doc(hidden)]
 pub use evaluator::Fault;
-pub use evaluator::{Backend, BackendChoice, Evaluation, Evaluator, EvaluatorDescriptor, Outputs, Stream};
+pub use evaluator::{Backend, BackendChoice, Evaluation, Evaluator, EvaluatorDescriptor, Rows, Stream};
+pub use explain::{Explanation, Step, explain};
 pub use gpu::{AdapterSummary, adapters, adapters_blocking};
-pub use loss::{CategoricalCrossEntropy, DEFAULT_EPSILON, Input, Loss};
+pub use in_place::BatchMut;
+pub use loss::{BinaryCrossEntropy, CategoricalCrossEntropy, DEFAULT_EPSILON, Focal, Input, Loss};
 pub use metric::Metric;
+pub use outputs::{Gradient, Outputs};
 pub use totals::{Reduction, Totals};
+pub use views::{Floats, Indices};
 pub use wgpu;
 
 /// Compiles the README's code blocks.

@@ -1,6 +1,7 @@
 //! From a batch' shape and a device's limits to windows, driver and dispatch. Pure: it needs no device.
 
 use crate::error::{Error, Result};
+use crate::layout::Element;
 
 /// Who folds a row on the GPU: one WGSL file in `shaders/rows/` each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -59,6 +60,9 @@ const HOST_WINDOW: u64 = 32 << 20;
 /// Bytes of a 16-byte word, by which a window may start late.
 const WORD: u64 = 16;
 
+/// Bytes of the longest record of a row, which may be more than the row itself.
+const RECORD: u64 = 32;
+
 /// Bytes of a float32.
 const ELEMENT: u64 = 4;
 
@@ -72,8 +76,7 @@ pub(crate) fn gpu(classes: usize, window_rows: Option<usize>, device: &DeviceLim
     }
     let target = if device.software { HOST_WINDOW } else { GPU_WINDOW };
     let driver = if classes <= LANE_CLASSES { Driver::Lane } else { Driver::Workgroup };
-    // Labels take 4 bytes a row and losses and ranks as much, which is more than the row where it has one class.
-    let most = (limit.min(target) / row_bytes.max(ELEMENT)).max(1) as usize;
+    let most = (limit.min(target) / row_bytes.max(RECORD)).max(1) as usize;
     let lanes = match (driver, device.software) {
         (Driver::Lane, _) | (Driver::Workgroup, true) => 64,
         (Driver::Workgroup, false) => 256,
@@ -105,15 +108,15 @@ impl Plan {
         needed.clamp(1, self.workgroups as usize) as u32
     }
 
-    /// Bytes of the buffer that holds a window's predictions, or its dense targets.
-    pub(crate) fn element_bytes(&self, classes: usize) -> u64 {
+    /// Bytes of a buffer with one value for each of a window's predictions.
+    pub(crate) fn element_bytes(&self, classes: usize, element: Element) -> u64 {
         // One word more, for rows that start within one.
-        (self.window_rows as u64 * classes as u64 * ELEMENT).next_multiple_of(WORD) + WORD
+        (self.window_rows as u64 * classes as u64 * element.bytes()).next_multiple_of(WORD) + WORD
     }
 
-    /// Bytes of a buffer with one 4-byte value a row.
-    pub(crate) fn row_bytes(&self) -> u64 {
-        (self.window_rows as u64 * ELEMENT).next_multiple_of(WORD)
+    /// Bytes of a buffer with `values` 4-byte values a row.
+    pub(crate) fn row_bytes(&self, values: u32) -> u64 {
+        (self.window_rows as u64 * u64::from(values) * ELEMENT).next_multiple_of(WORD)
     }
 }
 
@@ -134,11 +137,11 @@ mod tests {
                         assert!(classes as u64 * 4 + 32 > binding);
                         continue;
                     };
-                    assert!(plan.element_bytes(classes) <= binding, "{classes} classes in {binding}");
-                    assert!(plan.row_bytes() <= binding);
+                    assert!(plan.element_bytes(classes, Element::F32) <= binding, "{classes} classes in {binding}");
+                    assert!(plan.row_bytes(8) <= binding);
                     assert!(plan.window_rows >= 1);
                     if software {
-                        assert!(plan.element_bytes(classes) <= (32 << 20) + 32);
+                        assert!(plan.element_bytes(classes, Element::F32) <= (32 << 20) + 32);
                     }
                 }
             }

@@ -1,5 +1,6 @@
 //! What a batch adds up to.
 
+use crate::calibration::Calibration;
 use crate::layout::{RANK_FIRST, RANK_NAN};
 
 /// How the losses of many rows become one number.
@@ -37,6 +38,10 @@ pub struct Totals {
     pub correct: u64,
     /// For each k asked for, ascending: kept rows in which fewer than k classes score above the label.
     pub top_k: Vec<(u32, u64)>,
+    /// Σ of the kept rows' plain cross-entropies: without smoothing, weights, or anything else that was added.
+    pub plain: Option<f64>,
+    /// What calibration errors come from, where they were asked for.
+    pub calibration: Option<Calibration>,
 }
 
 impl Totals {
@@ -84,6 +89,35 @@ impl Totals {
         self.top_k.iter().find(|(known, _)| *known == k && self.ranked).map(|(_, correct)| self.share(*correct))
     }
 
+    /// e to the mean plain cross-entropy of the kept rows: without smoothing, z-loss, focal or poly terms, and weights.
+    pub fn perplexity(&self) -> Option<f64> {
+        self.plain.map(|plain| self.average(plain).exp())
+    }
+
+    /// The mean entropy of the kept rows' probabilities, in nats.
+    pub fn entropy(&self) -> Option<f64> {
+        self.calibration.as_ref().map(|calibration| self.average(calibration.entropy))
+    }
+
+    /// The mean squared distance between the kept rows' probabilities and their labels' one-hot vectors.
+    pub fn brier(&self) -> Option<f64> {
+        self.calibration.as_ref().map(|calibration| self.average(calibration.brier))
+    }
+
+    /// The expected calibration error: bins' |accuracy − mean confidence|, weighted by their shares of the kept rows.
+    pub fn expected_calibration_error(&self) -> Option<f64> {
+        self.calibration.as_ref().map(|calibration| calibration.expected_error(self.kept))
+    }
+
+    /// The maximum calibration error: that of the worst bin.
+    pub fn maximum_calibration_error(&self) -> Option<f64> {
+        self.calibration.as_ref().map(Calibration::maximum_error)
+    }
+
+    fn average(&self, sum: f64) -> f64 {
+        if self.kept == 0 { 0.0 } else { sum / self.kept as f64 }
+    }
+
     fn share(&self, count: u64) -> f64 {
         if self.kept == 0 { 0.0 } else { count as f64 / self.kept as f64 }
     }
@@ -109,6 +143,11 @@ impl Totals {
             *count += theirs.map_or(0, |(_, count)| *count);
             theirs.is_some()
         });
+        self.plain = self.plain.zip(other.plain).map(|(ours, theirs)| ours + theirs);
+        self.calibration = match (self.calibration.take(), &other.calibration) {
+            (Some(mut ours), Some(theirs)) => ours.merge(theirs).then_some(ours),
+            _ => None,
+        };
     }
 }
 
@@ -133,6 +172,8 @@ pub(crate) struct Row {
     pub sample_weight: f64,
     pub class_weight: f32,
     pub rank: u32,
+    /// Plain cross-entropy, entropy, Brier score, confidence.
+    pub calibration: [f32; 4],
 }
 
 impl Fold {
@@ -162,6 +203,16 @@ impl Fold {
                 }
             }
         }
+        if let Some(row) = row {
+            let [plain, entropy, brier, confidence] = row.calibration;
+            if let Some(sum) = &mut self.totals.plain {
+                *sum += f64::from(plain);
+            }
+            if let Some(calibration) = &mut self.totals.calibration {
+                let correct = row.rank != RANK_NAN && row.rank & RANK_FIRST != 0;
+                calibration.push(entropy, brier, confidence, correct);
+            }
+        }
         if self.totals.rows.is_multiple_of(BLOCK) {
             self.close_block();
         }
@@ -188,7 +239,7 @@ mod tests {
     use super::*;
 
     fn row(loss: f32, rank: u32) -> Row {
-        Row { loss, sample_weight: 1.0, class_weight: 1.0, rank }
+        Row { loss, sample_weight: 1.0, class_weight: 1.0, rank, calibration: [0.0; 4] }
     }
 
     #[test]

@@ -3,44 +3,66 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::offset_of;
 
+use crate::fold::FoldKind;
 use crate::gpu::{Key, source};
-use crate::layout::{BINDINGS, Params, Variant};
-use crate::loss::Hooks;
+use crate::layout::{BINDINGS, Element, Params, Variant, Wanted};
+use crate::loss::{PAIRS, SOURCES, TermKind};
 use crate::plan::Driver;
 
-/// Every variant that a session can ask for: dense targets always have coefficients.
-fn variants() -> impl Iterator<Item = Variant> {
+/// Every variant that a session can ask for of a pair: dense targets always have coefficients, only a softmax is moved and
+/// has a logsumexp, and losses without a label are not ranked.
+fn variants(fold: FoldKind, term: TermKind) -> Vec<Variant> {
     let flags = [false, true];
-    [(false, false), (false, true), (true, true)].into_iter().flat_map(move |(dense, spread)| {
-        flags.into_iter().flat_map(move |weighted| {
-            flags.into_iter().flat_map(move |ranked| {
-                [64, 256].into_iter().map(move |lanes| Variant { dense, spread, weighted, ranked, lanes })
-            })
-        })
-    })
+    let soft = fold == FoldKind::Softmax;
+    let labelled = matches!(term, TermKind::Categorical | TermKind::Focal | TermKind::Poly);
+    let mut all = Vec::new();
+    for (dense, spread) in [(false, false), (false, true), (true, true)] {
+        for bits in 0..1 << 6_u32 {
+            let flag = |place: u32| flags[(bits >> place & 1) as usize];
+            let wanted = Wanted { ranks: flag(0), logsumexp: flag(1), calibration: flag(2), gradient: flag(3) };
+            let (weighted, moved) = (flag(4), flag(5));
+            let possible = (soft || !(moved || wanted.logsumexp))
+                && (labelled || (dense && !weighted && !wanted.ranks && !wanted.calibration))
+                && (wanted.ranks || !wanted.calibration);
+            if possible {
+                let closed = soft && term == TermKind::Categorical;
+                let element = [Element::F32, Element::F16, Element::Bf16][bits as usize % 3];
+                let lanes = if bits % 2 == 0 { 64 } else { 256 };
+                all.push(Variant { dense, spread, closed, weighted, moved, element, wanted, lanes });
+            }
+        }
+    }
+    all
 }
 
 fn keys() -> impl Iterator<Item = Key> {
-    Hooks::ALL.into_iter().flat_map(|hooks| {
-        Driver::ALL.into_iter().flat_map(move |driver| variants().map(move |variant| Key { hooks, driver, variant }))
+    PAIRS.iter().flat_map(|&(fold, term)| {
+        Driver::ALL
+            .into_iter()
+            .flat_map(move |driver| variants(fold, term).into_iter().map(move |variant| Key { fold, term, driver, variant }))
     })
 }
 
-fn parse(hooks: Hooks, driver: Driver) -> naga::Module {
-    let text = source(hooks, driver);
+fn parse(fold: FoldKind, term: TermKind, driver: Driver) -> naga::Module {
+    let text = source(fold, term, driver);
     naga::front::wgsl::parse_str(&text).unwrap_or_else(|error| panic!("{}", error.emit_to_string(&text)))
 }
 
 #[test]
 fn every_combination_is_valid() {
+    // Parsed and validated once, resolved for each variant.
+    let mut modules = BTreeMap::new();
     for key in keys() {
-        let module = parse(key.hooks, key.driver);
-        let mut validator =
-            naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::empty());
-        let info = validator.validate(&module).unwrap_or_else(|error| panic!("{key:?}: {error:?}"));
+        let (module, info) = modules.entry(format!("{:?} {:?} {:?}", key.fold, key.term, key.driver)).or_insert_with(|| {
+            let module = parse(key.fold, key.term, key.driver);
+            let mut validator =
+                naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::empty());
+            let info = validator.validate(&module).unwrap_or_else(|error| panic!("{key:?}: {error:?}"));
+            (module, info)
+        });
         let constants = key.variant.overrides().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         let entry = Some((naga::ShaderStage::Compute, "rows"));
-        naga::back::pipeline_constants::process_overrides(&module, &info, entry, &constants)
+        naga::back::pipeline_constants::process_overrides(module, info, entry, &constants)
             .unwrap_or_else(|error| panic!("{key:?}: {error:?}"));
     }
 }
@@ -50,7 +72,14 @@ fn every_combination_compiles_on_this_machines_adapter() {
     let choice = crate::gpu::Choice { name: None, software: true };
     let context = pollster::block_on(crate::gpu::open(&choice))
         .expect("GPU tests need an adapter: on Debian, apt-get install mesa-vulkan-drivers");
-    for key in keys() {
+    // Each choice by itself, none of them, and all at once: the drivers' compilers take their time.
+    let alone = |variant: Variant| {
+        let Wanted { ranks, logsumexp, calibration, gradient } = variant.wanted;
+        let chosen = [ranks, logsumexp, calibration, gradient, variant.weighted, variant.moved];
+        let count = chosen.iter().filter(|&&choice| choice).count();
+        count <= 1 || count >= 5 || (calibration && count == 2)
+    };
+    for key in keys().filter(|key| alone(key.variant)) {
         let scope = context.device.push_error_scope(wgpu::ErrorFilter::Validation);
         context.pipelines.get(&context.device, key);
         let error = pollster::block_on(scope.pop());
@@ -60,7 +89,7 @@ fn every_combination_compiles_on_this_machines_adapter() {
 
 #[test]
 fn parameters_lie_alike_on_both_sides() {
-    let module = parse(Hooks::CategoricalLogits, Driver::Lane);
+    let module = parse(FoldKind::Softmax, TermKind::Categorical, Driver::Lane);
     let (_, params) = module.types.iter().find(|(_, ty)| ty.name.as_deref() == Some("Params")).expect("shaders have Params");
     let naga::TypeInner::Struct { members, span } = &params.inner else { panic!("Params is a struct") };
     let theirs: Vec<_> =
@@ -72,8 +101,16 @@ fn parameters_lie_alike_on_both_sides() {
         ("nearest", offset_of!(Params, nearest)),
         ("farthest", offset_of!(Params, farthest)),
         ("lowest", offset_of!(Params, lowest)),
+        ("highest", offset_of!(Params, highest)),
         ("keep", offset_of!(Params, keep)),
         ("spread", offset_of!(Params, spread)),
+        ("gamma", offset_of!(Params, gamma)),
+        ("alpha", offset_of!(Params, alpha)),
+        ("poly", offset_of!(Params, poly)),
+        ("z_loss", offset_of!(Params, z_loss)),
+        ("sharpness", offset_of!(Params, sharpness)),
+        ("softcap", offset_of!(Params, softcap)),
+        ("share", offset_of!(Params, share)),
     ];
     assert_eq!(theirs, ours.map(|(name, offset)| (name.to_owned(), offset)));
     assert_eq!(*span as usize, size_of::<Params>());
@@ -81,7 +118,7 @@ fn parameters_lie_alike_on_both_sides() {
 
 #[test]
 fn bindings_have_the_same_names_and_numbers() {
-    let module = parse(Hooks::CategoricalLogits, Driver::Workgroup);
+    let module = parse(FoldKind::Softmax, TermKind::Categorical, Driver::Workgroup);
     let bindings: BTreeMap<_, _> = module
         .global_variables
         .iter()
@@ -92,13 +129,10 @@ fn bindings_have_the_same_names_and_numbers() {
 
 #[test]
 fn constants_come_from_rust_and_have_no_second_definition() {
-    let given: BTreeSet<_> = Variant { dense: false, spread: false, weighted: false, ranked: false, lanes: 64 }
-        .overrides()
-        .into_iter()
-        .map(|(name, _)| name.to_owned())
-        .collect();
-    for hooks in Hooks::ALL {
-        let module = parse(hooks, Driver::Workgroup);
+    let variant = variants(FoldKind::Softmax, TermKind::Categorical)[0];
+    let given: BTreeSet<_> = variant.overrides().into_iter().map(|(name, _)| name.to_owned()).collect();
+    for &(fold, term) in PAIRS {
+        let module = parse(fold, term, Driver::Workgroup);
         assert!(module.overrides.iter().all(|(_, constant)| constant.init.is_none()), "an override has a default");
         let declared: BTreeSet<_> = module.overrides.iter().filter_map(|(_, constant)| constant.name.clone()).collect();
         assert_eq!(declared, given);
@@ -107,19 +141,35 @@ fn constants_come_from_rust_and_have_no_second_definition() {
 
 #[test]
 fn hooks_have_the_same_names_in_the_same_order() {
-    const HOOKS: [&str; 6] = ["identity", "absorb", "merge", "two_walks", "term", "finish"];
-    fn order(text: &str) -> Vec<&str> {
+    const FOLD: [&str; 11] = [
+        "identity",
+        "absorb",
+        "merge",
+        "is_undefined",
+        "logsumexp",
+        "confidence",
+        "unclipped",
+        "share",
+        "closed_terms",
+        "extra_loss",
+        "through",
+    ];
+    fn order<'t>(text: &'t str, names: &[&str]) -> Vec<&'t str> {
         text.match_indices("fn ")
             .map(|(at, _)| text[at + 3..].split(['(', '<']).next().unwrap_or_default())
-            .filter(|name| HOOKS.contains(name))
+            .filter(|name| names.contains(name))
             .collect()
     }
-    for (hooks, rust) in [
-        (Hooks::CategoricalProbabilities, include_str!("loss/categorical_probabilities.rs")),
-        (Hooks::CategoricalLogits, include_str!("loss/categorical_logits.rs")),
-        (Hooks::CategoricalLogProbabilities, include_str!("loss/categorical_log_probabilities.rs")),
+    for (wgsl, rust) in [
+        (FoldKind::Softmax.wgsl(), include_str!("fold/softmax.rs")),
+        (FoldKind::Shares.wgsl(), include_str!("fold/shares.rs")),
+        (FoldKind::Plain.wgsl(), include_str!("fold/plain.rs")),
     ] {
-        assert_eq!(order(hooks.wgsl()), HOOKS, "{hooks:?} in WGSL");
-        assert_eq!(order(rust), HOOKS, "{hooks:?} in Rust");
+        assert_eq!(order(rust, &FOLD), FOLD, "in Rust");
+        assert_eq!(order(wgsl, &FOLD), FOLD, "in WGSL");
+    }
+    for (loss, rust) in SOURCES {
+        assert_eq!(order(rust, &["term"]), ["term"], "{loss:?} in Rust");
+        assert_eq!(order(loss.wgsl(), &["term"]), ["term"], "{loss:?} in WGSL");
     }
 }

@@ -17,6 +17,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Evaluate predictions against targets.
     Evaluate(Box<EvaluateArgs>),
+    /// Show how one row comes to its loss, step by step.
+    Explain(Box<ExplainArgs>),
     /// List the adapters of this machine, and which one `--backend auto` takes.
     Devices(DevicesArgs),
 }
@@ -29,39 +31,29 @@ pub(crate) struct EvaluateArgs {
     /// Class indices (the predictions' shape less the class axis) or dense targets (the predictions' shape).
     pub targets: String,
 
-    /// What the predictions are.
-    #[arg(long, value_enum, default_value_t = Input::Probabilities)]
-    pub input: Input,
-    /// Short for --input logits.
-    #[arg(long, conflicts_with = "input")]
-    pub from_logits: bool,
-    /// Spread so much of each target evenly over the classes, from 0 to 1.
-    #[arg(long, value_name = "F", default_value_t = 0.0, allow_negative_numbers = true)]
-    pub label_smoothing: f64,
-    /// Clip probabilities to [F, 1 − F].
-    #[arg(long, value_name = "F", default_value_t = xent::DEFAULT_EPSILON, allow_negative_numbers = true)]
-    pub epsilon: f64,
-    /// Rows with this class index do not count.
-    #[arg(long, value_name = "I", allow_negative_numbers = true)]
-    pub ignore_index: Option<i64>,
-    /// One weight a class.
-    #[arg(long, value_name = "FILE")]
-    pub class_weights: Option<String>,
+    #[command(flatten)]
+    pub loss: LossArgs,
     /// One weight a row, or one number.
     #[arg(long, value_name = "FILE")]
     pub sample_weights: Option<String>,
-    /// The class axis; negative ones count from the end.
-    #[arg(long, value_name = "I", default_value_t = -1, allow_negative_numbers = true)]
-    pub axis: isize,
     /// How losses become one: mean = Σ s·l / kept rows; weighted-mean = Σ s·l / Σ s·v, v the label's class weight.
     #[arg(long, value_enum, default_value_t = Reduction::Mean)]
     pub reduction: Reduction,
     /// Also count rows in which fewer than k classes score above the label.
     #[arg(long, value_name = "K,…", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     pub top_k: Vec<u32>,
+    /// Bins of the calibration error.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub calibration_bins: Option<u32>,
     /// Write the loss of each row, before sample weights, as float32.
     #[arg(long, value_name = "OUT.npy")]
     pub losses: Option<PathBuf>,
+    /// Write the logsumexp of each row of logits, as float32.
+    #[arg(long, value_name = "OUT.npy")]
+    pub logsumexp: Option<PathBuf>,
+    /// Write the gradient of the reduced loss by the predictions, as float32 of their shape.
+    #[arg(long, value_name = "OUT.npy")]
+    pub gradient: Option<PathBuf>,
 
     /// Where to evaluate: auto takes a real GPU, else the CPU; gpu takes any adapter or fails.
     #[arg(long, value_enum, default_value_t = Backend::Auto)]
@@ -82,6 +74,74 @@ pub(crate) struct EvaluateArgs {
     /// Let `--backend auto` take a software adapter.
     #[arg(long, hide = true)]
     pub allow_software: bool,
+}
+
+/// Files are `.npy`, `.npz:NAME` or `.safetensors:NAME`; of each, only what the row needs is read.
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// Predictions: floating-point numbers, one for each class of each row.
+    pub predictions: String,
+    /// Class indices (the predictions' shape less the class axis) or dense targets (the predictions' shape).
+    pub targets: String,
+    /// The row, counted from 0 over all axes but the class axis.
+    #[arg(long, value_name = "I")]
+    pub row: usize,
+
+    #[command(flatten)]
+    pub loss: LossArgs,
+    /// Classes that are shown where there are more: the most probable ones, and always the label.
+    #[arg(long, value_name = "N", default_value = "10")]
+    pub classes: NonZeroUsize,
+    /// For people or for programs.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// What is computed of a row: the same options wherever a row has a loss.
+#[derive(Debug, Args)]
+pub(crate) struct LossArgs {
+    /// What the predictions are.
+    #[arg(long, value_enum, default_value_t = Input::Probabilities)]
+    pub input: Input,
+    /// Short for --input logits.
+    #[arg(long, conflicts_with = "input")]
+    pub from_logits: bool,
+    /// What is computed of each row.
+    #[arg(long, value_enum, default_value_t = LossKind::Categorical)]
+    pub loss: LossKind,
+    /// Spread so much of each target evenly over the classes, from 0 to 1.
+    #[arg(long, value_name = "F", default_value_t = 0.0, allow_negative_numbers = true)]
+    pub label_smoothing: f64,
+    /// Clip probabilities to [F, 1 − F].
+    #[arg(long, value_name = "F", default_value_t = xent::DEFAULT_EPSILON, allow_negative_numbers = true)]
+    pub epsilon: f64,
+    /// Focal loss: multiply each class' term with α·(1 − p)^F.
+    #[arg(long, value_name = "F", allow_negative_numbers = true)]
+    pub focal_gamma: Option<f64>,
+    /// The focal loss' α, 0.25 unless given.
+    #[arg(long, value_name = "F", requires = "focal_gamma", allow_negative_numbers = true)]
+    pub focal_alpha: Option<f64>,
+    /// Poly-1 loss: add F·(1 − p) to each class' term.
+    #[arg(long, value_name = "F", allow_negative_numbers = true)]
+    pub poly_epsilon: Option<f64>,
+    /// Add F·logsumexp² to each row.
+    #[arg(long, value_name = "F", allow_negative_numbers = true)]
+    pub z_loss: Option<f64>,
+    /// Bound logits: F·tanh(x / F), after the temperature.
+    #[arg(long, value_name = "F", allow_negative_numbers = true)]
+    pub softcap: Option<f64>,
+    /// Divide logits by F.
+    #[arg(long, value_name = "F", allow_negative_numbers = true)]
+    pub temperature: Option<f64>,
+    /// Rows with this class index do not count.
+    #[arg(long, value_name = "I", allow_negative_numbers = true)]
+    pub ignore_index: Option<i64>,
+    /// One weight a class.
+    #[arg(long, value_name = "FILE")]
+    pub class_weights: Option<String>,
+    /// The class axis; negative ones count from the end.
+    #[arg(long, value_name = "I", default_value_t = -1, allow_negative_numbers = true)]
+    pub axis: isize,
 }
 
 #[derive(Debug, Args)]
@@ -109,6 +169,14 @@ impl From<Input> for xent::Input {
             Input::LogProbabilities => Self::LogProbabilities,
         }
     }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LossKind {
+    /// Categorical cross-entropy, and the focal and poly losses with it.
+    Categorical,
+    /// Binary cross-entropy of each class by itself.
+    Binary,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

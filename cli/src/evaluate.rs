@@ -1,16 +1,18 @@
 //! `xent evaluate`: files in, window by window; numbers out.
 
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use ndarray::ArrayView;
-use xent::{Batch, CategoricalCrossEntropy, Evaluator, EvaluatorDescriptor, Input, Loss, Outputs, Targets};
+use xent::{Batch, CategoricalCrossEntropy, Evaluator, EvaluatorDescriptor, Gradient, Input, Loss, Outputs, Targets};
 
-use crate::args::EvaluateArgs;
+use crate::args::{EvaluateArgs, Reduction};
 use crate::failure::Failure;
 use crate::files::{FileError, NpyWriter, Source, shape_text};
+use crate::inputs::{Inputs, check_weights};
+use crate::loss::categorical_only;
 use crate::report;
 
 /// Bytes of predictions and targets that are in memory at a time, as float32, unless a row has more.
@@ -20,11 +22,20 @@ const SCAN: usize = 1 << 20;
 /// A run that takes longer than this shows how far it is.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// Bins of the calibration error where nothing else was asked for.
+const CALIBRATION_BINS: u32 = 15;
+
 pub(crate) fn run(args: &EvaluateArgs) -> Result<(), Failure> {
     let files = Files::open(args)?;
-    let loss = files.loss(args)?;
-    files.check_values(args.ignore_index)?;
-    let mut losses = args.losses.as_deref().map(|path| files.create(path)).transpose()?;
+    let loss = files.inputs.loss(&args.loss)?;
+    let outputs = outputs(args, &files, &loss)?;
+    let divisor = files.check_values(&loss)?.divisor(args.reduction);
+    let outputs = Outputs {
+        // A mean of nothing is 0, and so is its gradient.
+        gradient: args.gradient.is_some().then_some(Gradient::Scaled(if divisor == 0.0 { 0.0 } else { 1.0 / divisor })),
+        ..outputs
+    };
+    let mut written = Written::create(args, &files)?;
 
     let evaluator = Evaluator::new_blocking(&EvaluatorDescriptor {
         backend: args.backend.into(),
@@ -33,36 +44,30 @@ pub(crate) fn run(args: &EvaluateArgs) -> Result<(), Failure> {
         allow_software: args.allow_software,
         fault: args.fault,
     })?;
-    let outputs = Outputs { losses: losses.is_some(), accuracy: true, top_k: args.top_k.clone() };
     let started = Instant::now();
     let mut stream = evaluator.stream(&loss, &outputs);
     let mut window = Window::default();
-    let progress = Progress::new(files.rows as u64, started);
-    let step = files.window_rows(args.window_rows.map(Into::into));
+    let progress = Progress::new(files.inputs.rows as u64, started);
+    let step = files.window_rows(args.window_rows.map(Into::into), &outputs);
     let mut next = 0_usize;
     // A file without rows is still a batch: its shape and options are checked with it.
     loop {
-        let rows = next..files.rows.min(next.saturating_add(step));
+        let rows = next..files.inputs.rows.min(next.saturating_add(step));
         window.read(&files, rows.clone())?;
-        let row_losses = stream.push_blocking(&window.batch(&files, rows.len())?)?;
-        if let Some(writer) = &mut losses {
-            writer.write(row_losses)?;
-        }
+        written.write(&files, rows.clone(), stream.push_blocking(&window.batch(&files, rows.len())?)?)?;
         next = rows.end;
         progress.at(next as u64);
-        if next >= files.rows {
+        if next >= files.inputs.rows {
             break;
         }
     }
     progress.done();
     let evaluation = stream.finish();
-    if let Some(writer) = losses {
-        writer.finish()?;
-    }
+    written.finish()?;
     report::evaluation(&report::Facts {
         evaluation: &evaluation,
         reduction: args.reduction,
-        classes: files.classes,
+        classes: files.inputs.classes,
         seconds: started.elapsed().as_secs_f64(),
         bytes: files.bytes(),
         format: args.format,
@@ -70,155 +75,201 @@ pub(crate) fn run(args: &EvaluateArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The files of an evaluation, opened, with shapes that fit.
-struct Files {
-    predictions: Source,
-    targets: Source,
-    dense: bool,
-    class_weights: Option<(Source, Vec<f32>)>,
-    sample_weights: Option<Source>,
-    axis: usize,
-    row_shape: Vec<usize>,
-    rows: usize,
-    classes: usize,
+/// What is to be computed, but for the gradient, whose scale takes a look at the labels.
+fn outputs(args: &EvaluateArgs, files: &Files, loss: &Loss) -> Result<Outputs, Failure> {
+    let categorical = matches!(loss, Loss::Categorical(_));
+    if !categorical {
+        categorical_only(&[
+            ("--top-k", !args.top_k.is_empty()),
+            ("--calibration-bins", args.calibration_bins.is_some()),
+            ("--logsumexp", args.logsumexp.is_some()),
+        ])?;
+    }
+    if let Loss::Categorical(CategoricalCrossEntropy { input: Input::LogProbabilities, .. }) = loss
+        && args.calibration_bins.is_some()
+    {
+        let why = "--calibration-bins has nothing to act on: log-probabilities are taken as given, whether or not they add up";
+        return Err(Failure::Usage(why.into()));
+    }
+    let outputs = Outputs {
+        losses: args.losses.is_some(),
+        accuracy: categorical,
+        top_k: args.top_k.clone(),
+        logsumexp: args.logsumexp.is_some(),
+        gradient: None,
+        calibration_bins: categorical.then(|| args.calibration_bins.unwrap_or(CALIBRATION_BINS)),
+    };
+    outputs.validate_for(loss, files.inputs.classes, files.inputs.dense)?;
+    Ok(outputs)
 }
 
-impl Files {
-    fn open(args: &EvaluateArgs) -> Result<Self, Failure> {
-        let predictions = Source::open(&args.predictions)?;
-        if !predictions.is_float() {
-            let problem = format!("{} are no predictions: floating-point numbers are needed", predictions.dtype_name());
-            return Err(FileError::new(predictions.name(), problem).into());
-        }
-        let shape = predictions.shape().to_vec();
-        if shape.is_empty() {
-            return Err(FileError::new(predictions.name(), "a single number is no predictions: a class axis is needed").into());
-        }
-        let axis = if args.axis < 0 { args.axis.saturating_add_unsigned(shape.len()) } else { args.axis };
-        let axis = usize::try_from(axis)
-            .ok()
-            .filter(|&axis| axis < shape.len())
-            .ok_or(xent::Error::Axis { axis: args.axis, dimensions: shape.len() })?;
-        let mut row_shape = shape.clone();
-        let classes = row_shape.remove(axis);
-        if classes == 0 {
-            let problem = format!("predictions of shape {} have no classes", shape_text(&shape));
-            return Err(FileError::new(predictions.name(), problem).into());
-        }
+/// The files that are written, as far as they were asked for.
+struct Written {
+    losses: Option<NpyWriter>,
+    logsumexp: Option<NpyWriter>,
+    gradient: Option<NpyWriter>,
+}
 
-        let targets = Source::open(&args.targets)?;
-        let dense = targets.shape() == shape;
-        if !dense && targets.shape() != row_shape {
-            let problem = format!(
-                "targets of shape {} where the predictions need {} (class indices) or {} (dense)",
-                shape_text(targets.shape()),
-                shape_text(&row_shape),
-                shape_text(&shape),
-            );
-            return Err(FileError::new(targets.name(), problem).into());
-        }
-        let class_weights = args.class_weights.as_deref().map(|spec| read_class_weights(spec, classes)).transpose()?;
-        let sample_weights = args.sample_weights.as_deref().map(Source::open).transpose()?;
-        if let Some(weights) = &sample_weights
-            && !weights.shape().is_empty()
-            && weights.shape() != row_shape
-        {
-            let (found, wanted) = (shape_text(weights.shape()), shape_text(&row_shape));
-            let problem = format!("sample weights of shape {found} where {wanted} or one number is needed");
-            return Err(FileError::new(weights.name(), problem).into());
-        }
-        let rows = row_shape.iter().product();
-        Ok(Self { predictions, targets, dense, class_weights, sample_weights, axis, row_shape, rows, classes })
-    }
-
-    fn loss(&self, args: &EvaluateArgs) -> Result<Loss, Failure> {
-        let loss = Loss::from(CategoricalCrossEntropy {
-            input: if args.from_logits { Input::Logits } else { args.input.into() },
-            label_smoothing: args.label_smoothing,
-            epsilon: args.epsilon,
-            ignore_index: args.ignore_index,
-            class_weights: self.class_weights.as_ref().map(|(_, weights)| weights.clone()),
-        });
-        loss.validate_for(self.classes, self.dense)?;
-        Ok(loss)
-    }
-
-    /// Looks at every label and weight before any work is done: they are few beside the predictions, and an error in the
-    /// last row of a long run would lose it all.
-    fn check_values(&self, ignore_index: Option<i64>) -> Result<(), FileError> {
-        if !self.dense {
-            let mut labels = Vec::new();
-            for range in pieces(self.rows) {
-                self.targets.read_i64(range.clone(), &mut labels)?;
-                for (row, &label) in range.zip(&labels) {
-                    let known = usize::try_from(label).is_ok_and(|label| label < self.classes);
-                    if !known && ignore_index != Some(label) {
-                        let problem = format!("class index {label} is not among the {} classes", self.classes);
-                        return Err(FileError::at_row(self.targets.name(), row, problem));
-                    }
-                }
+impl Written {
+    fn create(args: &EvaluateArgs, files: &Files) -> Result<Self, Failure> {
+        let paths = [&args.losses, &args.logsumexp, &args.gradient];
+        let places = paths.map(|path| path.as_deref().map(place));
+        for (i, path) in paths.iter().enumerate() {
+            if let Some(path) = path
+                && places[..i].contains(&places[i])
+            {
+                return Err(FileError::new(path.display(), "two outputs of this run have this name").into());
             }
         }
-        if let Some(source) = &self.sample_weights {
-            let count = if source.shape().is_empty() { 1 } else { self.rows };
-            let mut weights = Vec::new();
-            for range in pieces(count) {
-                source.read_f64(range.clone(), &mut weights)?;
-                check_weights(source, ("row", f64::MAX), range.start, &weights)?;
-            }
+        let create =
+            |path: &Option<PathBuf>, shape: &[usize]| path.as_deref().map(|path| files.create(path, shape)).transpose();
+        Ok(Self {
+            losses: create(&args.losses, &files.inputs.row_shape)?,
+            logsumexp: create(&args.logsumexp, &files.inputs.row_shape)?,
+            gradient: create(&args.gradient, files.inputs.predictions.shape())?,
+        })
+    }
+
+    fn write(&mut self, files: &Files, range: Range<usize>, rows: xent::Rows<'_>) -> Result<(), FileError> {
+        if let Some(writer) = &mut self.losses {
+            writer.write(rows.losses)?;
+        }
+        if let Some(writer) = &mut self.logsumexp {
+            writer.write(rows.logsumexp)?;
+        }
+        if let Some(writer) = &mut self.gradient {
+            writer.write_rows(files.inputs.axis, range, rows.gradient)?;
         }
         Ok(())
     }
 
-    /// The output of one float32 a row.
-    fn create(&self, path: &Path) -> Result<NpyWriter, Failure> {
-        let inputs = [Some(&self.predictions), Some(&self.targets), self.sample_weights.as_ref()];
-        let mut sources = inputs.into_iter().flatten().chain(self.class_weights.as_ref().map(|(source, _)| source));
+    fn finish(self) -> Result<(), FileError> {
+        for writer in [self.losses, self.logsumexp, self.gradient].into_iter().flatten() {
+            writer.finish()?;
+        }
+        Ok(())
+    }
+}
+
+/// One name for each file that does not exist yet: its folder may have several.
+fn place(path: &Path) -> PathBuf {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match (folder.canonicalize(), path.file_name()) {
+        (Ok(folder), Some(name)) => folder.join(name),
+        _ => path.to_owned(),
+    }
+}
+
+/// What the labels and weights of all rows add up to.
+#[derive(Debug, Clone, Copy, Default)]
+struct Weights {
+    /// Rows that are not ignored.
+    kept: u64,
+    /// Σ s·v over these.
+    weight: f64,
+}
+
+impl Weights {
+    /// What the reduced loss is divided by.
+    fn divisor(self, reduction: Reduction) -> f64 {
+        match reduction {
+            Reduction::Sum => 1.0,
+            Reduction::Mean => self.kept as f64,
+            Reduction::WeightedMean => self.weight,
+        }
+    }
+}
+
+/// The files of an evaluation, opened, with shapes that fit.
+struct Files {
+    inputs: Inputs,
+    sample_weights: Option<Source>,
+}
+
+impl Files {
+    fn open(args: &EvaluateArgs) -> Result<Self, Failure> {
+        let inputs = Inputs::open(&args.predictions, &args.targets, &args.loss)?;
+        let sample_weights = args.sample_weights.as_deref().map(Source::open).transpose()?;
+        if let Some(weights) = &sample_weights
+            && !weights.shape().is_empty()
+            && weights.shape() != inputs.row_shape
+        {
+            let (found, wanted) = (shape_text(weights.shape()), shape_text(&inputs.row_shape));
+            let problem = format!("sample weights of shape {found} where {wanted} or one number is needed");
+            return Err(FileError::new(weights.name(), problem).into());
+        }
+        Ok(Self { inputs, sample_weights })
+    }
+
+    /// Looks at every label and weight before any work is done: they are few beside the predictions, and an error in the
+    /// last row of a long run would lose it all.
+    fn check_values(&self, loss: &Loss) -> Result<Weights, FileError> {
+        let ignore_index = match loss {
+            Loss::Categorical(loss) => loss.ignore_index,
+            _ => None,
+        };
+        let class_weights = self.inputs.class_weights.as_ref().map(|(_, weights)| weights.as_slice());
+        let (mut labels, mut weights) = (Vec::new(), vec![1.0]);
+        let mut sums = Weights::default();
+        let one_weight = self.sample_weights.as_ref().is_none_or(|source| source.shape().is_empty());
+        if let Some(source) = &self.sample_weights
+            && one_weight
+        {
+            source.read_f64(0..1, &mut weights)?;
+            check_weights(source, ("row", f64::MAX), 0, &weights)?;
+        }
+        for range in pieces(self.inputs.rows) {
+            if let Some(source) = &self.sample_weights
+                && !one_weight
+            {
+                source.read_f64(range.clone(), &mut weights)?;
+                check_weights(source, ("row", f64::MAX), range.start, &weights)?;
+            }
+            let sample_weight = |i: usize| if one_weight { weights[0] } else { weights[i] };
+            if self.inputs.dense {
+                sums.kept += range.len() as u64;
+                sums.weight += (0..range.len()).map(sample_weight).sum::<f64>();
+                continue;
+            }
+            self.inputs.targets.read_i64(range.clone(), &mut labels)?;
+            for (i, (row, &label)) in range.zip(&labels).enumerate() {
+                if ignore_index == Some(label) {
+                    continue;
+                }
+                let class = self.inputs.class_of(label, row)?;
+                sums.kept += 1;
+                sums.weight += sample_weight(i) * class_weights.map_or(1.0, |weights| f64::from(weights[class]));
+            }
+        }
+        Ok(sums)
+    }
+
+    /// An output of float32.
+    fn create(&self, path: &Path, shape: &[usize]) -> Result<NpyWriter, Failure> {
+        let inputs = [Some(&self.inputs.predictions), Some(&self.inputs.targets), self.sample_weights.as_ref()];
+        let mut sources = inputs.into_iter().flatten().chain(self.inputs.class_weights.as_ref().map(|(source, _)| source));
         if sources.any(|source| source.is_at(path)) {
             return Err(FileError::new(path.display(), "an input of this run would be overwritten").into());
         }
-        Ok(NpyWriter::create(path, &self.row_shape)?)
+        Ok(NpyWriter::create(path, shape)?)
     }
 
     /// Rows that are read at a time.
-    fn window_rows(&self, wanted: Option<usize>) -> usize {
-        let values = self.classes.saturating_mul(if self.dense { 2 } else { 1 }).max(1);
+    fn window_rows(&self, wanted: Option<usize>, outputs: &Outputs) -> usize {
+        let arrays = 1 + usize::from(self.inputs.dense) + usize::from(outputs.gradient.is_some());
+        let values = self.inputs.classes.saturating_mul(arrays).max(1);
         let most = (WINDOW_BYTES / size_of::<f32>() / values).max(1);
         wanted.map_or(most, |rows| rows.min(most))
     }
 
     /// Bytes of the predictions and targets as stored.
     fn bytes(&self) -> u64 {
-        self.predictions.stored_bytes() + self.targets.stored_bytes()
+        self.inputs.predictions.stored_bytes() + self.inputs.targets.stored_bytes()
     }
 }
 
 fn pieces(count: usize) -> impl Iterator<Item = Range<usize>> {
     (0..count).step_by(SCAN).map(move |start| start..count.min(start + SCAN))
-}
-
-fn read_class_weights(spec: &str, classes: usize) -> Result<(Source, Vec<f32>), FileError> {
-    let source = Source::open(spec)?;
-    if source.shape() != [classes] {
-        let problem = format!("class weights of shape {} where [{classes}] is needed", shape_text(source.shape()));
-        return Err(FileError::new(spec, problem));
-    }
-    let mut weights = Vec::new();
-    source.read_f64(0..classes, &mut weights)?;
-    check_weights(&source, ("class", f64::from(f32::MAX)), 0, &weights)?;
-    let weights = weights.iter().map(|&w| w as f32).collect();
-    Ok((source, weights))
-}
-
-/// Weights are finite and not negative, and at most `most`: class weights are taken as float32.
-fn check_weights(source: &Source, (what, most): (&str, f64), first: usize, weights: &[f64]) -> Result<(), FileError> {
-    match weights.iter().position(|w| !(*w >= 0.0 && *w <= most)) {
-        None => Ok(()),
-        Some(i) => {
-            let problem = format!("{what} {}: the weight {:?} is not a finite number of at least 0", first + i, weights[i]);
-            Err(FileError::new(source.name(), problem))
-        }
-    }
 }
 
 /// The rows in memory, with room kept from one window to the next.
@@ -232,11 +283,11 @@ struct Window {
 
 impl Window {
     fn read(&mut self, files: &Files, rows: Range<usize>) -> Result<(), FileError> {
-        files.predictions.read_rows_f32(files.axis, rows.clone(), &mut self.predictions)?;
-        if files.dense {
-            files.targets.read_rows_f32(files.axis, rows.clone(), &mut self.targets)?;
+        files.inputs.predictions.read_rows_f32(files.inputs.axis, rows.clone(), &mut self.predictions)?;
+        if files.inputs.dense {
+            files.inputs.targets.read_rows_f32(files.inputs.axis, rows.clone(), &mut self.targets)?;
         } else {
-            files.targets.read_i64(rows.clone(), &mut self.labels)?;
+            files.inputs.targets.read_i64(rows.clone(), &mut self.labels)?;
         }
         match &files.sample_weights {
             Some(source) if source.shape().is_empty() => source.read_f64(0..1, &mut self.sample_weights),
@@ -246,10 +297,13 @@ impl Window {
     }
 
     fn batch(&self, files: &Files, rows: usize) -> Result<Batch<'_>, Failure> {
-        let shape_of = |error: ndarray::ShapeError| Failure::Data(format!("{}: {error}", files.predictions.name()));
-        let matrix = |values| ArrayView::from_shape((rows, files.classes), values).map_err(shape_of);
-        let targets =
-            if files.dense { Targets::dense(matrix(&self.targets)?) } else { Targets::classes(ArrayView::from(&self.labels)) };
+        let shape_of = |error: ndarray::ShapeError| Failure::Data(format!("{}: {error}", files.inputs.predictions.name()));
+        let matrix = |values| ArrayView::from_shape((rows, files.inputs.classes), values).map_err(shape_of);
+        let targets = if files.inputs.dense {
+            Targets::dense(matrix(&self.targets)?)
+        } else {
+            Targets::classes(ArrayView::from(&self.labels))
+        };
         let batch = Batch::new(matrix(&self.predictions)?, targets)?;
         Ok(match &files.sample_weights {
             Some(source) if source.shape().is_empty() => {

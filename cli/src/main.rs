@@ -3,8 +3,11 @@
 mod args;
 mod devices;
 mod evaluate;
+mod explain;
 mod failure;
 mod files;
+mod inputs;
+mod loss;
 mod report;
 
 use std::process::ExitCode;
@@ -19,6 +22,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match &cli.command {
         Command::Evaluate(args) => evaluate::run(args),
+        Command::Explain(args) => explain::run(args),
         Command::Devices(args) => {
             devices::run(args);
             Ok(())
@@ -33,6 +37,7 @@ fn main() -> ExitCode {
         Err(Failure::Usage(message)) => {
             let name = match cli.command {
                 Command::Evaluate(_) => "evaluate",
+                Command::Explain(_) => "explain",
                 Command::Devices(_) => "devices",
             };
             let mut command = Cli::command();

@@ -55,7 +55,7 @@ pub(crate) fn evaluation(facts: &Facts<'_>) {
 }
 
 /// A number, or the string that stands for one that JSON has not.
-fn number(value: f64) -> Value {
+pub(crate) fn number(value: f64) -> Value {
     if value.is_nan() {
         "nan".into()
     } else if value.is_infinite() {
@@ -82,6 +82,9 @@ fn as_json(facts: &Facts<'_>) -> Value {
         let top_k: Map<_, _> = top_k(facts).map(|(k, share)| (k.to_string(), number(share))).collect();
         object.insert("top_k".into(), top_k.into());
     }
+    for (name, value) in metrics(facts) {
+        object.insert(name.into(), number(value));
+    }
     let backend = match &facts.evaluation.backend {
         Backend::Gpu { adapter, driver } => json!({ "kind": "gpu", "adapter": adapter, "driver": driver }),
         _ => json!({ "kind": "cpu" }),
@@ -91,6 +94,19 @@ fn as_json(facts: &Facts<'_>) -> Value {
     object.insert("bytes".into(), facts.bytes.into());
     object.insert("warnings".into(), facts.warnings().into());
     object.into()
+}
+
+/// The metrics of probabilities, as far as they make sense for the input.
+fn metrics(facts: &Facts<'_>) -> impl Iterator<Item = (&'static str, f64)> {
+    let totals = &facts.evaluation.totals;
+    let all = [
+        ("perplexity", totals.perplexity()),
+        ("entropy", totals.entropy()),
+        ("ece", totals.expected_calibration_error()),
+        ("mce", totals.maximum_calibration_error()),
+        ("brier", totals.brier()),
+    ];
+    all.into_iter().filter_map(|(name, value)| Some((name, value?)))
 }
 
 fn top_k(facts: &Facts<'_>) -> impl Iterator<Item = (u32, f64)> {
@@ -111,6 +127,7 @@ fn as_text(facts: &Facts<'_>) -> Vec<String> {
         rows.push(("accuracy".into(), short(accuracy)));
     }
     rows.extend(top_k(facts).map(|(k, share)| (format!("top-{k}"), short(share))));
+    rows.extend(metrics(facts).map(|(name, value)| (name.into(), short(value))));
     let ignored = totals.rows - totals.kept;
     let ignored = if ignored == 0 { String::new() } else { format!(", {ignored} of them ignored") };
     rows.push(("rows".into(), format!("{} of {} classes{ignored}", totals.rows, facts.classes)));
@@ -123,7 +140,7 @@ fn as_text(facts: &Facts<'_>) -> Vec<String> {
     ));
     let rate = facts.bytes as f64 / facts.seconds.max(1e-9) / 1e9;
     rows.push(("time".into(), format!("{:.3} s, {rate:.2} GB/s", facts.seconds)));
-    rows.into_iter().map(|(name, value): (String, String)| format!("{name:<10}{value}")).collect()
+    rows.into_iter().map(|(name, value): (String, String)| format!("{name:<12}{value}")).collect()
 }
 
 #[cfg(test)]

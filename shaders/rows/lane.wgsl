@@ -3,56 +3,62 @@
 @compute @workgroup_size(LANES)
 fn rows(@builtin(global_invocation_id) invocation: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     for (var row = invocation.x; row < params.rows; row += groups.x * LANES) {
-        var class_index = 0u;
-        if !DENSE {
-            class_index = load_class(row);
-            if class_index == IGNORED {
-                losses[row] = 0u;
-                if RANKED {
-                    ranks[row] = 0u;
-                }
-                continue;
-            }
-        }
         let start = params.first + row * params.classes;
-        let first_word = start / 4u;
-        let end_word = (start + params.classes + 3u) / 4u;
-
-        var label = Label(class_index, NAN, 1.0);
+        let first_quad = start / 4u;
+        let end_quad = (start + params.classes + 3u) / 4u;
+        var label = Label(IGNORED, NAN, 1.0);
         if !DENSE {
-            label = load_label(start, class_index);
+            label = load_label(start, load_class(row));
         }
+        let target_class = label.class_index;
+        let ignored = !DENSE && target_class == IGNORED;
+
         var state = identity();
         var best = no_best();
         var rank = no_rank();
-        for (var word = first_word; word < end_word; word++) {
-            let block = load_block(word, start, class_index);
-            state = absorb(state, block);
-            if DENSE {
-                best = absorb_best(best, targets[word], word * 4u - start, block.present);
-            } else if RANKED {
-                rank = absorb_rank(rank, block, word * 4u - start, label);
+        if !ignored || LOGSUMEXP {
+            for (var quad = first_quad; quad < end_quad; quad++) {
+                let block = load_block(quad, start, target_class, SPREAD);
+                state = absorb(state, block);
+                if DENSE {
+                    best = absorb_best(best, quad, block);
+                } else if RANKED {
+                    rank = absorb_rank(rank, block, label);
+                }
             }
         }
-        if DENSE && RANKED {
+        if ignored {
+            write_ignored(row, state);
+            if GRADIENT {
+                for (var quad = first_quad; quad < end_quad; quad++) {
+                    write_no_gradient(quad, load_block(quad, start, target_class, false));
+                }
+            }
+            continue;
+        }
+        if DENSE {
             label = load_label(start, best.class_index);
         }
-        var terms = 0.0;
-        if two_walks() || (DENSE && RANKED) {
-            for (var word = first_word; word < end_word; word++) {
-                let block = load_block(word, start, class_index);
-                if two_walks() {
-                    terms += term(state, block);
+        var walked = no_terms();
+        if sums_terms() || (DENSE && RANKED) {
+            for (var quad = first_quad; quad < end_quad; quad++) {
+                let block = load_block(quad, start, target_class, true);
+                if sums_terms() {
+                    walked = merge_terms(walked, block_terms(state, block, label));
                 }
                 if DENSE && RANKED {
-                    rank = absorb_rank(rank, block, word * 4u - start, label);
+                    rank = absorb_rank(rank, block, label);
                 }
             }
         }
-        let undefined = best.undefined || (!DENSE && class_index >= params.classes);
-        losses[row] = select(finish(state, terms, label), NAN, undefined);
-        if RANKED {
-            ranks[row] = select(finish_rank(rank), RANK_NAN, undefined);
+        let undefined = best.undefined || label.class_index >= params.classes;
+        let terms = row_terms(state, walked, label);
+        write_record(row, state, terms, walked, rank, undefined);
+        if GRADIENT {
+            let no_number = undefined || is_undefined(state) || (terms.special & UNDEFINED) != 0u;
+            for (var quad = first_quad; quad < end_quad; quad++) {
+                write_gradient(quad, state, load_block(quad, start, target_class, true), terms, row, no_number);
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 // A workgroup a row, for many classes: the lanes stride over the row's words, then their states merge in a fixed tree.
 
-// So many words fold into one partial state. Partial states then merge in pairs, pairs of pairs and so on, by a binary
+// So many quads fold into one partial state. Partial states then merge in pairs, pairs of pairs and so on, by a binary
 // counter: a running sum of a million equal terms would round to the same side in each step.
 const PARTIAL: u32 = 4u;
 // Pairs of pairs: 2^31 bytes of a row are at most 2^23 partial states of a lane.
@@ -9,7 +9,7 @@ const LEVELS: u32 = 24u;
 var<workgroup> states: array<State, LANES>;
 var<workgroup> bests: array<Best, LANES>;
 var<workgroup> all_ranks: array<Rank, LANES>;
-var<workgroup> all_terms: array<f32, LANES>;
+var<workgroup> all_terms: array<Terms, LANES>;
 
 @compute @workgroup_size(LANES)
 fn rows(
@@ -18,54 +18,45 @@ fn rows(
     @builtin(local_invocation_index) lane: u32,
 ) {
     for (var row = group.x; row < params.rows; row += groups.x) {
-        var class_index = 0u;
-        if !DENSE {
-            class_index = load_class(row);
-            if class_index == IGNORED {
-                if lane == 0u {
-                    losses[row] = 0u;
-                    if RANKED {
-                        ranks[row] = 0u;
-                    }
-                }
-                continue;
-            }
-        }
         let start = params.first + row * params.classes;
-        let first_word = start / 4u;
-        let end_word = (start + params.classes + 3u) / 4u;
-
-        var label = Label(class_index, NAN, 1.0);
+        let first_quad = start / 4u;
+        let end_quad = (start + params.classes + 3u) / 4u;
+        var label = Label(IGNORED, NAN, 1.0);
         if !DENSE {
-            label = load_label(start, class_index);
+            label = load_label(start, load_class(row));
         }
+        let target_class = label.class_index;
+        let ignored = !DENSE && target_class == IGNORED;
+
         var state = identity();
         var best = no_best();
         var rank = no_rank();
-        var pairs: array<State, LEVELS>;
-        var count = 0u;
-        for (var base = first_word + lane; base < end_word; base += LANES * PARTIAL) {
-            var partial = identity();
-            for (var word = base; word < min(base + LANES * PARTIAL, end_word); word += LANES) {
-                let block = load_block(word, start, class_index);
-                partial = absorb(partial, block);
-                if DENSE {
-                    best = absorb_best(best, targets[word], word * 4u - start, block.present);
-                } else if RANKED {
-                    rank = absorb_rank(rank, block, word * 4u - start, label);
+        if !ignored || LOGSUMEXP {
+            var pairs: array<State, LEVELS>;
+            var count = 0u;
+            for (var base = first_quad + lane; base < end_quad; base += LANES * PARTIAL) {
+                var partial = identity();
+                for (var quad = base; quad < min(base + LANES * PARTIAL, end_quad); quad += LANES) {
+                    let block = load_block(quad, start, target_class, SPREAD);
+                    partial = absorb(partial, block);
+                    if DENSE {
+                        best = absorb_best(best, quad, block);
+                    } else if RANKED {
+                        rank = absorb_rank(rank, block, label);
+                    }
                 }
+                var level = 0u;
+                for (var full = count; full % 2u == 1u; full /= 2u) {
+                    partial = merge(pairs[level], partial);
+                    level++;
+                }
+                pairs[level] = partial;
+                count++;
             }
-            var level = 0u;
-            for (var full = count; full % 2u == 1u; full /= 2u) {
-                partial = merge(pairs[level], partial);
-                level++;
-            }
-            pairs[level] = partial;
-            count++;
-        }
-        for (var level = 0u; count >> level > 0u; level++) {
-            if (count >> level) % 2u == 1u {
-                state = merge(pairs[level], state);
+            for (var level = 0u; count >> level > 0u; level++) {
+                if (count >> level) % 2u == 1u {
+                    state = merge(pairs[level], state);
+                }
             }
         }
         states[lane] = state;
@@ -85,60 +76,71 @@ fn rows(
         state = states[0];
         if DENSE {
             best = bests[0];
-            if RANKED {
-                label = load_label(start, best.class_index);
-            }
+            label = load_label(start, best.class_index);
         }
 
-        var terms = 0.0;
-        if two_walks() || (DENSE && RANKED) {
-            var pairs_of_terms: array<f32, LEVELS>;
-            count = 0u;
-            for (var base = first_word + lane; base < end_word; base += LANES * PARTIAL) {
-                var partial = 0.0;
-                for (var word = base; word < min(base + LANES * PARTIAL, end_word); word += LANES) {
-                    let block = load_block(word, start, class_index);
-                    if two_walks() {
-                        partial += term(state, block);
+        var walked = no_terms();
+        if !ignored && (sums_terms() || (DENSE && RANKED)) {
+            var pairs: array<Terms, LEVELS>;
+            var count = 0u;
+            for (var base = first_quad + lane; base < end_quad; base += LANES * PARTIAL) {
+                var partial = no_terms();
+                for (var quad = base; quad < min(base + LANES * PARTIAL, end_quad); quad += LANES) {
+                    let block = load_block(quad, start, target_class, true);
+                    if sums_terms() {
+                        partial = merge_terms(partial, block_terms(state, block, label));
                     }
                     if DENSE && RANKED {
-                        rank = absorb_rank(rank, block, word * 4u - start, label);
+                        rank = absorb_rank(rank, block, label);
                     }
                 }
                 var level = 0u;
                 for (var full = count; full % 2u == 1u; full /= 2u) {
-                    partial += pairs_of_terms[level];
+                    partial = merge_terms(pairs[level], partial);
                     level++;
                 }
-                pairs_of_terms[level] = partial;
+                pairs[level] = partial;
                 count++;
             }
             for (var level = 0u; count >> level > 0u; level++) {
                 if (count >> level) % 2u == 1u {
-                    terms += pairs_of_terms[level];
+                    walked = merge_terms(pairs[level], walked);
                 }
             }
         }
-        if two_walks() || RANKED {
-            all_terms[lane] = terms;
+        if sums_terms() || RANKED {
+            all_terms[lane] = walked;
             all_ranks[lane] = rank;
             for (var reach = LANES / 2u; reach > 0u; reach /= 2u) {
                 workgroupBarrier();
                 if lane < reach {
-                    all_terms[lane] += all_terms[lane + reach];
+                    all_terms[lane] = merge_terms(all_terms[lane], all_terms[lane + reach]);
                     all_ranks[lane] = merge_rank(all_ranks[lane], all_ranks[lane + reach]);
                 }
             }
+            workgroupBarrier();
+            walked = all_terms[0];
+            rank = all_ranks[0];
         }
+
+        let undefined = best.undefined || label.class_index >= params.classes;
+        let terms = row_terms(state, walked, label);
         if lane == 0u {
-            if two_walks() || RANKED {
-                terms = all_terms[0];
-                rank = all_ranks[0];
+            if ignored {
+                write_ignored(row, state);
+            } else {
+                write_record(row, state, terms, walked, rank, undefined);
             }
-            let undefined = best.undefined || (!DENSE && class_index >= params.classes);
-            losses[row] = select(finish(state, terms, label), NAN, undefined);
-            if RANKED {
-                ranks[row] = select(finish_rank(rank), RANK_NAN, undefined);
+        }
+        if GRADIENT {
+            let no_number = undefined || is_undefined(state) || (terms.special & UNDEFINED) != 0u;
+            for (var quad = first_quad + lane; quad < end_quad; quad += LANES) {
+                let block = load_block(quad, start, target_class, true);
+                if ignored {
+                    write_no_gradient(quad, block);
+                } else {
+                    write_gradient(quad, state, block, terms, row, no_number);
+                }
             }
         }
         // The next row writes where this one still reads.

@@ -32,21 +32,12 @@ impl Rank {
         }
     }
 
-    /// The rank of each lane's row, where lanes hold rows.
-    pub(super) fn finish(&self) -> [u32; LANES] {
-        std::array::from_fn(|l| finish(self.above[l], self.before[l], self.undefined[l]))
-    }
-
-    /// The rank of the one row of which the lanes hold classes.
-    pub(super) fn finish_row(&self) -> u32 {
-        finish(self.above.iter().sum(), self.before.iter().sum(), self.undefined.iter().sum())
-    }
-}
-
-fn finish(above: u32, before: u32, undefined: u32) -> u32 {
-    match (above, before, undefined) {
-        (0, 0, 0) => RANK_FIRST,
-        (_, _, 0) => above,
-        _ => RANK_NAN,
+    /// The rank in the row of which the lanes hold classes.
+    pub(super) fn finish(&self) -> u32 {
+        match (self.above.iter().sum(), self.before.iter().sum(), self.undefined.iter().sum::<u32>()) {
+            (0_u32, 0_u32, 0) => RANK_FIRST,
+            (above, _, 0) => above,
+            _ => RANK_NAN,
+        }
     }
 }

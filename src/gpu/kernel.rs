@@ -3,26 +3,31 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::fold::FoldKind;
 use crate::layout::{BINDINGS, Params, Variant};
-use crate::loss::Hooks;
+use crate::loss::TermKind;
 use crate::plan::Driver;
 
 /// What a pipeline is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
-    pub hooks: Hooks,
+    pub fold: FoldKind,
+    pub term: TermKind,
     pub driver: Driver,
     pub variant: Variant,
 }
 
-/// A shader: the parts that every kernel has, a loss and a driver, one after the other.
-pub(crate) fn source(hooks: Hooks, driver: Driver) -> String {
+/// A shader: the parts that every kernel has, a fold, a loss and a driver, one after the other.
+pub(crate) fn source(fold: FoldKind, term: TermKind, driver: Driver) -> String {
     [
         include_str!("../../shaders/layout.wgsl"),
         include_str!("../../shaders/math.wgsl"),
+        include_str!("../../shaders/decode.wgsl"),
         include_str!("../../shaders/targets.wgsl"),
         include_str!("../../shaders/rank.wgsl"),
-        hooks.wgsl(),
+        fold.wgsl(),
+        term.wgsl(),
+        include_str!("../../shaders/terms.wgsl"),
         driver.wgsl(),
     ]
     .join("\n")
@@ -44,7 +49,7 @@ impl Pipelines {
                 ty: wgpu::BindingType::Buffer {
                     ty: match BINDINGS[binding] {
                         "params" => wgpu::BufferBindingType::Uniform,
-                        output => wgpu::BufferBindingType::Storage { read_only: !matches!(output, "losses" | "ranks") },
+                        output => wgpu::BufferBindingType::Storage { read_only: !matches!(output, "records" | "gradients") },
                     },
                     has_dynamic_offset: false,
                     min_binding_size: (binding == 0).then(|| wgpu::BufferSize::new(size_of::<Params>() as u64)).flatten(),
@@ -76,7 +81,7 @@ impl Pipelines {
     fn compile(&self, device: &wgpu::Device, key: Key) -> wgpu::ComputePipeline {
         let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some("xent shader"),
-            source: wgpu::ShaderSource::Wgsl(source(key.hooks, key.driver).into()),
+            source: wgpu::ShaderSource::Wgsl(source(key.fold, key.term, key.driver).into()),
         };
         let checks = wgpu::ShaderRuntimeChecks { force_loop_bounding: false, ..wgpu::ShaderRuntimeChecks::checked() };
         #[expect(unsafe_code, reason = "the check that bounds loops costs more than our loops do")]

@@ -10,24 +10,23 @@ use crate::error::{Error, Result};
 use crate::evaluator::Fault;
 use crate::gpu::device::{Context, one_line};
 use crate::gpu::kernel::Key;
-use crate::layout::{Params, Variant};
+use crate::layout::{Element, Params, Variant, Wanted};
 use crate::loss::Prepared;
 use crate::plan::Plan;
+use crate::records::RecordsMut;
 
 /// What a loss needs on a device to take window after window: its pipeline and its buffers, made once.
 pub(crate) struct Session {
     context: Arc<Context>,
     prepared: Prepared,
     plan: Plan,
-    ranked: bool,
+    wanted: Wanted,
+    element: Element,
     pipeline: Arc<wgpu::ComputePipeline>,
     bindings: wgpu::BindGroup,
-    params: wgpu::Buffer,
-    predictions: wgpu::Buffer,
-    targets: wgpu::Buffer,
-    losses: wgpu::Buffer,
-    ranks: wgpu::Buffer,
-    readback: wgpu::Buffer,
+    buffers: Buffers,
+    /// 16-bit predictions behind as many empty ones as the window starts late.
+    staged: Vec<u16>,
     windows: u64,
     fault: Option<Fault>,
 }
@@ -35,38 +34,67 @@ pub(crate) struct Session {
 /// Bytes of a stand-in for a buffer that nobody uses: WebGPU binds no empty one.
 const UNUSED: u64 = 16;
 
+struct Buffers {
+    params: wgpu::Buffer,
+    predictions: wgpu::Buffer,
+    targets: wgpu::Buffer,
+    class_weights: wgpu::Buffer,
+    row_scales: wgpu::Buffer,
+    records: wgpu::Buffer,
+    gradients: wgpu::Buffer,
+    /// Records, then gradients, where the host can read them.
+    readback: wgpu::Buffer,
+}
+
+impl Buffers {
+    fn new(device: &wgpu::Device, prepared: &Prepared, plan: &Plan, wanted: Wanted, element: Element) -> Self {
+        let buffer = |label, size: u64, usage| {
+            device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false })
+        };
+        let written = Usage::STORAGE | Usage::COPY_DST;
+        let read = Usage::STORAGE | Usage::COPY_SRC;
+        let elements = plan.element_bytes(prepared.classes, Element::F32);
+        let rows = plan.row_bytes(1);
+        let records = plan.row_bytes(wanted.fields());
+        let gradients = if wanted.gradient { elements } else { UNUSED };
+        let weights = size_of_val(prepared.class_weights.as_deref().unwrap_or_default()) as u64;
+        Self {
+            params: buffer("xent params", size_of::<Params>() as u64, Usage::UNIFORM | Usage::COPY_DST),
+            predictions: buffer("xent predictions", plan.element_bytes(prepared.classes, element), written),
+            targets: buffer("xent targets", if prepared.dense { elements } else { rows }, written),
+            class_weights: buffer("xent class weights", weights.max(UNUSED), written),
+            row_scales: buffer("xent row scales", if wanted.gradient { rows } else { UNUSED }, written),
+            records: buffer("xent records", records, read),
+            gradients: buffer("xent gradients", gradients, read),
+            readback: buffer("xent results", records + gradients, Usage::COPY_DST | Usage::MAP_READ),
+        }
+    }
+
+    /// In the order of the bindings.
+    fn all(&self) -> [&wgpu::Buffer; 7] {
+        [&self.params, &self.predictions, &self.targets, &self.class_weights, &self.row_scales, &self.records, &self.gradients]
+    }
+}
+
 impl Session {
     pub(crate) async fn new(
         context: Arc<Context>,
         prepared: Prepared,
         plan: Plan,
-        ranked: bool,
+        wanted: Wanted,
+        element: Element,
         fault: Option<Fault>,
     ) -> Result<Self> {
         let device = &context.device;
         let scopes = Scopes::push(device);
-        let buffer = |label, size: u64, usage| {
-            device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false })
-        };
-        let elements = plan.element_bytes(prepared.classes);
-        let row_values = plan.row_bytes();
-        let params = buffer("xent params", size_of::<Params>() as u64, Usage::UNIFORM | Usage::COPY_DST);
-        let predictions = buffer("xent predictions", elements, Usage::STORAGE | Usage::COPY_DST);
-        let target_bytes = if prepared.dense { elements } else { row_values };
-        let targets = buffer("xent targets", target_bytes, Usage::STORAGE | Usage::COPY_DST);
-        let weights: &[f32] = prepared.class_weights.as_deref().unwrap_or_default();
-        let weight_bytes = (size_of_val(weights) as u64).max(UNUSED);
-        let class_weights = buffer("xent class weights", weight_bytes, Usage::STORAGE | Usage::COPY_DST);
-        let losses = buffer("xent losses", row_values, Usage::STORAGE | Usage::COPY_SRC);
-        let rank_bytes = if ranked { row_values } else { UNUSED };
-        let ranks = buffer("xent ranks", rank_bytes, Usage::STORAGE | Usage::COPY_SRC);
-        let readback = buffer("xent results", 2 * row_values, Usage::COPY_DST | Usage::MAP_READ);
-        if !weights.is_empty() {
-            context.queue.write_buffer(&class_weights, 0, bytemuck::cast_slice(weights));
+        let buffers = Buffers::new(device, &prepared, &plan, wanted, element);
+        if let Some(weights) = &prepared.class_weights
+            && !weights.is_empty()
+        {
+            context.queue.write_buffer(&buffers.class_weights, 0, bytemuck::cast_slice(weights));
         }
-        let all = [&params, &predictions, &targets, &class_weights, &losses, &ranks];
         let entries: Vec<_> = (0..)
-            .zip(all)
+            .zip(buffers.all())
             .map(|(binding, buffer)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() })
             .collect();
         let bindings = device.create_bind_group(&wgpu::BindGroupDescriptor {
@@ -77,11 +105,15 @@ impl Session {
         let variant = Variant {
             dense: prepared.dense,
             spread: prepared.spreads(),
+            closed: prepared.is_closed(),
             weighted: prepared.class_weights.is_some(),
-            ranked,
+            moved: prepared.is_moved(),
+            element,
+            wanted,
             lanes: plan.lanes,
         };
-        let pipeline = context.pipelines.get(device, Key { hooks: prepared.hooks, driver: plan.driver, variant });
+        let key = Key { fold: prepared.fold, term: prepared.term, driver: plan.driver, variant };
+        let pipeline = context.pipelines.get(device, key);
         let errors = scopes.pop();
         if let Some(reason) = errors.await.or_else(|| context.failure()) {
             return Err(Error::Gpu { row: 0, reason });
@@ -89,19 +121,21 @@ impl Session {
         Ok(Self {
             prepared,
             plan,
-            ranked,
+            wanted,
+            element,
             pipeline,
             bindings,
-            params,
-            predictions,
-            targets,
-            losses,
-            ranks,
-            readback,
+            buffers,
+            staged: Vec::new(),
             windows: 0,
             fault,
             context,
         })
+    }
+
+    /// How predictions are taken.
+    pub(crate) fn element(&self) -> Element {
+        self.element
     }
 
     /// The most rows that a window may have.
@@ -114,13 +148,13 @@ impl Session {
         self.plan.most_rows
     }
 
-    /// Losses, and ranks where `ranks` is not empty, of a window whose first row is row `row` of the whole.
+    /// Fills the records of a window whose first row is row `row` of the whole.
     pub(crate) async fn evaluate(
         &mut self,
         window: &Window<'_>,
         row: u64,
-        losses: &mut [f32],
-        ranks: &mut [u32],
+        scales: &[f32],
+        mut records: RecordsMut<'_>,
     ) -> Result<()> {
         let failed = |reason| Error::Gpu { row, reason };
         self.windows += 1;
@@ -132,7 +166,7 @@ impl Session {
             _ => {}
         }
         let results = Arc::new(Signal::default());
-        let (errors, submission) = self.submit(window, row, losses.len(), &results);
+        let (errors, submission) = self.submit(window, row, scales, records.losses.len(), &results);
         if let Some(reason) = errors.await.or_else(|| self.context.failure()) {
             return Err(failed(reason));
         }
@@ -141,38 +175,53 @@ impl Session {
         if let Some(reason) = outcome.err().map(|_| self.context.failure().unwrap_or_else(|| "reading back failed".into())) {
             return Err(failed(reason));
         }
-        let view = self.readback.slice(..).get_mapped_range().map_err(|error| failed(one_line(&error.to_string())))?;
-        let bytes = size_of_val(losses);
-        losses.copy_from_slice(bytemuck::cast_slice(&view[..bytes]));
-        if self.ranked {
-            let first = self.plan.row_bytes() as usize;
-            ranks.copy_from_slice(bytemuck::cast_slice(&view[first..first + bytes]));
-        }
+        let readback = &self.buffers.readback;
+        let view = readback.slice(..).get_mapped_range().map_err(|error| failed(one_line(&error.to_string())))?;
+        self.unpack(&view, row, window.classes, &mut records);
         drop(view);
-        self.readback.unmap();
+        readback.unmap();
         // An error that came in no scope while we waited: the results are not to be trusted.
         self.context.failure().map_or(Ok(()), |reason| Err(failed(reason)))
     }
 
+    /// Elements before a window's first row in its first word. Where the row stands in the whole decides, so its sums are in
+    /// the same order in any window.
+    fn first(row: u64, classes: usize) -> usize {
+        (u128::from(row) * classes as u128 % 4) as usize
+    }
+
     /// Uploads a window, dispatches it and asks for its results.
     fn submit(
-        &self,
+        &mut self,
         window: &Window<'_>,
         row: u64,
+        scales: &[f32],
         rows: usize,
         results: &Arc<Signal>,
     ) -> (impl Future<Output = Option<String>> + use<>, wgpu::SubmissionIndex) {
         let Context { device, queue, .. } = self.context.as_ref();
+        let buffers = &self.buffers;
         let scopes = Scopes::push(device);
-        // Where the row stands in the whole decides its phase, so its sums are in the same order in any window.
-        let first = (u128::from(row) * window.classes as u128 % 4) as u32;
-        let params = Params::new(&self.prepared, rows as u32, first);
-        queue.write_buffer(&self.params, 0, bytemuck::bytes_of(&params));
-        let offset = u64::from(first) * size_of::<f32>() as u64;
-        queue.write_buffer(&self.predictions, offset, bytemuck::cast_slice(window.predictions));
+        let first = Self::first(row, window.classes);
+        let params = Params::new(&self.prepared, rows as u32, first as u32);
+        queue.write_buffer(&buffers.params, 0, bytemuck::bytes_of(&params));
+        let offset = (first * size_of::<f32>()) as u64;
+        if self.element == Element::F32 {
+            queue.write_buffer(&buffers.predictions, offset, bytemuck::cast_slice(window.predictions));
+        } else {
+            // Copies begin and end at multiples of 4 bytes.
+            self.staged.clear();
+            self.staged.resize(first, 0);
+            self.staged.extend_from_slice(window.halves);
+            self.staged.resize(self.staged.len().next_multiple_of(2), 0);
+            queue.write_buffer(&buffers.predictions, 0, bytemuck::cast_slice(&self.staged));
+        }
         match window.targets {
-            TargetSlice::Classes(labels) => queue.write_buffer(&self.targets, 0, bytemuck::cast_slice(labels)),
-            TargetSlice::Dense(targets) => queue.write_buffer(&self.targets, offset, bytemuck::cast_slice(targets)),
+            TargetSlice::Classes(labels) => queue.write_buffer(&buffers.targets, 0, bytemuck::cast_slice(labels)),
+            TargetSlice::Dense(targets) => queue.write_buffer(&buffers.targets, offset, bytemuck::cast_slice(targets)),
+        }
+        if self.wanted.gradient {
+            queue.write_buffer(&buffers.row_scales, 0, bytemuck::cast_slice(scales));
         }
         let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("xent window") });
         {
@@ -182,15 +231,42 @@ impl Session {
             pass.set_bind_group(0, &self.bindings, &[]);
             pass.dispatch_workgroups(self.plan.dispatch(rows), 1, 1);
         }
-        let bytes = (rows * size_of::<f32>()) as u64;
-        encoder.copy_buffer_to_buffer(&self.losses, 0, &self.readback, 0, bytes);
-        if self.ranked {
-            encoder.copy_buffer_to_buffer(&self.ranks, 0, &self.readback, self.plan.row_bytes(), bytes);
+        let values = rows as u64 * u64::from(self.wanted.fields()) * 4;
+        encoder.copy_buffer_to_buffer(&buffers.records, 0, &buffers.readback, 0, values);
+        if self.wanted.gradient {
+            let elements = ((first + rows * window.classes) * size_of::<f32>()) as u64;
+            let at = self.plan.row_bytes(self.wanted.fields());
+            encoder.copy_buffer_to_buffer(&buffers.gradients, 0, &buffers.readback, at, elements);
         }
         let submission = queue.submit([encoder.finish()]);
         let signal = Arc::clone(results);
-        self.readback.slice(..).map_async(wgpu::MapMode::Read, move |outcome| signal.set(outcome.map_err(|_| Lost)));
+        buffers.readback.slice(..).map_async(wgpu::MapMode::Read, move |outcome| signal.set(outcome.map_err(|_| Lost)));
         (scopes.pop(), submission)
+    }
+
+    /// Brings what was read back into the records.
+    fn unpack(&self, view: &[u8], row: u64, classes: usize, records: &mut RecordsMut<'_>) {
+        let fields = self.wanted.fields() as usize;
+        let rows = records.losses.len();
+        let values: &[u32] = bytemuck::cast_slice(&view[..rows * fields * 4]);
+        for (i, record) in values.chunks_exact(fields).enumerate() {
+            records.losses[i] = f32::from_bits(record[0]);
+            if let Some(rank) = records.ranks.get_mut(i) {
+                *rank = record[Wanted::RANK_FIELD as usize];
+            }
+            if let Some(logsumexp) = records.logsumexp.get_mut(i) {
+                *logsumexp = f32::from_bits(record[self.wanted.logsumexp_field() as usize]);
+            }
+            if let Some(calibration) = records.calibration.get_mut(i) {
+                let first = self.wanted.calibration_field() as usize;
+                *calibration = std::array::from_fn(|k| f32::from_bits(record[first + k]));
+            }
+        }
+        if self.wanted.gradient {
+            let start = self.plan.row_bytes(self.wanted.fields()) as usize + Self::first(row, classes) * 4;
+            let bytes = size_of_val(records.gradient);
+            records.gradient.copy_from_slice(bytemuck::cast_slice(&view[start..start + bytes]));
+        }
     }
 }
 

@@ -1,11 +1,37 @@
-//! The losses: what is computed, with which options. Each loss' hooks are in a file of its own, beside the WGSL file of
-//! the same name in `shaders/loss/`.
+//! The losses: what is computed, with which options. What a class adds to each loss stands in a file of its own, beside the
+//! WGSL file of the same name in `shaders/loss/`.
 
-pub(crate) mod categorical_log_probabilities;
-pub(crate) mod categorical_logits;
-pub(crate) mod categorical_probabilities;
+pub(crate) mod binary_logits;
+pub(crate) mod binary_probabilities;
+pub(crate) mod categorical;
+pub(crate) mod focal;
+pub(crate) mod poly;
+mod prepare;
+mod table;
+mod validate;
 
-use crate::error::{Error, Result};
+pub(crate) use prepare::Prepared;
+#[cfg(test)]
+pub(crate) use table::{PAIRS, SOURCES};
+pub(crate) use table::{TermKind, Visitor, visit};
+pub(crate) use validate::check_weight;
+
+use crate::cpu::Isa;
+use crate::fold::Share;
+
+/// What a class adds to the loss, and the part of the gradient that does not come from other classes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Term {
+    pub loss: f64,
+    /// coefficient · p · φ′(p), for a loss Σ coefficient · φ(p); where classes stand by themselves, the derivative.
+    pub slope: f32,
+}
+
+/// What a class costs: the one hook of a loss. One file each in this folder, with a WGSL twin in `shaders/loss`.
+pub(crate) trait LossTerm {
+    /// The term of a class. `given` is its target before smoothing and weights, `coefficient` after.
+    fn term<I: Isa>(prepared: &Prepared, of: &Share, coefficient: f32, given: f32) -> Term;
+}
 
 /// What the predictions are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -14,7 +40,7 @@ pub enum Input {
     /// [ε, 1 − ε] in float32.
     #[default]
     Probabilities,
-    /// Unnormalised log-probabilities: the input of a softmax. Never clipped.
+    /// Unnormalised log-probabilities: the input of a softmax. Never clipped, but by the focal loss.
     Logits,
     /// The output of a log-softmax, taken as given: neither checked nor renormalised.
     LogProbabilities,
@@ -24,19 +50,35 @@ pub enum Input {
 ///
 /// The defaults are Keras' (`keras.losses.categorical_crossentropy`, and `sparse_categorical_crossentropy` where targets
 /// are class indices). With [`Input::Logits`] it is also PyTorch's `cross_entropy`, ONNX' `SoftmaxCrossEntropyLoss`, and
-/// with [`Input::LogProbabilities`] their negative log-likelihood losses.
+/// with [`Input::LogProbabilities`] their negative log-likelihood losses. [`focal`](Self::focal) and
+/// [`poly_epsilon`](Self::poly_epsilon) change what a class costs; [`temperature`](Self::temperature),
+/// [`softcap`](Self::softcap) and [`z_loss`](Self::z_loss) are those of language models.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CategoricalCrossEntropy {
     /// What the predictions are.
     pub input: Input,
     /// α in [0, 1]: how much of each target is spread evenly over the classes.
     pub label_smoothing: f64,
-    /// ε in (0, 0.5): probabilities are clipped to [ε, 1 − ε], both rounded to float32. Only for probabilities.
+    /// ε in (0, 0.5): probabilities are clipped to [ε, 1 − ε], both rounded to float32. Only for probabilities, and for
+    /// the focal loss, which clips what comes from logits as well.
     pub epsilon: f64,
-    /// Rows with this class index do not count: their loss is 0, and the mean leaves them out. Only for class indices.
+    /// Rows with this class index do not count: their loss and gradient are 0, and the mean leaves them out. Only for
+    /// class indices.
     pub ignore_index: Option<i64>,
     /// A weight for each class; the length is the number of classes.
     pub class_weights: Option<Vec<f32>>,
+    /// Each term is multiplied with α·(1 − p)^γ: Keras' `categorical_focal_crossentropy`. Not for log-probabilities.
+    pub focal: Option<Focal>,
+    /// ε₁ ≥ −1: each term gains ε₁·t·(1 − p): optax' `poly_loss_cross_entropy`, Leng et al. 2022, *PolyLoss*. Not for
+    /// log-probabilities, nor together with the focal loss.
+    pub poly_epsilon: Option<f64>,
+    /// ζ ≥ 0: a row gains ζ·logsumexp², whatever its target and the class weights: Chowdhery et al. 2022, *PaLM*. Only for
+    /// logits.
+    pub z_loss: f64,
+    /// T > 0: logits are divided by it first. Only for logits.
+    pub temperature: f64,
+    /// cap > 0: logits, after the temperature, become cap·tanh(x / cap): Gemma Team 2024, *Gemma 2*. Only for logits.
+    pub softcap: Option<f64>,
 }
 
 impl Default for CategoricalCrossEntropy {
@@ -47,6 +89,11 @@ impl Default for CategoricalCrossEntropy {
             epsilon: DEFAULT_EPSILON,
             ignore_index: None,
             class_weights: None,
+            focal: None,
+            poly_epsilon: None,
+            z_loss: 0.0,
+            temperature: 1.0,
+            softcap: None,
         }
     }
 }
@@ -54,12 +101,48 @@ impl Default for CategoricalCrossEntropy {
 /// Keras' `epsilon()`.
 pub const DEFAULT_EPSILON: f64 = 1e-7;
 
+/// The focal loss' options: Lin et al. 2017, *Focal Loss for Dense Object Detection*.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Focal {
+    /// γ ≥ 0: how much easy classes are played down.
+    pub gamma: f64,
+    /// α ≥ 0, a factor.
+    pub alpha: f64,
+}
+
+impl Default for Focal {
+    /// Keras' defaults: γ = 2, α = 0.25.
+    fn default() -> Self {
+        Self { gamma: 2.0, alpha: 0.25 }
+    }
+}
+
+/// Binary cross-entropy of each class by itself, averaged over the classes: the mean of −t′·log p − (1 − t′)·log(1 − p) with
+/// t′ = t·(1 − α) + α / 2. Keras' `binary_crossentropy`. Targets are dense.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BinaryCrossEntropy {
+    /// Probabilities (clipped, not divided by the row's sum) or logits (p = 1 / (1 + e^−x)).
+    pub input: Input,
+    /// α in [0, 1].
+    pub label_smoothing: f64,
+    /// ε in (0, 0.5): probabilities are clipped to [ε, 1 − ε]. Only for probabilities.
+    pub epsilon: f64,
+}
+
+impl Default for BinaryCrossEntropy {
+    fn default() -> Self {
+        Self { input: Input::Probabilities, label_smoothing: 0.0, epsilon: DEFAULT_EPSILON }
+    }
+}
+
 /// A loss with its options.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Loss {
-    /// Categorical cross-entropy.
+    /// Categorical cross-entropy, and the focal and poly losses with it.
     Categorical(CategoricalCrossEntropy),
+    /// Binary cross-entropy.
+    Binary(BinaryCrossEntropy),
 }
 
 impl From<CategoricalCrossEntropy> for Loss {
@@ -68,177 +151,8 @@ impl From<CategoricalCrossEntropy> for Loss {
     }
 }
 
-/// Which hooks run: one entry for each pair of twins, named as the files are.
-#[allow(clippy::enum_variant_names, reason = "the losses so far are categorical")]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Hooks {
-    CategoricalProbabilities,
-    CategoricalLogits,
-    CategoricalLogProbabilities,
-}
-
-impl Hooks {
-    #[cfg(test)]
-    pub(crate) const ALL: [Self; 3] =
-        [Self::CategoricalProbabilities, Self::CategoricalLogits, Self::CategoricalLogProbabilities];
-
-    /// The loss' WGSL file.
-    pub(crate) fn wgsl(self) -> &'static str {
-        match self {
-            Self::CategoricalProbabilities => include_str!("../../shaders/loss/categorical_probabilities.wgsl"),
-            Self::CategoricalLogits => include_str!("../../shaders/loss/categorical_logits.wgsl"),
-            Self::CategoricalLogProbabilities => include_str!("../../shaders/loss/categorical_log_probabilities.wgsl"),
-        }
-    }
-}
-
-/// A loss checked against a number of classes and a kind of targets: the numbers that kernels take.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Prepared {
-    pub hooks: Hooks,
-    pub classes: usize,
-    /// Targets are dense, not class indices.
-    pub dense: bool,
-    /// 1 − α.
-    pub keep: f32,
-    /// α / classes.
-    pub spread: f32,
-    /// −log of the upper clip bound.
-    pub nearest: f32,
-    /// −log of the lower clip bound.
-    pub farthest: f32,
-    /// The lower clip bound.
-    pub lowest: f32,
-    pub ignore_index: Option<i64>,
-    pub class_weights: Option<Vec<f32>>,
-}
-
-impl Prepared {
-    /// Every class has a coefficient, not the label alone.
-    pub(crate) fn spreads(&self) -> bool {
-        self.dense || self.spread != 0.0
-    }
-
-    /// The weight that a row of this class index has in a weighted mean.
-    pub(crate) fn class_weight(&self, class: usize) -> f32 {
-        self.class_weights.as_ref().map_or(1.0, |weights| weights[class])
-    }
-}
-
-impl Loss {
-    /// Checks the options as far as they can be without a batch.
-    ///
-    /// # Errors
-    /// [`Error::Option`] or [`Error::Weight`] for a value out of its range; [`Error::Combination`] for an ε without
-    /// probabilities to clip.
-    pub fn validate(&self) -> Result<()> {
-        let Self::Categorical(loss) = self;
-        if !(0.0..=1.0).contains(&loss.label_smoothing) {
-            let (option, value) = ("label_smoothing", loss.label_smoothing);
-            return Err(Error::Option { option, value, rule: "it must be from 0 to 1" });
-        }
-        if !(loss.epsilon > 0.0 && loss.epsilon < 0.5) {
-            let (option, value) = ("epsilon", loss.epsilon);
-            return Err(Error::Option { option, value, rule: "it must be above 0 and below 0.5" });
-        }
-        if (loss.epsilon as f32) < f32::MIN_POSITIVE {
-            let (option, value) = ("epsilon", loss.epsilon);
-            return Err(Error::Option { option, value, rule: "it must be a normal float32, at least 1.18e-38" });
-        }
-        if loss.input != Input::Probabilities && loss.epsilon != DEFAULT_EPSILON {
-            return Err(Error::Combination("epsilon clips probabilities: it has nothing to act on with other inputs"));
-        }
-        for (index, &weight) in loss.class_weights.iter().flatten().enumerate() {
-            check_weight("class", index as u64, f64::from(weight))?;
-        }
-        Ok(())
-    }
-
-    /// Checks the options against a number of classes and a kind of targets.
-    ///
-    /// # Errors
-    /// As [`Loss::validate`]; [`Error::Shape`] for class weights of another length; [`Error::Combination`] for an ignored
-    /// index with dense targets.
-    pub fn validate_for(&self, classes: usize, dense: bool) -> Result<()> {
-        self.prepare(classes, dense).map(drop)
-    }
-
-    /// Checks the options against a batch and derives the kernels' numbers.
-    pub(crate) fn prepare(&self, classes: usize, dense: bool) -> Result<Prepared> {
-        self.validate()?;
-        let Self::Categorical(loss) = self;
-        if dense && loss.ignore_index.is_some() {
-            return Err(Error::Combination("ignore_index names a class index: it has nothing to act on with dense targets"));
-        }
-        if let Some(weights) = &loss.class_weights
-            && weights.len() != classes
-        {
-            let (found, wanted) = (vec![weights.len()], format!("one weight for each of {classes} classes"));
-            return Err(Error::Shape { what: "class weights", found, wanted });
-        }
-        // The bounds are rounded to float32 first, as Keras' clip does: ln(1 − 1e-7) is −1.19e-7 by that.
-        let lowest = loss.epsilon as f32;
-        let highest = (1.0 - loss.epsilon) as f32;
-        Ok(Prepared {
-            hooks: match loss.input {
-                Input::Probabilities => Hooks::CategoricalProbabilities,
-                Input::Logits => Hooks::CategoricalLogits,
-                Input::LogProbabilities => Hooks::CategoricalLogProbabilities,
-            },
-            classes,
-            dense,
-            keep: (1.0 - loss.label_smoothing) as f32,
-            spread: (loss.label_smoothing / classes.max(1) as f64) as f32,
-            nearest: (-f64::from(highest).ln()).max(0.0) as f32,
-            farthest: -f64::from(lowest).ln() as f32,
-            lowest,
-            ignore_index: loss.ignore_index,
-            class_weights: loss.class_weights.clone(),
-        })
-    }
-}
-
-pub(crate) fn check_weight(what: &'static str, index: u64, value: f64) -> Result<()> {
-    if value >= 0.0 && value.is_finite() { Ok(()) } else { Err(Error::Weight { what, index, value }) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn prepared(loss: CategoricalCrossEntropy) -> Result<Prepared> {
-        Loss::from(loss).prepare(10, false)
-    }
-
-    #[test]
-    fn clip_bounds_are_those_of_float32() {
-        let p = prepared(CategoricalCrossEntropy::default()).expect("defaults are valid");
-        assert_eq!(p.nearest, 1.192_093e-7);
-        assert_eq!(p.farthest, 16.118_095);
-        let p = prepared(CategoricalCrossEntropy { epsilon: 1e-12, ..Default::default() }).expect("a valid epsilon");
-        assert_eq!(p.nearest, 0.0, "1 − 1e-12 is 1 in float32");
-    }
-
-    #[test]
-    fn options_out_of_range_are_refused() {
-        let base = CategoricalCrossEntropy::default;
-        for bad in [
-            CategoricalCrossEntropy { label_smoothing: -0.1, ..base() },
-            CategoricalCrossEntropy { label_smoothing: 1.1, ..base() },
-            CategoricalCrossEntropy { label_smoothing: f64::NAN, ..base() },
-            CategoricalCrossEntropy { epsilon: 0.0, ..base() },
-            CategoricalCrossEntropy { epsilon: 0.5, ..base() },
-            CategoricalCrossEntropy { epsilon: f64::NAN, ..base() },
-            CategoricalCrossEntropy { epsilon: 1e-40, ..base() },
-            CategoricalCrossEntropy { epsilon: 1e-6, input: Input::Logits, ..base() },
-            CategoricalCrossEntropy { class_weights: Some(vec![1.0; 9]), ..base() },
-            CategoricalCrossEntropy { class_weights: Some(vec![-1.0; 10]), ..base() },
-            CategoricalCrossEntropy { class_weights: Some(vec![f32::INFINITY; 10]), ..base() },
-        ] {
-            assert!(prepared(bad.clone()).is_err(), "{bad:?}");
-        }
-        let ignoring = Loss::from(CategoricalCrossEntropy { ignore_index: Some(0), ..base() });
-        assert!(ignoring.prepare(10, true).is_err());
-        assert!(ignoring.prepare(10, false).is_ok());
+impl From<BinaryCrossEntropy> for Loss {
+    fn from(loss: BinaryCrossEntropy) -> Self {
+        Self::Binary(loss)
     }
 }

@@ -2,7 +2,8 @@
 
 use super::{FileError, shape_text};
 use std::fs;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
@@ -23,6 +24,10 @@ pub(crate) struct NpyWriter {
     shape: Vec<usize>,
     /// Values still to come.
     missing: usize,
+    /// The element that the file stands at.
+    place: usize,
+    /// Bytes of the header.
+    start: u64,
     file: BufWriter<NamedTempFile>,
 }
 
@@ -72,8 +77,10 @@ impl NpyWriter {
             FileError::new(&name, format_args!("cannot write: no file can be made in its folder: {}", error.kind()))
         })?;
         let mut file = BufWriter::with_capacity(BUFFER, file);
-        file.write_all(&header(shape)).map_err(cannot_write)?;
-        Ok(Self { name, destination, shape: shape.to_vec(), missing, file })
+        let header = header(shape);
+        file.write_all(&header).map_err(cannot_write)?;
+        let start = header.len() as u64;
+        Ok(Self { name, destination, shape: shape.to_vec(), missing, place: 0, start, file })
     }
 
     /// Appends values in row-major order.
@@ -93,7 +100,55 @@ impl NpyWriter {
         };
         written.map_err(|error| FileError::new(&self.name, format_args!("cannot write: {error}")))?;
         self.missing = missing;
+        self.place += values.len();
         Ok(())
+    }
+
+    /// Writes rows of an array whose rows lie across axis `axis`: row r is a place on all other axes, numbered in row-major
+    /// order, and `values` has each row's values along `axis`, one row after the other. Rows come in order.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub(crate) fn write_rows(&mut self, axis: usize, rows: Range<usize>, values: &[f32]) -> Result<(), FileError> {
+        let classes = self.shape[axis];
+        // In the file, the array is slabs of `classes` × `inner` values: a slab holds `inner` rows, one to a column.
+        let inner: usize = self.shape[axis + 1..].iter().product();
+        if inner == 1 || classes == 0 {
+            return self.write(values);
+        }
+        let mut column = Vec::new();
+        let mut row = rows.start;
+        while row < rows.end {
+            let (slab, first) = (row / inner, row % inner);
+            let count = (inner - first).min(rows.end - row);
+            let part = &values[(row - rows.start) * classes..][..count * classes];
+            let start = slab * classes * inner;
+            if count == inner {
+                // A whole slab, transposed, in one piece.
+                column.clear();
+                column.extend((0..classes).flat_map(|class| (0..inner).map(move |i| part[i * classes + class])));
+                self.write_at(start, &column)?;
+            } else {
+                for class in 0..classes {
+                    column.clear();
+                    column.extend(part.iter().skip(class).step_by(classes));
+                    self.write_at(start + class * inner + first, &column)?;
+                }
+            }
+            row += count;
+        }
+        Ok(())
+    }
+
+    /// Writes values from element `at` on.
+    fn write_at(&mut self, at: usize, values: &[f32]) -> Result<(), FileError> {
+        if at != self.place {
+            let byte = self.start + at as u64 * size_of::<f32>() as u64;
+            let moved = self.file.seek(SeekFrom::Start(byte));
+            moved.map_err(|error| FileError::new(&self.name, format_args!("cannot write: {error}")))?;
+        }
+        self.place = at;
+        self.write(values)
     }
 
     /// Gives the file its name, replacing one that was there.
@@ -101,7 +156,7 @@ impl NpyWriter {
     /// # Errors
     /// Fewer values than the shape holds; a file system that is full or fails. The destination is then left as it was.
     pub(crate) fn finish(self) -> Result<(), FileError> {
-        let Self { name, destination, shape, missing, file } = self;
+        let Self { name, destination, shape, missing, file, .. } = self;
         if missing > 0 {
             return Err(FileError::new(
                 name,

@@ -1,4 +1,4 @@
-// Categorical cross-entropy from logits: weight · log1p(rest) + gap. Twin: src/loss/categorical_logits.rs, which derives it.
+// Logits become probabilities by a softmax. Twin: src/fold/softmax.rs, which derives the formulas.
 
 struct State {
     // The largest logit; LOWEST before any.
@@ -10,21 +10,30 @@ struct State {
     // Σ coefficient, and Σ coefficient · (top − x) · SMALL: differences, and sums of both signs, may be beyond any float.
     weight: f32,
     gap: f32,
-    flags: u32,
+    special: u32,
 }
 
-// A NaN or +∞ among the logits.
-const UNDEFINED: u32 = 1u;
-// A logit of −∞ with a coefficient.
-const IMPOSSIBLE: u32 = 2u;
+// A logit after temperature and softcap, and its derivative there.
+struct Moved {
+    x: f32,
+    slope: f32,
+}
+
+fn moved(x: f32) -> Moved {
+    if !MOVED {
+        return Moved(x, 1.0);
+    }
+    let sharp = x * params.sharpness;
+    if params.softcap == 0.0 {
+        return Moved(sharp, params.sharpness);
+    }
+    let t = tanh_of(sharp / params.softcap);
+    return Moved(params.softcap * t.value, t.slope * params.sharpness);
+}
 
 // 1 in a rest's unit, 2^64.
 const ONE: f32 = 18446744073709551616.0;
 const ONE_EXPONENT: f32 = 64.0;
-
-// Scales gaps down, and up again: 2^-32, 2^32.
-const SMALL: f32 = 2.3283064365386963e-10;
-const LARGE: f32 = 4294967296.0;
 
 fn identity() -> State {
     return State(LOWEST, -ONE, 0.0, 0.0, 0u);
@@ -69,10 +78,14 @@ fn absorb(before: State, block: Block) -> State {
     let masked = block.bits == vec4<u32>(NEGATIVE_INFINITE);
     let undefined = (magnitude >= vec4<u32>(INFINITE)) & !masked & block.present;
     if any(undefined) {
-        s.flags |= UNDEFINED;
+        s.special |= UNDEFINED;
     }
     let missing = !block.present | masked | undefined;
-    let x = select(bitcast<vec4<f32>>(block.bits), vec4<f32>(LOWEST), missing);
+    var x = select(bitcast<vec4<f32>>(block.bits), vec4<f32>(0.0), missing);
+    if MOVED {
+        x = vec4<f32>(moved(x.x).x, moved(x.y).x, moved(x.z).x, moved(x.w).x);
+    }
+    x = select(x, vec4<f32>(LOWEST), missing);
 
     // Five logits play for the top; the four losers join the rest. One exponential an element.
     let low_1 = min(x.x, x.y);
@@ -91,7 +104,7 @@ fn absorb(before: State, block: Block) -> State {
 
     if SPREAD {
         if any((block.coefficient != vec4<f32>(0.0)) & masked & block.present) {
-            s.flags |= IMPOSSIBLE;
+            s.special |= RISING;
         }
         // By selection, not by multiplication: 0·∞ is NaN.
         let counts = (block.coefficient != vec4<f32>(0.0)) & !missing;
@@ -114,41 +127,102 @@ fn merge(a: State, b: State) -> State {
     let loser = exp_under(vec4<f32>(low_top), high_top).x;
     let rest = high_rest + (rescale(low_rest, low_top, high_top) + loser);
     let moved = select(0.0, low_weight * (SMALL * high_top - SMALL * low_top), low_weight != 0.0);
-    return State(high_top, rest, a.weight + b.weight, a.gap + b.gap + moved, a.flags | b.flags);
+    return State(high_top, rest, a.weight + b.weight, a.gap + b.gap + moved, a.special | b.special);
 }
 
-fn two_walks() -> bool {
-    return false;
-}
-
-fn term(s: State, block: Block) -> f32 {
-    return 0.0;
-}
-
-fn finish(s: State, terms: f32, label: Label) -> u32 {
-    // Without a finite logit the phantom was never outplayed.
-    if (s.flags & UNDEFINED) != 0u || s.rest < -0.5 * ONE {
-        return NAN;
+// Σ e^x over the other logits, relative to e^top.
+fn others(s: State) -> f32 {
+    if is_huge(s.top) {
+        return max(s.rest, 0.0) / ONE;
     }
+    // Dividing by e^top is multiplying with the inverse of its part.
+    let top = vec4<f32>(s.top);
+    return max(s.rest, 0.0) / ONE * exp2_part(-part(top, whole(top))).x;
+}
+
+fn is_undefined(s: State) -> bool {
+    // Without a finite logit the phantom was never outplayed.
+    return (s.special & UNDEFINED) != 0u || s.rest < -0.5 * ONE;
+}
+
+fn logsumexp(s: State) -> f32 {
+    return s.top + log1p(others(s));
+}
+
+fn confidence(s: State) -> f32 {
+    return 1.0 / (1.0 + others(s));
+}
+
+// Nothing is clipped.
+fn unclipped(s: State, bits: u32) -> Share {
+    var class_share = share(s, bits);
+    // 0·log 0 is 0.
+    if class_share.p == 0.0 {
+        class_share.surprise = 0.0;
+    }
+    return class_share;
+}
+
+fn share(s: State, bits: u32) -> Share {
+    let rest = others(s);
+    if bits == NEGATIVE_INFINITE {
+        return Share(LOWEST, 0.0, 1.0, LARGEST, false, RISING);
+    }
+    let x = moved(bitcast<f32>(bits)).x;
+    let inverse = 1.0 / (1.0 + rest);
+    var result: Share;
+    result.x = x;
+    result.surprise = log1p(rest) + (s.top - x);
+    if x == s.top {
+        result.p = inverse;
+        result.rest = rest * inverse;
+    } else {
+        result.p = exp_in(vec4<f32>(x - s.top), 0.0).x * inverse;
+        result.rest = 1.0 - result.p;
+    }
+    result.clipped = false;
+    result.special = 0u;
+    return result;
+}
+
+fn signed_special(special: u32, coefficient: f32) -> u32 {
+    return special;
+}
+
+// The terms of a categorical loss without a second walk: weight · log1p(others) + gap.
+fn closed_terms(s: State, label: Label) -> Terms {
     var weight = s.weight;
     var gap = s.gap;
-    var impossible = (s.flags & IMPOSSIBLE) != 0u;
+    var flags = s.special & RISING;
     if !SPREAD {
         weight = label.weight;
-        impossible = weight != 0.0 && label.bits == NEGATIVE_INFINITE;
         gap = 0.0;
-        if weight != 0.0 && !impossible {
-            gap = weight * (SMALL * s.top - SMALL * bitcast<f32>(label.bits));
+        if weight != 0.0 {
+            let class_share = share(s, label.bits);
+            gap = weight * (SMALL * s.top - SMALL * class_share.x);
+            flags = class_share.special;
         }
     }
-    if impossible {
-        return INFINITE;
+    return Terms(fma(gap, UNSMALL, weight * log1p(others(s))), 0.0, -weight, 0.0, 0.0, 0.0, flags);
+}
+
+// z-loss: on the logsumexp, whatever the target.
+fn extra_loss(s: State) -> f32 {
+    if params.z_loss == 0.0 {
+        return 0.0;
     }
-    var others = max(s.rest, 0.0) / ONE;
-    if !is_huge(s.top) {
-        // Dividing by e^top is multiplying with the inverse of its part.
-        let top = vec4<f32>(s.top);
-        others *= exp2_part(-part(top, whole(top))).x;
+    let l = logsumexp(s);
+    return params.z_loss * l * l;
+}
+
+// d/dx_j Σ c·φ(p) = slope_j − p_j · Σ slopes; written so that nothing cancels where one class has nearly all.
+fn through(s: State, bits: u32, class_share: Share, slope: f32, pull: f32) -> f32 {
+    var derivative = slope * class_share.rest - class_share.p * (pull - slope);
+    if params.z_loss != 0.0 {
+        derivative = fma(2.0 * params.z_loss * logsumexp(s), class_share.p, derivative);
     }
-    return bitcast<u32>(fma(gap, LARGE, weight * log1p(others)));
+    if MOVED && bits != NEGATIVE_INFINITE {
+        derivative *= moved(bitcast<f32>(bits)).slope;
+    }
+    return derivative;
 }

@@ -1,16 +1,12 @@
-// Categorical cross-entropy from probabilities: divided by the row's sum, clipped, −Σ t·log p.
-// Twin: src/loss/categorical_probabilities.rs, which derives it.
+// Probabilities are divided by their row's sum and clipped. Twin: src/fold/shares.rs, which derives the formulas.
 
 struct State {
     // The entry of the largest magnitude, as bits.
     big: u32,
     // The signed sum of the other entries, scaled as `big` is.
     rest: f32,
-    flags: u32,
+    special: u32,
 }
-
-// A NaN or an infinity among the entries.
-const UNDEFINED: u32 = 1u;
 
 // Entries are scaled by 2^32 while the largest is under 2^64, by 2^-32 from there on: sums neither overflow nor meet
 // the subnormals that GPUs flush. As bits, 2^64 and 32 in the exponent.
@@ -65,7 +61,7 @@ fn absorb(before: State, block: Block) -> State {
     var s = before;
     let undefined = ((block.bits & vec4<u32>(MAGNITUDE)) >= vec4<u32>(INFINITE)) & block.present;
     if any(undefined) {
-        s.flags |= UNDEFINED;
+        s.special |= UNDEFINED;
     }
     let x = select(block.bits, vec4<u32>(0u), undefined | !block.present);
     let high_1 = larger(x.x, x.y);
@@ -82,49 +78,83 @@ fn merge(a: State, b: State) -> State {
     let big = larger(a.big, b.big);
     let low = smaller(a.big, b.big);
     let rest = rescale(a.rest, a.big, big) + rescale(b.rest, b.big, big);
-    return State(big, rest + scaled_1(low, is_large(big)), a.flags | b.flags);
+    return State(big, rest + scaled_1(low, is_large(big)), a.special | b.special);
 }
 
-fn two_walks() -> bool {
-    return SPREAD;
+fn total(s: State) -> f32 {
+    return scaled_1(s.big, is_large(s.big)) + s.rest;
 }
 
-// −log of an entry divided by the row's sum and clipped.
-fn surprise(s: State, bits: u32) -> f32 {
+fn is_undefined(s: State) -> bool {
+    // A NaN or an infinity among the entries, or nothing to divide by.
+    return (s.special & UNDEFINED) != 0u || total(s) == 0.0;
+}
+
+fn logsumexp(s: State) -> f32 {
+    return 0.0;
+}
+
+// The largest probability before clipping: that of the largest entry, or with a negative sum of the smallest; near enough
+// the entry of the largest magnitude, as all have one sign wherever they are probabilities.
+fn confidence(s: State) -> f32 {
+    return scaled_1(s.big, is_large(s.big)) / total(s);
+}
+
+// What an entry is before clipping. A probability that is not positive has no logarithm, and adds none.
+fn unclipped(s: State, bits: u32) -> Share {
     let large = is_large(s.big);
     let big = scaled_1(s.big, large);
-    let total = big + s.rest;
+    let sum = big + s.rest;
     let x = scaled_1(bits, large);
-    if x * sign(total) <= abs(total) * params.lowest * 0.5 {
-        return params.farthest;
+    let p = x / sum;
+    if p <= 0.0 {
+        return Share(x, p, 1.0 - p, 0.0, false, 0u);
     }
-    var loss: f32;
     if bits == s.big {
         // The sum beyond the entry itself: 1 − p keeps its digits.
-        loss = log1p(max(s.rest / big, 0.0));
-    } else {
-        let inverse = total / x;
-        loss = log_of(inverse, inverse - 1.0);
+        let beyond = s.rest / big;
+        return Share(x, p, beyond / (1.0 + beyond), log_of(1.0 + beyond, beyond), false, 0u);
     }
-    return clamp(loss, params.nearest, params.farthest);
+    let inverse = sum / x;
+    return Share(x, p, 1.0 - p, log_of(inverse, inverse - 1.0), false, 0u);
 }
 
-fn term(s: State, block: Block) -> f32 {
-    var terms = vec4<f32>(0.0);
-    for (var i = 0u; i < 4u; i++) {
-        if block.present[i] && block.coefficient[i] != 0.0 {
-            terms[i] = block.coefficient[i] * surprise(s, block.bits[i]);
-        }
+fn share(s: State, bits: u32) -> Share {
+    var class_share = unclipped(s, bits);
+    if class_share.p <= params.lowest * 0.5 {
+        class_share.surprise = LARGEST;
     }
-    return sum(terms);
+    return clip(class_share);
 }
 
-fn finish(s: State, terms: f32, label: Label) -> u32 {
-    if (s.flags & UNDEFINED) != 0u || scaled_1(s.big, is_large(s.big)) + s.rest == 0.0 {
-        return NAN;
+// Needs the second walk.
+fn closed_terms(s: State, label: Label) -> Terms {
+    return no_terms();
+}
+
+fn extra_loss(s: State) -> f32 {
+    return 0.0;
+}
+
+fn signed_special(special: u32, coefficient: f32) -> u32 {
+    return special;
+}
+
+// d/dx_j Σ c·φ(x / s) = (slope_j / p_j − Σ slopes) / s; written so that nothing cancels for the largest entry.
+fn through(s: State, bits: u32, class_share: Share, slope: f32, pull: f32) -> f32 {
+    let sum = total(s);
+    var derivative = -pull;
+    if !class_share.clipped && slope != 0.0 {
+        derivative = slope * (class_share.rest / class_share.p) - (pull - slope);
     }
-    if SPREAD {
-        return bitcast<u32>(terms);
+    // Back from the scale of the sum.
+    return descaled(derivative, sum, is_large(s.big));
+}
+
+fn descaled(derivative: f32, sum: f32, large: bool) -> f32 {
+    let up = 4294967296.0;
+    if large {
+        return derivative / sum / up;
     }
-    return bitcast<u32>(label.weight * surprise(s, label.bits));
+    return derivative / sum * up;
 }

@@ -1,4 +1,4 @@
-//! Categorical cross-entropy from logits. Twin: `shaders/loss/categorical_logits.wgsl`.
+//! Logits become probabilities by a softmax. Twin: `shaders/fold/softmax.wgsl`.
 //!
 //! −Σ w·t′·log softmax(x) is weight·log Σ eˣ − Σ w·t′·x. Written so, it loses every digit when the logits are large or
 //! the row is confident. With `top` the largest logit, `rest` the sum of e^(x − top) over the *other* logits, weight
@@ -8,12 +8,18 @@
 //!
 //! whose parts have one sign and do not cancel. `rest` is kept in units of a power of two, 2^whole(top), so that moving to
 //! a new top is exact: an ascending row would otherwise collect a rounding with every step.
+//!
+//! Of any other loss Σ c·φ(p), with slopes h = c·p·φ′(p): since ∂pᵢ/∂xⱼ = pᵢ·(δᵢⱼ − pⱼ), the derivative by xⱼ is
+//! hⱼ − pⱼ·Σ h, which is hⱼ·(1 − pⱼ) − pⱼ·(Σ h − hⱼ) and so does not cancel where one class has nearly all.
 
-use crate::cpu::math::{HUGE, LANES, Lane, Lane64, exp_in, exp2_part, log1p, part, power_of_two_64, rotate, sum, whole};
-use crate::cpu::{Isa, Label, LaneHooks};
+use crate::cpu::Isa;
+use crate::cpu::math::{
+    HUGE, LANES, Lane, Lane64, exp_in, exp2_part, log1p, part, power_of_two_64, rotate, sum, tanh_of, whole,
+};
+use crate::fold::{Fold, Share};
 use crate::loss::Prepared;
 
-pub(crate) struct CategoricalLogits;
+pub(crate) struct Softmax;
 
 #[derive(Clone, Copy)]
 pub(crate) struct State {
@@ -36,6 +42,32 @@ const ONE_EXPONENT: f32 = 64.0;
 
 /// Scales gaps down: 2^-32.
 const SMALL: f32 = 2.328_306_4e-10;
+
+/// A row: its top, the sum of the others relative to e^top, and what follows from them.
+#[derive(Clone, Copy)]
+pub(crate) struct Row {
+    top: f32,
+    others: f32,
+    log1p_others: f32,
+    /// 1 / (1 + others): the largest probability.
+    inverse: f32,
+    weight: f64,
+    gap: f64,
+    impossible: bool,
+    undefined: bool,
+}
+
+/// A logit after temperature and softcap, and its derivative there.
+#[inline(always)]
+fn moved<I: Isa>(prepared: &Prepared, x: f32) -> (f32, f32) {
+    let sharp = x * prepared.sharpness;
+    // −∞ masks a class, before softcap and after it.
+    if prepared.softcap == 0.0 || x == f32::NEG_INFINITY {
+        return (sharp, prepared.sharpness);
+    }
+    let (value, slope) = tanh_of::<I>(sharp / prepared.softcap);
+    (prepared.softcap * value, slope * prepared.sharpness)
+}
 
 #[inline(always)]
 fn is_huge(x: f32) -> bool {
@@ -85,8 +117,9 @@ fn is_exceptional(low: f32, high: f32) -> bool {
     is_huge(high) | (is_huge(low) & (low != f32::MIN))
 }
 
-impl LaneHooks for CategoricalLogits {
+impl Fold for Softmax {
     type State = State;
+    type Row = Row;
 
     const ABSENT: f32 = f32::NEG_INFINITY;
 
@@ -102,10 +135,24 @@ impl LaneHooks for CategoricalLogits {
     }
 
     #[inline(always)]
-    fn absorb<I: Isa, const DEPTH: usize, const SPREAD: bool>(s: &mut State, x: &[Lane; DEPTH], coefficients: &[Lane; DEPTH]) {
+    fn absorb<I: Isa, const DEPTH: usize, const SPREAD: bool>(
+        prepared: &Prepared,
+        s: &mut State,
+        x: &[Lane; DEPTH],
+        coefficients: &[Lane; DEPTH],
+    ) {
+        let mut x = *x;
+        if prepared.is_moved() {
+            for x in &mut x {
+                for l in 0..LANES {
+                    // +∞ is no logit, and a softcap would hide it.
+                    x[l] = if x[l] == f32::INFINITY { f32::NAN } else { moved::<I>(prepared, x[l]).0 };
+                }
+            }
+        }
         // Each logit plays the top; the loser joins the rest. One exponential an element. A NaN always loses.
         let mut top = s.top;
-        let mut losers = *x;
+        let mut losers = x;
         for loser in &mut losers {
             for l in 0..LANES {
                 let (x, t) = (loser[l], top[l]);
@@ -131,7 +178,7 @@ impl LaneHooks for CategoricalLogits {
             absorb_huge::<I, DEPTH>(s, &before, &top, &losers);
         }
         if SPREAD {
-            let mut gaps = *x;
+            let mut gaps = x;
             let mut weights = *coefficients;
             for d in 0..DEPTH {
                 for l in 0..LANES {
@@ -183,35 +230,81 @@ impl LaneHooks for CategoricalLogits {
     }
 
     #[inline(always)]
-    fn two_walks(_spread: bool) -> bool {
-        false
-    }
-
-    #[inline(always)]
-    fn term<I: Isa, const DEPTH: usize>(_: &State, _: &Prepared, _: &[Lane; DEPTH], _: &[Lane; DEPTH]) -> Lane64 {
-        [0.0; LANES]
-    }
-
-    #[inline(always)]
-    fn finish<I: Isa, const SPREAD: bool>(s: &State, _: &Prepared, _: &Lane64, label: &Label) -> Lane {
-        let mut losses = [0.0; LANES];
-        for l in 0..LANES {
-            let (mut weight, mut gap, mut impossible) = (s.weight[l], s.gap[l] / f64::from(SMALL), s.impossible[l]);
-            if !SPREAD {
-                weight = f64::from(label.weight[l]);
-                impossible = (weight != 0.0) & (label.x[l] == f32::NEG_INFINITY);
-                gap = if (weight != 0.0) & !impossible { weight * (f64::from(s.top[l]) - f64::from(label.x[l])) } else { 0.0 };
-            }
-            // Dividing by e^top is multiplying with the inverse of its part. A huge top is its own unit.
-            let top = if is_huge(s.top[l]) { 0.0 } else { s.top[l] };
-            let inverse = exp2_part::<I>(-part::<I>(top, whole(top)));
-            let others = (s.rest[l] / ONE * f64::from(inverse)) as f32;
-            let loss = (weight * f64::from(log1p::<I>(others)) + gap) as f32;
+    fn row<I: Isa>(s: &State, l: usize) -> Row {
+        // Dividing by e^top is multiplying with the inverse of its part. A huge top is its own unit.
+        let top = if is_huge(s.top[l]) { 0.0 } else { s.top[l] };
+        let others = (s.rest[l] / ONE * f64::from(exp2_part::<I>(-part::<I>(top, whole(top))))) as f32;
+        Row {
+            top: s.top[l],
+            others,
+            log1p_others: log1p::<I>(others),
+            inverse: 1.0 / (1.0 + others),
+            weight: s.weight[l],
+            gap: s.gap[l] / f64::from(SMALL),
+            impossible: s.impossible[l],
             // Without a finite logit the phantom was never outplayed. A NaN fails every comparison.
-            let defined = (s.rest[l] >= -0.5 * ONE) & (s.top[l] < f32::INFINITY);
-            let loss = if impossible { f32::INFINITY } else { loss };
-            losses[l] = if defined { loss } else { f32::NAN };
+            undefined: !((s.rest[l] >= -0.5 * ONE) & (s.top[l] < f32::INFINITY)),
         }
-        losses
+    }
+
+    #[inline(always)]
+    fn is_undefined(row: &Row) -> bool {
+        row.undefined
+    }
+
+    fn normaliser(row: &Row) -> Option<f64> {
+        Some(f64::from(Self::logsumexp(row)))
+    }
+
+    #[inline(always)]
+    fn logsumexp(row: &Row) -> f32 {
+        row.top + row.log1p_others
+    }
+
+    #[inline(always)]
+    fn confidence(row: &Row) -> f32 {
+        row.inverse
+    }
+
+    #[inline(always)]
+    fn unclipped<I: Isa>(row: &Row, prepared: &Prepared, x: f32) -> Share {
+        let of = Self::share::<I>(row, prepared, x);
+        if of.p == 0.0 { Share { surprise: 0.0, ..of } } else { of }
+    }
+
+    #[inline(always)]
+    fn share<I: Isa>(row: &Row, prepared: &Prepared, x: f32) -> Share {
+        let x = if prepared.is_moved() { moved::<I>(prepared, x).0 } else { x };
+        let surprise = f64::from(row.log1p_others) + (f64::from(row.top) - f64::from(x));
+        let is_top = x == row.top;
+        let p = if is_top { row.inverse } else { exp_in::<I>(x - row.top, 0.0) * row.inverse };
+        let rest = if is_top { row.others * row.inverse } else { 1.0 - p };
+        Share { x, p, rest, surprise, clipped: false }
+    }
+
+    #[inline(always)]
+    fn closed_terms(row: &Row) -> (f64, f64) {
+        let loss = row.weight * f64::from(row.log1p_others) + row.gap;
+        (if row.impossible { f64::INFINITY } else { loss }, -row.weight)
+    }
+
+    /// z-loss: on the logsumexp.
+    #[inline(always)]
+    fn extra_loss(row: &Row, prepared: &Prepared) -> f64 {
+        let l = f64::from(row.top) + f64::from(row.log1p_others);
+        if prepared.z_loss == 0.0 { 0.0 } else { f64::from(prepared.z_loss) * l * l }
+    }
+
+    #[inline(always)]
+    fn through<I: Isa>(row: &Row, prepared: &Prepared, x: f32, of: &Share, slope: f32, pull: f32) -> f32 {
+        let mut derivative = slope * of.rest - of.p * (pull - slope);
+        if prepared.z_loss != 0.0 {
+            // ∂ logsumexp / ∂x = p.
+            derivative += 2.0 * prepared.z_loss * Self::logsumexp(row) * of.p;
+        }
+        if prepared.is_moved() {
+            derivative *= moved::<I>(prepared, x).1;
+        }
+        derivative
     }
 }

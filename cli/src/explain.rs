@@ -1,0 +1,220 @@
+//! `xent explain`: one row, step by step, as a table that a person can follow or as JSON.
+
+mod figures;
+mod rules;
+mod table;
+
+use ndarray::{ArrayView1, ArrayView2};
+use serde_json::{Map, Value, json};
+use xent::{Batch, Explanation, Input, Loss, Step, Targets};
+
+use crate::args::{ExplainArgs, Format};
+use crate::failure::Failure;
+use crate::files::FileError;
+use crate::inputs::Inputs;
+use crate::report::{line, number};
+
+pub(crate) fn run(args: &ExplainArgs) -> Result<(), Failure> {
+    let inputs = Inputs::open(&args.predictions, &args.targets, &args.loss)?;
+    let loss = inputs.loss(&args.loss)?;
+    let story = Story::of(&inputs, &loss, args.row)?;
+    let shown = story.shown(args.classes.get());
+    match args.format {
+        Format::Json => line(std::io::stdout(), &as_json(&story, &shown).to_string()),
+        Format::Text => {
+            for text in table::lines(&story, &shown) {
+                line(std::io::stdout(), &text);
+            }
+            let rules = rules::sentences(&story);
+            if !rules.is_empty() {
+                line(std::io::stdout(), "");
+            }
+            for rule in rules {
+                line(std::io::stdout(), &format!("- {rule}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What the classes of a row go through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Probabilities,
+    Logits,
+    LogProbabilities,
+    BinaryProbabilities,
+    BinaryLogits,
+}
+
+impl Kind {
+    fn of(loss: &Loss) -> Self {
+        match loss {
+            Loss::Categorical(loss) => match loss.input {
+                Input::Probabilities => Self::Probabilities,
+                Input::Logits => Self::Logits,
+                Input::LogProbabilities => Self::LogProbabilities,
+            },
+            Loss::Binary(loss) if loss.input == Input::Logits => Self::BinaryLogits,
+            _ => Self::BinaryProbabilities,
+        }
+    }
+
+    /// One class of the row is right and the others are wrong.
+    fn has_label(self) -> bool {
+        matches!(self, Self::Probabilities | Self::Logits | Self::LogProbabilities)
+    }
+
+    /// The row is made to sum to 1.
+    fn is_normalised(self) -> bool {
+        matches!(self, Self::Probabilities | Self::Logits)
+    }
+}
+
+/// A row and how it comes to its loss.
+struct Story<'a> {
+    row: usize,
+    loss: &'a Loss,
+    kind: Kind,
+    /// The label; an ignored row's is no class.
+    label: Option<usize>,
+    /// The class index as the file has it; nothing for dense targets.
+    index: Option<i64>,
+    why: Explanation,
+}
+
+impl<'a> Story<'a> {
+    /// Reads the row, and of the files nothing else.
+    fn of(inputs: &Inputs, loss: &'a Loss, row: usize) -> Result<Self, Failure> {
+        let name = inputs.predictions.name();
+        if row >= inputs.rows {
+            let problem = format!("there are {} rows, counted from 0", inputs.rows);
+            return Err(FileError::at_row(name, row, problem).into());
+        }
+        let (mut predictions, mut dense, mut labels) = (Vec::new(), Vec::new(), Vec::new());
+        inputs.predictions.read_rows_f32(inputs.axis, row..row + 1, &mut predictions)?;
+        if inputs.dense {
+            inputs.targets.read_rows_f32(inputs.axis, row..row + 1, &mut dense)?;
+        } else {
+            inputs.targets.read_i64(row..row + 1, &mut labels)?;
+        }
+        let index = labels.first().copied();
+        if let Some(index) = index
+            && ignore_index(loss) != Some(index)
+        {
+            inputs.class_of(index, row)?;
+        }
+        let matrix = |values: &'_ [f32]| {
+            ArrayView2::from_shape((1, inputs.classes), values)
+                .map(|view| view.to_owned())
+                .map_err(|error| Failure::Data(format!("{name}: {error}")))
+        };
+        let (values, targets) = (matrix(&predictions)?, if inputs.dense { matrix(&dense)? } else { matrix(&predictions)? });
+        let targets = if inputs.dense { Targets::dense(targets.view()) } else { Targets::classes(ArrayView1::from(&labels)) };
+        let mut why = xent::explain(loss, &Batch::new(values.view(), targets)?, 0)?;
+        let kind = Kind::of(loss);
+        for step in &mut why.steps {
+            // A target that is no number counts as 0 until the end. People look for it where it is.
+            step.target = dense.get(step.class).copied().unwrap_or(step.target);
+            clip_alone(step, loss);
+            // Neither within the bounds nor beyond them.
+            step.is_clipped &= !step.clipped.is_nan();
+        }
+        let label = why.label.filter(|_| kind.has_label());
+        Ok(Self { row, loss, kind, label, index, why })
+    }
+
+    /// The classes to show, in order: all, or the most probable ones first and always the label.
+    fn shown(&self, most: usize) -> Vec<usize> {
+        let steps = &self.why.steps;
+        if steps.len() <= most {
+            return (0..steps.len()).collect();
+        }
+        let known = steps.iter().all(|step| step.probability.is_finite());
+        // What is no number has to show, whatever its sign.
+        let rank = |class: usize| {
+            let value = if known { steps[class].probability } else { steps[class].given };
+            if value.is_nan() { f32::INFINITY } else { value }
+        };
+        let mut classes: Vec<usize> = (0..steps.len()).collect();
+        classes.sort_by(|&a, &b| rank(b).total_cmp(&rank(a)));
+        if let Some(label) = self.label
+            && let Some(last) = classes.get_mut(most - 1..)
+            && last.contains(&label)
+        {
+            last[0] = label;
+        }
+        classes.truncate(most);
+        classes
+    }
+
+    /// What the classes that are not shown add to the loss, before the mean over classes.
+    fn left_out(&self, shown: &[usize]) -> f64 {
+        let mut is_shown = vec![false; self.why.steps.len()];
+        for &class in shown {
+            is_shown[class] = true;
+        }
+        let hidden = self.why.steps.iter().filter(|step| !is_shown[step.class]);
+        hidden.fold(0.0, |sum, step| sum + f64::from(step.term))
+    }
+}
+
+fn ignore_index(loss: &Loss) -> Option<i64> {
+    match loss {
+        Loss::Categorical(loss) => loss.ignore_index,
+        _ => None,
+    }
+}
+
+/// Where classes stand by themselves, each is clipped on its own, in its term. Bounds are float32, as the loss has them.
+fn clip_alone(step: &mut Step, loss: &Loss) {
+    let (lowest, highest) = match loss {
+        Loss::Binary(loss) if loss.input == Input::Probabilities => (loss.epsilon as f32, (1.0 - loss.epsilon) as f32),
+        _ => return,
+    };
+    step.clipped = step.given.clamp(lowest, highest);
+    step.is_clipped = step.given.is_finite() && step.clipped != step.given;
+}
+
+fn as_json(story: &Story<'_>, shown: &[usize]) -> Value {
+    let why = &story.why;
+    let classes: Vec<Value> = shown.iter().map(|&class| step_as_json(&why.steps[class], story.kind)).collect();
+    json!({
+        "row": story.row,
+        "loss": number(why.loss.into()),
+        "label": story.label,
+        "ignored": why.ignored,
+        "normaliser": why.normaliser.map(number),
+        "extra": number(why.extra),
+        "share": number(why.share.into()),
+        "classes": classes,
+        "left_out": why.steps.len() - shown.len(),
+        "rules": rules::sentences(story),
+    })
+}
+
+/// A class, without the fields that make no sense for its kind.
+fn step_as_json(step: &Step, kind: Kind) -> Value {
+    let mut object = Map::new();
+    let mut insert = |name: &str, value: f32| object.insert(name.into(), number(value.into()));
+    insert("given", step.given);
+    insert("moved", step.moved);
+    if kind.is_normalised() {
+        insert("probability", step.probability);
+    }
+    let clips = !matches!(kind, Kind::LogProbabilities | Kind::BinaryLogits);
+    if clips {
+        insert("clipped", step.clipped);
+    }
+    if kind.has_label() {
+        insert("log", step.log);
+    }
+    insert("target", step.target);
+    insert("coefficient", step.coefficient);
+    insert("term", step.term);
+    object.insert("is_clipped".into(), step.is_clipped.into());
+    object.insert("class".into(), step.class.into());
+    // In the order of the steps: the class first.
+    let order = ["class", "given", "moved", "probability", "clipped", "is_clipped", "log", "target", "coefficient", "term"];
+    order.iter().filter_map(|&name| Some((name.to_owned(), object.remove(name)?))).collect::<Map<_, _>>().into()
+}

@@ -1,0 +1,66 @@
+// Every class by itself: nothing is normalised. Twin: src/fold/plain.rs.
+
+struct State {
+    special: u32,
+}
+
+fn identity() -> State {
+    return State(0u);
+}
+
+fn absorb(before: State, block: Block) -> State {
+    return before;
+}
+
+fn merge(a: State, b: State) -> State {
+    return State(a.special | b.special);
+}
+
+fn is_undefined(s: State) -> bool {
+    return false;
+}
+
+fn logsumexp(s: State) -> f32 {
+    return 0.0;
+}
+
+fn confidence(s: State) -> f32 {
+    return 0.0;
+}
+
+fn unclipped(s: State, bits: u32) -> Share {
+    return share(s, bits);
+}
+
+fn share(s: State, bits: u32) -> Share {
+    var special = 0u;
+    if is_nan(bits) {
+        special = UNDEFINED;
+    } else if !is_finite(bits) {
+        special = select(FALLING, RISING, bits == NEGATIVE_INFINITE);
+    }
+    let x = select(bitcast<f32>(bits), 0.0, special != 0u);
+    // A log-probability: −log p is −x. Losses of other inputs look at x alone.
+    return Share(x, 0.0, 0.0, -x, false, special);
+}
+
+// Needs the second walk.
+fn closed_terms(s: State, label: Label) -> Terms {
+    return no_terms();
+}
+
+fn extra_loss(s: State) -> f32 {
+    return 0.0;
+}
+
+// A negative coefficient turns the infinities around.
+fn signed_special(special: u32, coefficient: f32) -> u32 {
+    if coefficient < 0.0 && (special & (RISING | FALLING)) != 0u {
+        return special ^ (RISING | FALLING);
+    }
+    return special;
+}
+
+fn through(s: State, bits: u32, class_share: Share, slope: f32, pull: f32) -> f32 {
+    return slope;
+}

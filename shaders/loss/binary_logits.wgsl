@@ -1,0 +1,22 @@
+// Binary cross-entropy from logits, a class by itself. Twin: src/loss/binary_logits.rs.
+
+fn term(class_share: Share, coefficient: f32, given: f32) -> Term {
+    // 1 − t′, from 1 − t: t′ has not its digits.
+    let complement = (1.0 - given) * params.keep + params.spread;
+    let e = exp_in(vec4<f32>(-abs(class_share.x)), 0.0).x;
+    let tail = e / (1.0 + e);
+    if class_share.x > 0.0 {
+        // sigmoid − t′ = (1 − t′) − (1 − sigmoid).
+        return Term(fma(complement, class_share.x, log1p(e)), complement - tail);
+    }
+    return Term(fma(coefficient, -class_share.x, log1p(e)), tail - coefficient);
+}
+
+fn special(class_share: Share, coefficient: f32) -> u32 {
+    return select(0u, UNDEFINED, class_share.special != 0u);
+}
+
+// Its terms are no multiples of −log p.
+fn is_linear() -> bool {
+    return false;
+}

@@ -1,0 +1,150 @@
+// What a loss does with its classes once their row is folded: sums of terms, the record of a row, its gradient.
+// Twin: src/cpu/terms.rs.
+
+// From here on, 2^96, a term is kept apart.
+const BEYOND: f32 = 7.922816251426434e28;
+
+fn no_terms() -> Terms {
+    return Terms(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0u);
+}
+
+fn merge_terms(a: Terms, b: Terms) -> Terms {
+    return Terms(
+        a.loss + b.loss,
+        a.beyond + b.beyond,
+        a.pull + b.pull,
+        a.plain + b.plain,
+        a.entropy + b.entropy,
+        a.brier + b.brier,
+        a.special | b.special,
+    );
+}
+
+// Brings a probability within the clip bounds. Near 1 the logarithm has digits that p has not: it decides.
+fn clip(before: Share) -> Share {
+    var class_share = before;
+    class_share.clipped =
+        before.clipped || before.surprise > params.farthest || before.surprise < params.nearest;
+    class_share.surprise = clamp(class_share.surprise, params.nearest, params.farthest);
+    class_share.p = clamp(class_share.p, params.lowest, params.highest);
+    class_share.rest = clamp(class_share.rest, 1.0 - params.highest, 1.0 - params.lowest);
+    class_share.special = 0u;
+    return class_share;
+}
+
+// Whether the row's terms need a second walk.
+fn sums_terms() -> bool {
+    return (SPREAD && !CLOSED) || CALIBRATED;
+}
+
+fn block_terms(s: State, block: Block, label: Label) -> Terms {
+    var loss = vec4<f32>(0.0);
+    var beyond = vec4<f32>(0.0);
+    var slope = vec4<f32>(0.0);
+    var plain = vec4<f32>(0.0);
+    var entropy = vec4<f32>(0.0);
+    var brier = vec4<f32>(0.0);
+    var flags = 0u;
+    for (var i = 0u; i < 4u; i++) {
+        if block.present[i] {
+            let class_share = share(s, block.bits[i]);
+            if SPREAD && !CLOSED {
+                let t = term(class_share, block.coefficient[i], block.given[i]);
+                if is_linear() && abs(class_share.surprise) >= BEYOND {
+                    beyond[i] = block.coefficient[i] * (SMALL * class_share.surprise);
+                } else {
+                    loss[i] = t.loss;
+                }
+                slope[i] = t.slope;
+                flags |= special(class_share, block.coefficient[i]);
+            }
+            if CALIBRATED {
+                if block.given[i] != 0.0 {
+                    plain[i] = block.given[i] * class_share.surprise;
+                }
+                let raw = unclipped(s, block.bits[i]);
+                entropy[i] = raw.p * raw.surprise;
+                let distance = select(raw.p, raw.rest, block.class_index + i == label.class_index);
+                brier[i] = distance * distance;
+            }
+        }
+    }
+    return Terms(sum(loss), sum(beyond), sum(slope), sum(plain), sum(entropy), sum(brier), flags);
+}
+
+// The row's terms: from the second walk where that summed them, else from the state or the label alone.
+fn row_terms(s: State, walked: Terms, label: Label) -> Terms {
+    if CLOSED {
+        return closed_terms(s, label);
+    }
+    if SPREAD {
+        return walked;
+    }
+    let class_share = share(s, label.bits);
+    let t = term(class_share, label.weight, 1.0);
+    return Terms(t.loss, 0.0, t.slope, 0.0, 0.0, 0.0, special(class_share, label.weight));
+}
+
+fn row_loss(s: State, terms: Terms) -> u32 {
+    if is_undefined(s) || (terms.special & UNDEFINED) != 0u || (terms.special & (RISING | FALLING)) == (RISING | FALLING) {
+        return NAN;
+    }
+    if (terms.special & RISING) != 0u {
+        return INFINITE;
+    }
+    if (terms.special & FALLING) != 0u {
+        return NEGATIVE_INFINITE;
+    }
+    return bitcast<u32>(fma(fma(terms.beyond, UNSMALL, terms.loss), params.share, extra_loss(s)));
+}
+
+fn write_record(row: u32, s: State, terms: Terms, walked: Terms, rank: Rank, undefined: bool) {
+    let at = row * FIELDS;
+    records[at] = select(row_loss(s, terms), NAN, undefined);
+    if RANKED {
+        records[at + RANK_FIELD] = select(finish_rank(rank), RANK_NAN, undefined);
+    }
+    let empty = is_undefined(s);
+    if LOGSUMEXP {
+        records[at + LOGSUMEXP_FIELD] = select(bitcast<u32>(logsumexp(s)), NAN, empty);
+    }
+    if CALIBRATED {
+        let bad = empty || undefined;
+        records[at + PLAIN_FIELD] = select(bitcast<u32>(walked.plain), NAN, bad);
+        records[at + ENTROPY_FIELD] = select(bitcast<u32>(walked.entropy), NAN, bad);
+        records[at + BRIER_FIELD] = select(bitcast<u32>(walked.brier), NAN, bad);
+        records[at + CONFIDENCE_FIELD] = select(bitcast<u32>(confidence(s)), NAN, bad);
+    }
+}
+
+// The record of a row that does not count: its loss is 0, whatever it holds.
+fn write_ignored(row: u32, s: State) {
+    let at = row * FIELDS;
+    for (var field = 0u; field < FIELDS; field++) {
+        records[at + field] = 0u;
+    }
+    if LOGSUMEXP {
+        records[at + LOGSUMEXP_FIELD] = select(bitcast<u32>(logsumexp(s)), NAN, is_undefined(s));
+    }
+}
+
+// The gradient of a quad of the row. Neighbouring rows share quads: each writes its own elements.
+fn write_gradient(quad: u32, s: State, block: Block, terms: Terms, row: u32, undefined: bool) {
+    let scale = params.share * row_scales[row];
+    for (var i = 0u; i < 4u; i++) {
+        if block.present[i] {
+            let class_share = share(s, block.bits[i]);
+            let t = term(class_share, block.coefficient[i], block.given[i]);
+            let derivative = through(s, block.bits[i], class_share, t.slope, terms.pull) * scale;
+            gradients[quad * 4u + i] = select(bitcast<u32>(derivative), NAN, undefined);
+        }
+    }
+}
+
+fn write_no_gradient(quad: u32, block: Block) {
+    for (var i = 0u; i < 4u; i++) {
+        if block.present[i] {
+            gradients[quad * 4u + i] = 0u;
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The gradient in the place of the predictions, for arrays of which there is no room for two.
+
+use ndarray::{ArrayViewMut, ArrayViewMutD, Axis, Dimension, Slice};
+
+use crate::batch::{Batch, Targets};
+use crate::error::{Error, Result};
+use crate::evaluator::{Evaluation, Evaluator};
+use crate::loss::Loss;
+use crate::outputs::{Gradient, Outputs};
+use crate::views::Floats;
+
+/// Predictions of a part that is evaluated at a time: its gradient is the only array of that size besides.
+const PART: usize = 1 << 22;
+
+/// What is evaluated in place: as a [`Batch`], but for the predictions, which are overwritten.
+#[derive(Debug)]
+pub struct BatchMut<'a> {
+    predictions: ArrayViewMutD<'a, f32>,
+    targets: Targets<'a>,
+    sample_weights: Option<Floats<'a>>,
+    axis: isize,
+}
+
+impl<'a> BatchMut<'a> {
+    /// A batch whose class axis is `axis`; negative ones count from the end. The first axis must be another: parts of the
+    /// batch are taken along it.
+    ///
+    /// # Errors
+    /// As [`Batch::with_axis`], and [`Error::Combination`] where the class axis is the first.
+    pub fn new<D: Dimension>(
+        predictions: ArrayViewMut<'a, f32, D>,
+        targets: Targets<'a>,
+        sample_weights: Option<Floats<'a>>,
+        axis: isize,
+    ) -> Result<Self> {
+        let new = Self { predictions: predictions.into_dyn(), targets, sample_weights, axis };
+        new.part(Slice::from(..))?;
+        let first = axis == 0 || axis + new.predictions.ndim() as isize == 0;
+        if first {
+            return Err(Error::Combination("in place, parts are taken along the first axis: it cannot be the class axis"));
+        }
+        Ok(new)
+    }
+
+    /// Indices of the first axis as a batch.
+    fn part(&self, slice: Slice) -> Result<Batch<'_>> {
+        let predictions =
+            if self.predictions.ndim() == 0 { self.predictions.view() } else { self.predictions.slice_axis(Axis(0), slice) };
+        let batch = Batch::with_axis(predictions, self.targets.part(slice), self.axis)?;
+        match &self.sample_weights {
+            Some(weights) => batch.sample_weights(weights.part(slice)),
+            None => Ok(batch),
+        }
+    }
+}
+
+impl Evaluator {
+    /// Evaluates a batch and puts the gradient that [`Outputs::gradient`] names in the place of its predictions. Of the
+    /// other results of rows there are none, but they enter the totals as ever.
+    ///
+    /// # Errors
+    /// As [`Evaluator::evaluate`]; [`Error::Combination`] where no gradient is asked for. Where a GPU that was demanded
+    /// fails in the middle, some of the predictions are already gone.
+    pub async fn evaluate_in_place(&self, loss: &Loss, batch: &mut BatchMut<'_>, outputs: &Outputs) -> Result<Evaluation> {
+        let length = batch.predictions.shape()[0];
+        let scale = {
+            let whole = batch.part(Slice::from(..))?;
+            let prepared = loss.prepare(whole.classes(), whole.is_dense())?;
+            let checked = whole.check(&prepared, 0)?;
+            match outputs.gradient {
+                None => return Err(Error::Combination("in place of the predictions comes the gradient: name one")),
+                Some(Gradient::Scaled(scale)) => scale,
+                Some(Gradient::Of(reduction)) => checked.divisor(&prepared, reduction),
+            }
+        };
+        let outputs = Outputs { gradient: Some(Gradient::Scaled(scale)), ..outputs.clone() };
+        let mut stream = self.stream(loss, &outputs);
+        let step = (PART / (batch.predictions.len() / length.max(1)).max(1)).max(1);
+        let mut first = 0;
+        // An array without rows is a part as well: its options are checked with it.
+        loop {
+            let range = first..length.min(first + step);
+            let gradient = {
+                let part = batch.part(Slice::from(range.clone()))?;
+                let rows = stream.push(&part).await?;
+                part.unfold(rows.gradient.to_vec())
+            };
+            if let Some(gradient) = gradient {
+                batch.predictions.slice_axis_mut(Axis(0), Slice::from(range.clone())).assign(&gradient);
+            }
+            first = range.end;
+            if first >= length {
+                return Ok(stream.finish());
+            }
+        }
+    }
+
+    /// As [`Evaluator::evaluate_in_place`], waiting for the result.
+    ///
+    /// # Errors
+    /// As [`Evaluator::evaluate_in_place`].
+    pub fn evaluate_in_place_blocking(&self, loss: &Loss, batch: &mut BatchMut<'_>, outputs: &Outputs) -> Result<Evaluation> {
+        pollster::block_on(self.evaluate_in_place(loss, batch, outputs))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array3, arr2};
+
+    use super::*;
+    use crate::{BackendChoice, CategoricalCrossEntropy, EvaluatorDescriptor, Input, Reduction};
+
+    #[test]
+    fn the_gradient_takes_the_place_of_the_predictions() {
+        let evaluator = Evaluator::new_blocking(&EvaluatorDescriptor { backend: BackendChoice::Cpu, ..Default::default() })
+            .expect("the CPU is always there");
+        let loss = CategoricalCrossEntropy { input: Input::Logits, ..Default::default() }.into();
+        let mut predictions = Array3::from_shape_fn((3, 4, 2), |(n, c, i)| (n * 7 + c * 3 + i) as f32 % 5.0);
+        let (labels, weights) = (arr2(&[[0, 1], [2, 3], [1, 1]]), arr2(&[[1.0_f32, 2.0], [0.5, 1.0], [0.0, 3.0]]));
+        let outputs = Outputs { gradient: Some(Gradient::Of(Reduction::WeightedMean)), ..Default::default() };
+        let apart = {
+            let batch = Batch::with_axis(predictions.view(), Targets::classes(labels.view()), 1).expect("shapes fit");
+            let batch = batch.sample_weights(weights.view()).expect("shapes fit");
+            evaluator.evaluate_blocking(&loss, &batch, &outputs).expect("it evaluates")
+        };
+        let targets = Targets::classes(labels.view());
+        let mut batch = BatchMut::new(predictions.view_mut(), targets, Some(weights.view().into()), 1).expect("shapes fit");
+        let result = evaluator.evaluate_in_place_blocking(&loss, &mut batch, &outputs).expect("it evaluates");
+        assert_eq!(result.totals, apart.totals);
+        assert_eq!(predictions.into_dyn(), apart.gradient.expect("a gradient was asked for"));
+    }
+
+    #[test]
+    fn what_cannot_be_in_place_is_refused() {
+        let (mut predictions, labels) = (arr2(&[[1.0_f32, 2.0]]), ndarray::arr1(&[0_u8, 0]));
+        assert!(BatchMut::new(predictions.view_mut(), Targets::classes(labels.view()), None, 0).is_err());
+        assert!(BatchMut::new(predictions.view_mut(), Targets::classes(labels.view()), None, 1).is_err());
+        let mut number = ndarray::arr0(1.0_f32);
+        assert!(BatchMut::new(number.view_mut(), Targets::classes(labels.view()), None, -1).is_err());
+    }
+}

@@ -1,0 +1,19 @@
+//! Poly-1: Σ c·(−log p + ε₁·(1 − p)). Twin: `shaders/loss/poly.wgsl`.
+
+use crate::cpu::Isa;
+use crate::fold::Share;
+use crate::loss::{LossTerm, Prepared, Term};
+
+pub(crate) struct Poly;
+
+impl LossTerm for Poly {
+    /// p·φ′(p) = −1 − ε₁·p.
+    #[inline(always)]
+    fn term<I: Isa>(prepared: &Prepared, of: &Share, coefficient: f32, _: f32) -> Term {
+        // By selection: 0·∞ is NaN.
+        let loss =
+            if coefficient == 0.0 { 0.0 } else { f64::from(coefficient) * (of.surprise + f64::from(prepared.poly * of.rest)) };
+        let slope = -coefficient * (1.0 + prepared.poly * of.p);
+        Term { loss, slope: if of.clipped { 0.0 } else { slope } }
+    }
+}

@@ -1,0 +1,171 @@
+//! Arrays as callers have them: borrowed views of any strides and of many types.
+
+use half::{bf16, f16};
+use ndarray::{ArrayView, ArrayViewD, Axis, Dimension, Slice};
+
+use crate::layout::Element;
+
+/// An element that the host rounds to float32, or takes as a class index.
+trait Float: Copy {
+    fn to_f32(self) -> f32;
+}
+
+macro_rules! views {
+    ($(#[$doc:meta])* $name:ident { $($variant:ident($type:ty)),* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone)]
+        #[non_exhaustive]
+        pub enum $name<'a> {
+            $(#[doc = concat!("Elements of type `", stringify!($type), "`.")] $variant(ArrayViewD<'a, $type>),)*
+        }
+
+        impl $name<'_> {
+            /// Some indices of the first axis; all of an array without axes.
+            pub(crate) fn part(&self, slice: Slice) -> $name<'_> {
+                match self {
+                    $(Self::$variant(view) => $name::$variant(match view.ndim() {
+                        0 => view.view(),
+                        _ => view.slice_axis(Axis(0), slice),
+                    }),)*
+                }
+            }
+        }
+
+        $(impl<'a, D: Dimension> From<ArrayView<'a, $type, D>> for $name<'a> {
+            fn from(view: ArrayView<'a, $type, D>) -> Self {
+                Self::$variant(view.into_dyn())
+            }
+        })*
+    };
+}
+
+views! {
+    /// A view of floating-point numbers. float64 is rounded to float32, the 16-bit types are exact in it.
+    Floats { F16(f16), Bf16(bf16), F32(f32), F64(f64) }
+}
+
+views! {
+    /// A view of class indices.
+    Indices { U8(u8), I8(i8), U16(u16), I16(i16), U32(u32), I32(i32), U64(u64), I64(i64) }
+}
+
+/// Does `$body` with the view inside, whatever its element.
+macro_rules! each_float {
+    ($floats:expr, $view:ident => $body:expr) => {
+        match $floats {
+            Floats::F16($view) => $body,
+            Floats::Bf16($view) => $body,
+            Floats::F32($view) => $body,
+            Floats::F64($view) => $body,
+        }
+    };
+}
+
+macro_rules! each_index {
+    ($indices:expr, $view:ident => $body:expr) => {
+        match $indices {
+            Indices::U8($view) => $body,
+            Indices::I8($view) => $body,
+            Indices::U16($view) => $body,
+            Indices::I16($view) => $body,
+            Indices::U32($view) => $body,
+            Indices::I32($view) => $body,
+            Indices::U64($view) => $body,
+            Indices::I64($view) => $body,
+        }
+    };
+}
+
+impl Float for f16 {
+    fn to_f32(self) -> f32 {
+        self.to_f32()
+    }
+}
+
+impl Float for bf16 {
+    fn to_f32(self) -> f32 {
+        self.to_f32()
+    }
+}
+
+impl Float for f32 {
+    fn to_f32(self) -> f32 {
+        self
+    }
+}
+
+impl Float for f64 {
+    fn to_f32(self) -> f32 {
+        self as f32
+    }
+}
+
+impl Floats<'_> {
+    pub(crate) fn shape(&self) -> &[usize] {
+        each_float!(self, view => view.shape())
+    }
+
+    /// With axis `axis` moved to the end.
+    pub(crate) fn move_axis_last(self, axis: usize) -> Self {
+        fn moved<T>(view: ArrayViewD<'_, T>, axis: usize) -> ArrayViewD<'_, T> {
+            let mut order: Vec<_> = (0..view.ndim()).filter(|&a| a != axis).collect();
+            order.push(axis);
+            view.permuted_axes(order)
+        }
+        match self {
+            Self::F16(view) => Self::F16(moved(view, axis)),
+            Self::Bf16(view) => Self::Bf16(moved(view, axis)),
+            Self::F32(view) => Self::F32(moved(view, axis)),
+            Self::F64(view) => Self::F64(moved(view, axis)),
+        }
+    }
+
+    /// Rows (indices of all axes but the last, in row-major order) as float32, one after the other. Borrowed where they
+    /// already lie so in memory, else gathered into `buffer`.
+    pub(crate) fn rows<'b>(&'b self, rows: std::ops::Range<usize>, buffer: &'b mut Vec<f32>) -> &'b [f32] {
+        let classes = self.shape().last().copied().unwrap_or(1);
+        if let Self::F32(view) = self
+            && let Some(all) = view.as_slice()
+        {
+            return &all[rows.start * classes..rows.end * classes];
+        }
+        buffer.clear();
+        each_float!(self, view => gather(view, rows, Float::to_f32, buffer));
+        buffer
+    }
+
+    /// How a GPU may take them.
+    pub(crate) fn element(&self) -> Element {
+        match self {
+            Self::F16(_) => Element::F16,
+            Self::Bf16(_) => Element::Bf16,
+            Self::F32(_) | Self::F64(_) => Element::F32,
+        }
+    }
+
+    /// As [`rows`](Self::rows), as the bits of 16-bit floats. There are none of other types.
+    pub(crate) fn halves<'b>(&'b self, rows: std::ops::Range<usize>, buffer: &'b mut Vec<u16>) -> &'b [u16] {
+        buffer.clear();
+        match self {
+            Self::F16(view) => gather(view, rows, f16::to_bits, buffer),
+            Self::Bf16(view) => gather(view, rows, bf16::to_bits, buffer),
+            Self::F32(_) | Self::F64(_) => {}
+        }
+        buffer
+    }
+}
+
+fn gather<T: Copy, U>(view: &ArrayViewD<'_, T>, rows: std::ops::Range<usize>, convert: impl Fn(T) -> U, out: &mut Vec<U>) {
+    for row in rows {
+        let mut lane = view.view();
+        let mut rest = row;
+        for axis in (0..view.ndim() - 1).rev() {
+            let length = view.len_of(Axis(axis));
+            lane.collapse_axis(Axis(axis), rest % length);
+            rest /= length;
+        }
+        out.extend(lane.iter().map(|&x| convert(x)));
+    }
+}
+
+pub(crate) use each_index;
