@@ -30,6 +30,7 @@
 //! | with [`CategoricalCrossEntropy::poly_epsilon`] | −Σ w·t′·log p + ε₁·Σ w·t′·(1 − p) | optax' `poly_loss_cross_entropy` |
 //! | with [`CategoricalCrossEntropy::z_loss`] | + ζ·logsumexp(x)² | Chowdhery et al. 2022, *PaLM* |
 //! | [`BinaryCrossEntropy`] | the mean over classes of −t′·log p − (1 − t′)·log(1 − p) | Keras' `binary_crossentropy` |
+//! | [`KlDivergence`] | Σ t·log(t / p), both clipped to \[ε, 1\] | Keras' `kl_divergence` |
 //!
 //! Each has its gradient by the predictions as given ([`Outputs::gradient`]).
 //!
@@ -74,7 +75,7 @@ pub use evaluator::{Backend, BackendChoice, Evaluation, Evaluator, EvaluatorDesc
 pub use explain::{Explanation, Step, explain};
 pub use gpu::{AdapterSummary, adapters, adapters_blocking};
 pub use in_place::BatchMut;
-pub use loss::{BinaryCrossEntropy, CategoricalCrossEntropy, DEFAULT_EPSILON, Focal, Input, Loss};
+pub use loss::{BinaryCrossEntropy, CategoricalCrossEntropy, DEFAULT_EPSILON, Focal, Input, KlDivergence, Loss};
 pub use metric::Metric;
 pub use outputs::{Gradient, Outputs};
 pub use totals::{Reduction, Totals};

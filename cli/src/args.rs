@@ -177,6 +177,8 @@ pub(crate) enum LossKind {
     Categorical,
     /// Binary cross-entropy of each class by itself.
     Binary,
+    /// Kullback-Leibler divergence.
+    KlDivergence,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -45,6 +45,7 @@ enum Kind {
     LogProbabilities,
     BinaryProbabilities,
     BinaryLogits,
+    KlDivergence,
 }
 
 impl Kind {
@@ -56,7 +57,8 @@ impl Kind {
                 Input::LogProbabilities => Self::LogProbabilities,
             },
             Loss::Binary(loss) if loss.input == Input::Logits => Self::BinaryLogits,
-            _ => Self::BinaryProbabilities,
+            Loss::Binary(_) => Self::BinaryProbabilities,
+            _ => Self::KlDivergence,
         }
     }
 
@@ -170,6 +172,7 @@ fn ignore_index(loss: &Loss) -> Option<i64> {
 fn clip_alone(step: &mut Step, loss: &Loss) {
     let (lowest, highest) = match loss {
         Loss::Binary(loss) if loss.input == Input::Probabilities => (loss.epsilon as f32, (1.0 - loss.epsilon) as f32),
+        Loss::KlDivergence(loss) => (loss.epsilon as f32, 1.0),
         _ => return,
     };
     step.clipped = step.given.clamp(lowest, highest);

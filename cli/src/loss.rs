@@ -1,6 +1,6 @@
 //! The options of a loss, made a loss.
 
-use xent::{BinaryCrossEntropy, CategoricalCrossEntropy, Focal, Input, Loss};
+use xent::{BinaryCrossEntropy, CategoricalCrossEntropy, Focal, Input, KlDivergence, Loss};
 
 use crate::args::{LossArgs, LossKind};
 use crate::failure::Failure;
@@ -32,8 +32,17 @@ pub(crate) fn loss(args: &LossArgs, class_weights: Option<Vec<f32>>) -> Result<L
         ("--ignore-index", args.ignore_index.is_some()),
         ("--class-weights", class_weights.is_some()),
     ])?;
-    let (label_smoothing, epsilon) = (args.label_smoothing, args.epsilon);
-    Ok(Loss::from(BinaryCrossEntropy { input, label_smoothing, epsilon }))
+    if args.loss == LossKind::Binary {
+        let (label_smoothing, epsilon) = (args.label_smoothing, args.epsilon);
+        return Ok(Loss::from(BinaryCrossEntropy { input, label_smoothing, epsilon }));
+    }
+    if input != Input::Probabilities {
+        return Err(Failure::Usage("the KL divergence takes probabilities".into()));
+    }
+    if args.label_smoothing != 0.0 {
+        return Err(Failure::Usage("--label-smoothing has no meaning for the KL divergence: its targets are given".into()));
+    }
+    Ok(Loss::from(KlDivergence { epsilon: args.epsilon }))
 }
 
 /// Refuses the first of these options that was given: the loss is not the categorical one.

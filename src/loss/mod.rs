@@ -5,6 +5,7 @@ pub(crate) mod binary_logits;
 pub(crate) mod binary_probabilities;
 pub(crate) mod categorical;
 pub(crate) mod focal;
+pub(crate) mod kl_divergence;
 pub(crate) mod poly;
 mod prepare;
 mod table;
@@ -135,6 +136,20 @@ impl Default for BinaryCrossEntropy {
     }
 }
 
+/// Kullback-Leibler divergence Σ y·log(y / p), both clipped to [ε, 1] and not divided by their sums: Keras'
+/// `kl_divergence`. Predictions are probabilities, targets dense.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KlDivergence {
+    /// ε in (0, 0.5).
+    pub epsilon: f64,
+}
+
+impl Default for KlDivergence {
+    fn default() -> Self {
+        Self { epsilon: DEFAULT_EPSILON }
+    }
+}
+
 /// A loss with its options.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -143,6 +158,8 @@ pub enum Loss {
     Categorical(CategoricalCrossEntropy),
     /// Binary cross-entropy.
     Binary(BinaryCrossEntropy),
+    /// Kullback-Leibler divergence.
+    KlDivergence(KlDivergence),
 }
 
 impl From<CategoricalCrossEntropy> for Loss {
@@ -154,5 +171,11 @@ impl From<CategoricalCrossEntropy> for Loss {
 impl From<BinaryCrossEntropy> for Loss {
     fn from(loss: BinaryCrossEntropy) -> Self {
         Self::Binary(loss)
+    }
+}
+
+impl From<KlDivergence> for Loss {
+    fn from(loss: KlDivergence) -> Self {
+        Self::KlDivergence(loss)
     }
 }

@@ -81,6 +81,7 @@ impl Loss {
         let (epsilon, smoothing) = match self {
             Self::Categorical(loss) => (loss.epsilon, loss.label_smoothing),
             Self::Binary(loss) => (loss.epsilon, loss.label_smoothing),
+            Self::KlDivergence(loss) => (loss.epsilon, 0.0),
         };
         // The bounds are rounded to float32 first, as Keras' clip does: ln(1 − 1e-7) is −1.19e-7 by that.
         let lowest = epsilon as f32;
@@ -147,6 +148,12 @@ impl Loss {
                 };
                 prepared.spread = (smoothing / 2.0) as f32;
                 prepared.share = (1.0 / classes.max(1) as f64) as f32;
+            }
+            Self::KlDivergence(_) => {
+                if !dense {
+                    return Err(Error::Combination("the KL divergence takes dense targets, not class indices"));
+                }
+                prepared.term = TermKind::KlDivergence;
             }
         }
         Ok(prepared)

@@ -49,6 +49,7 @@ losses! {
     Poly in poly: Softmax, Shares;
     BinaryLogits in binary_logits: Plain;
     BinaryProbabilities in binary_probabilities: Plain;
+    KlDivergence in kl_divergence: Plain;
 }
 
 /// Work that is generic over a fold and a loss.

@@ -1,6 +1,6 @@
 //! Which options are in range, and which make no sense together.
 
-use super::{BinaryCrossEntropy, CategoricalCrossEntropy, DEFAULT_EPSILON, Input, Loss};
+use super::{BinaryCrossEntropy, CategoricalCrossEntropy, DEFAULT_EPSILON, Input, KlDivergence, Loss};
 use crate::error::{Error, Result};
 
 impl Loss {
@@ -20,6 +20,7 @@ impl Loss {
                 }
                 Ok(())
             }
+            Self::KlDivergence(KlDivergence { epsilon }) => check_epsilon(*epsilon, true),
         }
     }
 
@@ -157,5 +158,6 @@ mod tests {
         assert!(binary.validate_for(10, false).is_err());
         let nlls = BinaryCrossEntropy { input: Input::LogProbabilities, ..Default::default() };
         assert!(Loss::from(nlls).validate().is_err());
+        assert!(Loss::from(KlDivergence::default()).validate_for(10, false).is_err());
     }
 }

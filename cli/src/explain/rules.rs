@@ -48,7 +48,7 @@ fn entries(story: &Story<'_>) -> Vec<String> {
     let lost = |step: &Step| format!("class {} is {}, so the loss is NaN", step.class, brief(step.given.into()));
     let alike = "make it NaN as well";
     match story.kind {
-        Kind::Probabilities | Kind::BinaryProbabilities | Kind::BinaryLogits => {
+        Kind::Probabilities | Kind::BinaryProbabilities | Kind::BinaryLogits | Kind::KlDivergence => {
             rules.extend(each(story, |step| !step.given.is_finite(), lost, alike));
         }
         Kind::Logits => {
@@ -132,7 +132,17 @@ fn clipping(story: &Story<'_>) -> Vec<String> {
         let before = if alone { step.given } else { step.probability };
         format!("class {} is clipped from {} to {}", step.class, brief(before.into()), brief(step.clipped.into()))
     };
-    each(story, |step| step.is_clipped, sentence, "are clipped as well")
+    let mut rules = each(story, |step| step.is_clipped, sentence, "are clipped as well");
+    if let Loss::KlDivergence(loss) = story.loss {
+        let least = loss.epsilon as f32;
+        let sentence = |step: &Step| {
+            let [target, clipped] = [step.target, step.target.clamp(least, 1.0)].map(|value| brief(value.into()));
+            format!("the target of class {} is clipped from {target} to {clipped}", step.class)
+        };
+        let is_clipped = |step: &Step| step.target < least || (step.target > 1.0 && step.target.is_finite());
+        rules.extend(each(story, is_clipped, sentence, "have a target that is clipped as well"));
+    }
+    rules
 }
 
 /// What makes coefficients of targets.

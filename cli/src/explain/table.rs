@@ -95,7 +95,7 @@ fn columns_of(story: &Story<'_>, steps: &[&Step]) -> Vec<Column> {
             columns.push(Column::of("softmax", steps, |step| step.probability.into()));
         }
         Kind::BinaryLogits => columns.push(Column::of("sigmoid", steps, |step| 1.0 / (1.0 + f64::from(-step.given).exp()))),
-        Kind::LogProbabilities | Kind::BinaryProbabilities => {}
+        Kind::LogProbabilities | Kind::BinaryProbabilities | Kind::KlDivergence => {}
     }
     if steps.iter().any(|step| step.is_clipped) {
         columns.push(Column::of("clipped", steps, |step| step.clipped.into()));
