@@ -30,7 +30,7 @@ struct Params {
     sharpness: f32,
     // The bound that logits approach; 0 for none.
     softcap: f32,
-    // What a row's terms are multiplied with in the end: 1, or 1 / classes for binary losses.
+    // The share of each class in the row's loss: 1, or 1 / classes for binary losses, whose terms have it.
     share: f32,
 }
 

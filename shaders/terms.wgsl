@@ -51,7 +51,7 @@ fn block_terms(s: State, block: Block, label: Label) -> Terms {
             if SPREAD && !CLOSED {
                 let t = term(class_share, block.coefficient[i], block.given[i]);
                 if is_linear() && abs(class_share.surprise) >= BEYOND {
-                    beyond[i] = block.coefficient[i] * (SMALL * class_share.surprise);
+                    beyond[i] = block.coefficient[i] * small_surprise(s, class_share);
                 } else {
                     loss[i] = t.loss;
                 }
@@ -95,7 +95,11 @@ fn row_loss(s: State, terms: Terms) -> u32 {
     if (terms.special & FALLING) != 0u {
         return NEGATIVE_INFINITE;
     }
-    return bitcast<u32>(fma(fma(terms.beyond, UNSMALL, terms.loss), params.share, extra_loss(s)));
+    let extra = extra_loss(s);
+    if extra > LARGEST {
+        return INFINITE;
+    }
+    return bitcast<u32>(fma(terms.beyond, UNSMALL, terms.loss) + extra);
 }
 
 fn write_record(row: u32, s: State, terms: Terms, walked: Terms, rank: Rank, undefined: bool) {

@@ -143,7 +143,7 @@ fn a_demanded_gpu_that_fails_is_an_error_with_the_row() {
 /// Pushes the first rows, then all of them.
 fn in_two_batches(stream: &mut Stream<'_>, problem: &Problem) -> [xent::Result<usize>; 2] {
     let first = head(problem, WINDOW);
-    [&first, problem].map(|part| stream.push_blocking(&backends::Arrays::of(part).batch()).map(<[f32]>::len))
+    [&first, problem].map(|part| stream.push_blocking(&backends::Arrays::of(part).batch()).map(|rows| rows.losses.len()))
 }
 
 fn head(problem: &Problem, rows: usize) -> Problem {

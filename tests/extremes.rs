@@ -4,7 +4,7 @@
 mod support;
 
 use support::backends;
-use support::oracle::{Input, Problem, Targets};
+use support::oracle::{Extra, Input, Problem, Targets};
 
 const MAX: f32 = f32::MAX;
 
@@ -20,6 +20,7 @@ fn row(input: Input, predictions: &[f32], targets: Targets) -> Problem {
         ignore_index: None,
         class_weights: None,
         sample_weights: None,
+        extra: Extra::default(),
     }
 }
 

@@ -3,7 +3,7 @@
 mod support;
 
 use support::golden::{Golden, family};
-use support::oracle::{Input, Problem, Targets, Truth};
+use support::oracle::{Extra, Input, Of, Problem, Targets, Truth};
 use support::tolerance;
 
 /// How near the oracle comes to the float64 answers in the golden files, relative to the size of what was added up.
@@ -21,6 +21,44 @@ fn agrees_with_family(name: &str, cases: usize) {
     assert_eq!(family.len(), cases, "{name}");
     for case in &family {
         agrees_with(case);
+    }
+}
+
+/// How near differences come to a gradient: to a tenth of what backends are allowed. They lose digits where a prediction,
+/// and with it the step, is tiny.
+const DIFFERENCES: f64 = 0.1;
+
+fn beyond_losses_agree(case: &Golden, truth: &Truth) {
+    let Golden { id, expect, .. } = case;
+    for (row, want) in expect.logsumexp.iter().flatten().enumerate() {
+        assert_near(&format!("{id} logsumexp of row {row}"), truth.logsumexp[row], *want, 1.0);
+    }
+    let errors = case.bins.map(|bins| truth.calibration_errors(bins));
+    let metrics = [
+        ("perplexity", Some(truth.perplexity()), expect.perplexity),
+        ("entropy", Some(truth.entropy()), expect.entropy),
+        ("Brier score", Some(truth.brier()), expect.brier),
+        ("expected calibration error", errors.map(|(expected, _)| expected), expect.ece),
+        ("maximum calibration error", errors.map(|(_, maximum)| maximum), expect.mce),
+    ];
+    for (what, got, want) in metrics {
+        if let Some(want) = want {
+            assert_near(&format!("{id} {what}"), got.expect("the case says over how many bins"), want, 1.0);
+        }
+    }
+    let Some(want) = &expect.gradient else { return };
+    let mean = if case.torch_mean { Of::WeightedMean } else { Of::Mean };
+    let got = case.problem.gradient(if expect.gradient_of_mean { mean } else { Of::Sum });
+    assert_eq!(got.len(), want.len(), "{id}: elements of the gradient");
+    let classes = case.problem.classes;
+    for (row, (got, want)) in got.chunks(classes).zip(want.chunks(classes)).enumerate() {
+        let largest = want.iter().fold(0.0, |most, slope| f64::max(most, slope.abs()));
+        for (class, (got, want)) in got.iter().zip(want).enumerate() {
+            let bound = DIFFERENCES * (tolerance::GRADIENT * want.abs() + tolerance::GRADIENT_ROW * largest) + 1e-12;
+            if let Err(why) = tolerance::check(*got, *want, bound) {
+                panic!("{id} gradient of row {row}, class {class}: {why}");
+            }
+        }
     }
 }
 
@@ -55,6 +93,7 @@ fn agrees_with(case: &Golden) {
     if let Some(kept) = expect.kept {
         assert_eq!(truth.kept, kept, "{id} kept");
     }
+    beyond_losses_agree(case, &truth);
     for (k, want) in &expect.top_k {
         assert_near(&format!("{id} top {k}"), truth.top_k(*k), *want, 0.0);
     }
@@ -98,6 +137,26 @@ fn agrees_with_torch_soft_targets() {
 #[test]
 fn agrees_with_confident_rows() {
     agrees_with_family("confident", 33);
+}
+
+#[test]
+fn agrees_with_other_losses() {
+    agrees_with_family("keras_others", 52);
+}
+
+#[test]
+fn agrees_with_language_models() {
+    agrees_with_family("language_model", 16);
+}
+
+#[test]
+fn agrees_with_calibration() {
+    agrees_with_family("calibration", 6);
+}
+
+#[test]
+fn agrees_with_half_precision() {
+    agrees_with_family("half_precision", 16);
 }
 
 #[test]
@@ -151,6 +210,7 @@ fn problem(input: Input, classes: usize, predictions: &[f32], targets: Targets) 
         ignore_index: None,
         class_weights: None,
         sample_weights: None,
+        extra: Extra::default(),
     }
 }
 

@@ -74,13 +74,13 @@ fn rows_of_a_stream_are_counted_from_its_beginning() {
     let loss = Loss::from(from_logits());
     for tested in all() {
         let mut stream = tested.windowed.stream(&loss, &backends::everything());
-        with_labels(&[0_i64, 1, 2], |batch| assert_eq!(stream.push_blocking(batch).map(<[f32]>::len), Ok(3)));
+        with_labels(&[0_i64, 1, 2], |batch| assert_eq!(stream.push_blocking(batch).map(|rows| rows.losses.len()), Ok(3)));
         with_labels(&[0_i64, 9], |batch| {
             assert_eq!(stream.push_blocking(batch), Err(Error::Label { row: 4, label: 9, classes: CLASSES }));
         });
         // What was refused is not in the totals, and the stream goes on.
         assert_eq!(stream.rows(), 3);
-        with_labels(&[0_i64, 1], |batch| assert_eq!(stream.push_blocking(batch).map(<[f32]>::len), Ok(2)));
+        with_labels(&[0_i64, 1], |batch| assert_eq!(stream.push_blocking(batch).map(|rows| rows.losses.len()), Ok(2)));
         let other = Array2::<f32>::zeros((1, CLASSES + 1));
         let label = arr1(&[0_u8]);
         let other_classes = Batch::new(other.view(), Targets::classes(label.view())).expect("the shapes fit");

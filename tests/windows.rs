@@ -122,8 +122,8 @@ fn stream(evaluator: &xent::Evaluator, problem: &Problem, sizes: &[usize]) -> (V
         let part = part(problem, start..end);
         let arrays = Arrays::of(&part);
         let pushed = stream.push_blocking(&arrays.batch()).expect("the problem is sound");
-        assert_eq!(pushed.len(), end - start);
-        losses.extend(loss_bits(pushed.iter().copied()));
+        assert_eq!(pushed.losses.len(), end - start);
+        losses.extend(loss_bits(pushed.losses.iter().copied()));
         start = end;
         assert_eq!(stream.rows(), end as u64);
     }
@@ -170,7 +170,11 @@ fn nothing_is_left_of_the_batch_before() {
                 stream.push_blocking(&Arrays::of(&part(&poison, 0..rows)).batch()).expect("NaN is no error");
             }
             let pushed = stream.push_blocking(&Arrays::of(problem).batch()).expect("the problem is sound");
-            assert_eq!(loss_bits(pushed.iter().copied()), loss_bits(alone.losses.iter().flatten().copied()), "{context}");
+            assert_eq!(
+                loss_bits(pushed.losses.iter().copied()),
+                loss_bits(alone.losses.iter().flatten().copied()),
+                "{context}"
+            );
             // Of the poison nothing is right.
             let totals = stream.finish().totals;
             assert_eq!((totals.correct, totals.top_k), (alone.totals.correct, alone.totals.top_k), "{context}");
@@ -187,7 +191,7 @@ fn outputs_change_no_bit() {
             let arrays = Arrays::of(problem);
             let all = evaluate(&tested.windowed, problem);
             for (accuracy, top_k) in [(false, vec![]), (true, vec![]), (false, vec![3, 1, 3])] {
-                let outputs = xent::Outputs { losses: true, accuracy, top_k: top_k.clone() };
+                let outputs = xent::Outputs { losses: true, accuracy, top_k: top_k.clone(), ..xent::Outputs::default() };
                 let loss = backends::loss(problem);
                 let some = tested.windowed.evaluate_blocking(&loss, &arrays.batch(), &outputs).expect("the problem is sound");
                 let losses = |evaluation: &Evaluation| loss_bits(evaluation.losses.iter().flatten().copied());
@@ -196,7 +200,7 @@ fn outputs_change_no_bit() {
                 assert_eq!(some.totals.accuracy().is_some(), accuracy || !top_k.is_empty(), "{context}");
                 assert_eq!(some.totals.top_k_accuracy(1).is_some(), !top_k.is_empty(), "{context}");
             }
-            let none = xent::Outputs { losses: false, accuracy: false, top_k: vec![] };
+            let none = xent::Outputs { losses: false, accuracy: false, ..xent::Outputs::default() };
             let none = tested.windowed.evaluate_blocking(&backends::loss(problem), &arrays.batch(), &none);
             assert_eq!(none.expect("the problem is sound").losses, None, "{context}");
         },

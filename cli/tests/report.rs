@@ -10,20 +10,17 @@ use support::arrays::Array;
 use support::digits::{self, CLASSES, ROWS};
 use support::program::{Folder, number};
 
-const FIELDS: [&str; 12] = [
-    "loss",
-    "reduction",
-    "rows",
-    "kept",
-    "weight",
-    "classes",
-    "non_finite",
-    "accuracy",
-    "backend",
-    "seconds",
-    "bytes",
-    "warnings",
-];
+/// Of every loss and input.
+const FIELDS: [&str; 11] =
+    ["loss", "reduction", "rows", "kept", "weight", "classes", "non_finite", "backend", "seconds", "bytes", "warnings"];
+/// Of losses that know a label.
+const OF_LABELS: [&str; 2] = ["accuracy", "perplexity"];
+/// Of probabilities that sum to 1.
+const OF_DISTRIBUTIONS: [&str; 4] = ["entropy", "ece", "mce", "brier"];
+
+fn all_fields() -> impl Iterator<Item = &'static str> {
+    FIELDS.into_iter().chain(OF_LABELS).chain(OF_DISTRIBUTIONS)
+}
 
 fn keys(object: &Value) -> Vec<&str> {
     let mut keys: Vec<&str> = object.as_object().unwrap().keys().map(String::as_str).collect();
@@ -42,7 +39,7 @@ fn the_object_has_these_fields_and_no_others() {
     let folder = digits::folder();
     for backend in BACKENDS {
         let report = folder.evaluate(backend, "network_probabilities.npy labels.npy");
-        assert_eq!(keys(&report), sorted(FIELDS), "{backend}");
+        assert_eq!(keys(&report), sorted(all_fields()), "{backend}");
         for field in ["loss", "weight", "accuracy", "seconds"] {
             assert!(report[field].is_number(), "{backend}: {field} in {report}");
         }
@@ -64,9 +61,31 @@ fn the_object_has_these_fields_and_no_others() {
         assert_eq!(report["backend"]["kind"], backend);
 
         let asked = folder.evaluate(backend, "network_probabilities.npy labels.npy --top-k 3,1");
-        assert_eq!(keys(&asked), sorted(FIELDS.into_iter().chain(["top_k"])), "{backend}");
+        assert_eq!(keys(&asked), sorted(all_fields().chain(["top_k"])), "{backend}");
         assert_eq!(keys(&asked["top_k"]), ["1", "3"], "{backend}");
         assert_eq!(asked["top_k"]["1"], asked["accuracy"], "{backend}: no ties among the digits");
+    }
+}
+
+#[test]
+fn fields_that_make_no_sense_for_the_input_are_absent() {
+    let folder = digits::folder();
+    let logs = digits::array("network_probabilities.npy");
+    folder.put("log.npy", &Array::new(&logs.shape, logs.values.iter().map(|p| p.ln())).npy("<f4"));
+    let of_labels = || FIELDS.into_iter().chain(OF_LABELS);
+    let cases = [
+        ("network_logits.npy labels.npy --from-logits", sorted(all_fields())),
+        ("network_probabilities.npy onehot.npy --focal-gamma 2", sorted(all_fields())),
+        ("log.npy labels.npy --input log-probabilities", sorted(of_labels())),
+        ("log.npy labels.npy --input log-probabilities --top-k 2", sorted(of_labels().chain(["top_k"]))),
+        ("network_probabilities.npy onehot.npy --loss binary", sorted(FIELDS)),
+        ("network_logits.npy onehot.npy --loss binary --from-logits", sorted(FIELDS)),
+        ("network_probabilities.npy onehot.npy --loss kl-divergence", sorted(FIELDS)),
+    ];
+    for backend in BACKENDS {
+        for (args, fields) in &cases {
+            assert_eq!(keys(&folder.evaluate(backend, args)), *fields, "{backend}: {args}");
+        }
     }
 }
 

@@ -44,6 +44,10 @@ fn share(s: State, bits: u32) -> Share {
     return Share(x, 0.0, 0.0, -x, false, special);
 }
 
+fn small_surprise(s: State, class_share: Share) -> f32 {
+    return SMALL * class_share.surprise;
+}
+
 // Needs the second walk.
 fn closed_terms(s: State, label: Label) -> Terms {
     return no_terms();

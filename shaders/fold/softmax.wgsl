@@ -13,7 +13,8 @@ struct State {
     special: u32,
 }
 
-// A logit after temperature and softcap, and its derivative there.
+// A logit after softcap, and its derivative there. A temperature alone waits for differences of logits, which are exact
+// where they matter.
 struct Moved {
     x: f32,
     slope: f32,
@@ -23,11 +24,10 @@ fn moved(x: f32) -> Moved {
     if !MOVED {
         return Moved(x, 1.0);
     }
-    let sharp = x * params.sharpness;
     if params.softcap == 0.0 {
-        return Moved(sharp, params.sharpness);
+        return Moved(x, params.sharpness);
     }
-    let t = tanh_of(sharp / params.softcap);
+    let t = tanh_of(x * params.sharpness / params.softcap);
     return Moved(params.softcap * t.value, t.slope * params.sharpness);
 }
 
@@ -39,8 +39,17 @@ fn identity() -> State {
     return State(LOWEST, -ONE, 0.0, 0.0, 0u);
 }
 
+// What differences of logits are multiplied with.
+fn scale() -> f32 {
+    if MOVED && params.softcap == 0.0 {
+        return params.sharpness;
+    }
+    return 1.0;
+}
+
+// Exponentials are of differences: far from 0, or where these are scaled.
 fn is_huge(x: f32) -> bool {
-    return abs(x) >= HUGE;
+    return abs(x) >= HUGE || (MOVED && params.softcap == 0.0);
 }
 
 // A rest in the unit of one top brought to the unit of another, at least as large.
@@ -54,7 +63,7 @@ fn rescale(rest: f32, low: f32, high: f32) -> f32 {
     if low == LOWEST {
         return select(0.0, rest, high == LOWEST);
     }
-    var factor = exp_in(vec4<f32>(low - high), 0.0).x;
+    var factor = exp_in(vec4<f32>((low - high) * scale()), 0.0).x;
     if !is_huge(low) {
         factor *= exp2_part(-part(vec4<f32>(low), whole(vec4<f32>(low)))).x;
     }
@@ -67,7 +76,7 @@ fn rescale(rest: f32, low: f32, high: f32) -> f32 {
 // e^x of logits that are at most `top`, in the unit of its rest.
 fn exp_under(x: vec4<f32>, top: f32) -> vec4<f32> {
     if is_huge(top) {
-        return exp_in(x - vec4<f32>(top), -ONE_EXPONENT);
+        return exp_in((x - vec4<f32>(top)) * scale(), -ONE_EXPONENT);
     }
     return exp_in(x, whole_1(top) - ONE_EXPONENT);
 }
@@ -146,7 +155,7 @@ fn is_undefined(s: State) -> bool {
 }
 
 fn logsumexp(s: State) -> f32 {
-    return s.top + log1p(others(s));
+    return fma(s.top, scale(), log1p(others(s)));
 }
 
 fn confidence(s: State) -> f32 {
@@ -172,12 +181,12 @@ fn share(s: State, bits: u32) -> Share {
     let inverse = 1.0 / (1.0 + rest);
     var result: Share;
     result.x = x;
-    result.surprise = log1p(rest) + (s.top - x);
+    result.surprise = log1p(rest) + (s.top - x) * scale();
     if x == s.top {
         result.p = inverse;
         result.rest = rest * inverse;
     } else {
-        result.p = exp_in(vec4<f32>(x - s.top), 0.0).x * inverse;
+        result.p = exp_in(vec4<f32>((x - s.top) * scale()), 0.0).x * inverse;
         result.rest = 1.0 - result.p;
     }
     result.clipped = false;
@@ -187,6 +196,11 @@ fn share(s: State, bits: u32) -> Share {
 
 fn signed_special(special: u32, coefficient: f32) -> u32 {
     return special;
+}
+
+// −log p · SMALL, where −log p may be beyond any float.
+fn small_surprise(s: State, class_share: Share) -> f32 {
+    return (SMALL * s.top - SMALL * class_share.x) * scale();
 }
 
 // The terms of a categorical loss without a second walk: weight · log1p(others) + gap.
@@ -203,7 +217,7 @@ fn closed_terms(s: State, label: Label) -> Terms {
             flags = class_share.special;
         }
     }
-    return Terms(fma(gap, UNSMALL, weight * log1p(others(s))), 0.0, -weight, 0.0, 0.0, 0.0, flags);
+    return Terms(fma(gap * scale(), UNSMALL, weight * log1p(others(s))), 0.0, -weight, 0.0, 0.0, 0.0, flags);
 }
 
 // z-loss: on the logsumexp, whatever the target.

@@ -7,9 +7,9 @@ fn term(class_share: Share, coefficient: f32, given: f32) -> Term {
     let tail = e / (1.0 + e);
     if class_share.x > 0.0 {
         // sigmoid − t′ = (1 − t′) − (1 − sigmoid).
-        return Term(fma(complement, class_share.x, log1p(e)), complement - tail);
+        return Term(fma(complement * params.share, class_share.x, log1p(e) * params.share), complement - tail);
     }
-    return Term(fma(coefficient, -class_share.x, log1p(e)), tail - coefficient);
+    return Term(fma(coefficient * params.share, -class_share.x, log1p(e) * params.share), tail - coefficient);
 }
 
 fn special(class_share: Share, coefficient: f32) -> u32 {

@@ -6,7 +6,7 @@ fn term(class_share: Share, coefficient: f32, given: f32) -> Term {
     let p = clamp(class_share.x, params.lowest, params.highest);
     let loss = -coefficient * log_of(p, p - 1.0) - complement * log_of(1.0 - p, -p);
     let slope = complement / (1.0 - p) - coefficient / p;
-    return Term(loss, select(slope, 0.0, p != class_share.x));
+    return Term(loss * params.share, select(slope, 0.0, p != class_share.x));
 }
 
 fn special(class_share: Share, coefficient: f32) -> u32 {

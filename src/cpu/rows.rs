@@ -162,7 +162,7 @@ impl<F: Fold, S: Sink<F>> Piece<'_, F, S> {
                 F::absorb::<I, 1, SPREAD>(self.prepared, &mut state, from_ref(x), from_ref(c));
             }
             for l in 0..lanes {
-                self.sink.take::<I>(row + l, F::row::<I>(&state, l));
+                self.sink.take::<I>(row + l, F::row::<I>(self.prepared, &state, l));
             }
             row += lanes;
         }
@@ -185,9 +185,9 @@ impl<F: Fold, S: Sink<F>> Piece<'_, F, S> {
             }
             // A fixed tree over the lanes; at its end every lane holds the whole row.
             for reach in [8, 4, 2, 1] {
-                state = F::merge::<I>(&state, &F::rotate(&state, reach));
+                state = F::merge::<I>(self.prepared, &state, &F::rotate(&state, reach));
             }
-            self.sink.take::<I>(row, F::row::<I>(&state, 0));
+            self.sink.take::<I>(row, F::row::<I>(self.prepared, &state, 0));
         }
     }
 

@@ -66,7 +66,7 @@ impl<F: Fold> Folded<'_, F> {
         Terms { loss, pull, plain, entropy, brier }
     }
 
-    /// The row's loss before `share`, and its pull: from the second walk where that summed them, else from the fold or the
+    /// The row's loss before anything extra, and its pull: from the second walk where that summed them, else from the fold or the
     /// label alone.
     #[inline(always)]
     fn sums<I: Isa, T: LossTerm>(&self, walked: &Terms) -> (f64, f64) {
@@ -85,7 +85,7 @@ impl<F: Fold> Folded<'_, F> {
     #[inline(always)]
     pub(super) fn loss<I: Isa, T: LossTerm>(&self, walked: &Terms) -> f32 {
         let (loss, _) = self.sums::<I, T>(walked);
-        let loss = loss * f64::from(self.prepared.share) + F::extra_loss(&self.row, self.prepared);
+        let loss = loss + F::extra_loss(&self.row, self.prepared);
         if F::is_undefined(&self.row) { f32::NAN } else { loss as f32 }
     }
 
@@ -121,14 +121,15 @@ impl<F: Fold> Folded<'_, F> {
             Step {
                 class,
                 given,
-                moved: used.x,
+                // Temperature alone is not in the fold's logits: it acts on their differences.
+                moved: if prepared.softcap == 0.0 { given * prepared.sharpness } else { used.x },
                 probability: if none { f32::NAN } else { raw.p },
                 clipped: if none { f32::NAN } else { used.p },
                 is_clipped: !none && used.clipped,
                 log: -used.surprise as f32,
                 target: if ignored { 0.0 } else { self.targets.raw(class) },
                 coefficient,
-                term: if ignored { 0.0 } else { term.loss as f32 },
+                term: if ignored { 0.0 } else { (term.loss / f64::from(prepared.share)) as f32 },
             }
         };
         let walked = self.walk::<I, T>(false);

@@ -84,13 +84,13 @@ pub(crate) trait Fold {
     );
 
     /// Joins the lanes' states with others.
-    fn merge<I: Isa>(a: &Self::State, b: &Self::State) -> Self::State;
+    fn merge<I: Isa>(prepared: &Prepared, a: &Self::State, b: &Self::State) -> Self::State;
 
     /// The states of the lanes `by` further on.
     fn rotate(state: &Self::State, by: usize) -> Self::State;
 
     /// The row of one lane, all of it folded.
-    fn row<I: Isa>(state: &Self::State, lane: usize) -> Self::Row;
+    fn row<I: Isa>(prepared: &Prepared, state: &Self::State, lane: usize) -> Self::Row;
 
     /// Whether the row has no probabilities: its loss is NaN.
     fn is_undefined(row: &Self::Row) -> bool;

@@ -30,7 +30,7 @@ impl Fold for Plain {
     ) {
     }
 
-    fn merge<I: Isa>(_: &Nothing, _: &Nothing) -> Nothing {
+    fn merge<I: Isa>(_: &Prepared, _: &Nothing, _: &Nothing) -> Nothing {
         Nothing
     }
 
@@ -38,7 +38,7 @@ impl Fold for Plain {
         Nothing
     }
 
-    fn row<I: Isa>(_: &Nothing, _: usize) -> Nothing {
+    fn row<I: Isa>(_: &Prepared, _: &Nothing, _: usize) -> Nothing {
         Nothing
     }
 

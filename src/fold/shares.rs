@@ -61,7 +61,7 @@ impl Fold for Shares {
     }
 
     #[inline(always)]
-    fn merge<I: Isa>(a: &State, b: &State) -> State {
+    fn merge<I: Isa>(_: &Prepared, a: &State, b: &State) -> State {
         let mut s = *a;
         for l in 0..LANES {
             let first = a.big[l].abs() >= b.big[l].abs();
@@ -77,7 +77,7 @@ impl Fold for Shares {
     }
 
     #[inline(always)]
-    fn row<I: Isa>(s: &State, l: usize) -> Row {
+    fn row<I: Isa>(_: &Prepared, s: &State, l: usize) -> Row {
         Row { big: s.big[l], rest: s.rest[l], total: f64::from(s.big[l]) + s.rest[l] }
     }
 

@@ -47,6 +47,8 @@ const SMALL: f32 = 2.328_306_4e-10;
 #[derive(Clone, Copy)]
 pub(crate) struct Row {
     top: f32,
+    /// What differences from it are multiplied with.
+    scale: f64,
     others: f32,
     log1p_others: f32,
     /// 1 / (1 + others): the largest probability.
@@ -57,64 +59,81 @@ pub(crate) struct Row {
     undefined: bool,
 }
 
-/// A logit after temperature and softcap, and its derivative there.
+/// A logit after softcap, and its derivative there. A temperature alone waits for differences of logits, which are exact
+/// where they matter.
 #[inline(always)]
 fn moved<I: Isa>(prepared: &Prepared, x: f32) -> (f32, f32) {
-    let sharp = x * prepared.sharpness;
     // −∞ masks a class, before softcap and after it.
     if prepared.softcap == 0.0 || x == f32::NEG_INFINITY {
-        return (sharp, prepared.sharpness);
+        return (x, prepared.sharpness);
     }
-    let (value, slope) = tanh_of::<I>(sharp / prepared.softcap);
+    let (value, slope) = tanh_of::<I>(x * prepared.sharpness / prepared.softcap);
     (prepared.softcap * value, slope * prepared.sharpness)
 }
 
-#[inline(always)]
-fn is_huge(x: f32) -> bool {
-    x.abs() >= HUGE
+/// A temperature alone: what differences of logits are multiplied with.
+#[derive(Clone, Copy)]
+struct Temper {
+    scale: f64,
+    acts: bool,
 }
 
-/// The logarithm of the unit that a top's rest is counted in.
-fn log_unit(top: f32) -> f64 {
-    if is_huge(top) { f64::from(top) } else { f64::from(whole(top)) * std::f64::consts::LN_2 }
-}
-
-/// What turns a sum in the unit of one top into the unit of another, at least as large.
-#[inline(always)]
-fn rescale(low: f32, high: f32) -> f64 {
-    if is_huge(low) | is_huge(high) {
-        (log_unit(low) - log_unit(high)).exp()
-    } else {
-        power_of_two_64(whole(low) - whole(high))
+impl Temper {
+    #[inline(always)]
+    fn of(prepared: &Prepared) -> Self {
+        let acts = prepared.softcap == 0.0 && prepared.sharpness != 1.0;
+        Self { scale: if acts { f64::from(prepared.sharpness) } else { 1.0 }, acts }
     }
-}
 
-/// e^x of a logit that is at most `top`, in the unit of its rest.
-#[inline(always)]
-fn exp_under<I: Isa>(x: f32, top: f32) -> f64 {
-    if is_huge(top) {
-        (f64::from(x) - f64::from(top)).exp() * ONE
-    } else {
-        f64::from(exp_in::<I>(x, whole(top) - ONE_EXPONENT))
+    /// Exponentials are of differences: far from 0, or where these are scaled.
+    #[inline(always)]
+    fn is_huge(self, x: f32) -> bool {
+        self.acts | (x.abs() >= HUGE)
+    }
+
+    /// The logarithm of the unit that a top's rest is counted in.
+    fn log_unit(self, top: f32) -> f64 {
+        if self.is_huge(top) { f64::from(top) * self.scale } else { f64::from(whole(top)) * std::f64::consts::LN_2 }
+    }
+
+    /// What turns a sum in the unit of one top into the unit of another, at least as large.
+    #[inline(always)]
+    fn rescale(self, low: f32, high: f32) -> f64 {
+        if self.is_huge(low) | self.is_huge(high) {
+            // The phantom of an empty state leaves nothing, however mild the temperature.
+            if low == f32::MIN && high != f32::MIN { 0.0 } else { (self.log_unit(low) - self.log_unit(high)).exp() }
+        } else {
+            power_of_two_64(whole(low) - whole(high))
+        }
+    }
+
+    /// e^x of a logit that is at most `top`, in the unit of its rest.
+    #[inline(always)]
+    fn exp_under<I: Isa>(self, x: f32, top: f32) -> f64 {
+        if self.is_huge(top) {
+            ((f64::from(x) - f64::from(top)) * self.scale).exp() * ONE
+        } else {
+            f64::from(exp_in::<I>(x, whole(top) - ONE_EXPONENT))
+        }
+    }
+
+    /// One of the tops is huge. The phantom of an empty state is of no account: whatever outplays it leaves nothing.
+    #[inline(always)]
+    fn is_exceptional(self, low: f32, high: f32) -> bool {
+        self.is_huge(high) | (self.is_huge(low) & (low != f32::MIN))
     }
 }
 
 /// Takes in the losers where one of the tops is huge. Lanes do not depend on each other: whatever their neighbours hold,
 /// the others keep the sums of the ordinary way.
 #[cold]
-fn absorb_huge<I: Isa, const DEPTH: usize>(s: &mut State, rest: &Lane64, top: &Lane, losers: &[Lane; DEPTH]) {
+fn absorb_huge<I: Isa, const DEPTH: usize>(temper: Temper, s: &mut State, rest: &Lane64, top: &Lane, losers: &[Lane; DEPTH]) {
     for l in 0..LANES {
-        if is_exceptional(s.top[l], top[l]) {
-            let added: f64 = losers.iter().map(|x| exp_under::<I>(x[l], top[l])).sum();
-            s.rest[l] = rest[l] * rescale(s.top[l], top[l]) + added;
+        if temper.is_exceptional(s.top[l], top[l]) {
+            let added: f64 = losers.iter().map(|x| temper.exp_under::<I>(x[l], top[l])).sum();
+            s.rest[l] = rest[l] * temper.rescale(s.top[l], top[l]) + added;
         }
     }
-}
-
-/// One of the tops is huge. The phantom of an empty state is of no account: whatever outplays it leaves nothing of its rest.
-#[inline(always)]
-fn is_exceptional(low: f32, high: f32) -> bool {
-    is_huge(high) | (is_huge(low) & (low != f32::MIN))
 }
 
 impl Fold for Softmax {
@@ -160,6 +179,7 @@ impl Fold for Softmax {
                 top[l] = if x > t { x } else { t };
             }
         }
+        let temper = Temper::of(prepared);
         let before = s.rest;
         let mut exceptional = false;
         let mut exponentials = losers;
@@ -172,10 +192,10 @@ impl Fold for Softmax {
         for l in 0..LANES {
             let scale = if s.top[l] == f32::MIN { 0.0 } else { power_of_two_64(whole(s.top[l]) - whole(top[l])) };
             s.rest[l] = s.rest[l] * scale + added[l];
-            exceptional |= is_exceptional(s.top[l], top[l]);
+            exceptional |= temper.is_exceptional(s.top[l], top[l]);
         }
         if exceptional {
-            absorb_huge::<I, DEPTH>(s, &before, &top, &losers);
+            absorb_huge::<I, DEPTH>(temper, s, &before, &top, &losers);
         }
         if SPREAD {
             let mut gaps = x;
@@ -201,14 +221,17 @@ impl Fold for Softmax {
     }
 
     #[inline(always)]
-    fn merge<I: Isa>(a: &State, b: &State) -> State {
+    fn merge<I: Isa>(prepared: &Prepared, a: &State, b: &State) -> State {
+        let temper = Temper::of(prepared);
         let mut s = *a;
         for l in 0..LANES {
             let above = a.top[l] >= b.top[l];
             let (high, low) = if above { (a, b) } else { (b, a) };
             let (high_top, low_top) = (high.top[l], low.top[l]);
-            let loser = exp_under::<I>(low_top, high_top);
-            s.rest[l] = high.rest[l] + (low.rest[l] * rescale(low_top, high_top) + loser);
+            // Two phantoms are one too many; another logit leaves nothing of one.
+            let loser =
+                if low_top == f32::MIN && high_top != f32::MIN { 0.0 } else { temper.exp_under::<I>(low_top, high_top) };
+            s.rest[l] = high.rest[l] + (low.rest[l] * temper.rescale(low_top, high_top) + loser);
             let moved = low.weight[l] * (f64::from(SMALL * high_top) - f64::from(SMALL * low_top));
             s.gap[l] = (a.gap[l] + b.gap[l]) + moved;
             s.weight[l] = a.weight[l] + b.weight[l];
@@ -230,17 +253,19 @@ impl Fold for Softmax {
     }
 
     #[inline(always)]
-    fn row<I: Isa>(s: &State, l: usize) -> Row {
+    fn row<I: Isa>(prepared: &Prepared, s: &State, l: usize) -> Row {
+        let temper = Temper::of(prepared);
         // Dividing by e^top is multiplying with the inverse of its part. A huge top is its own unit.
-        let top = if is_huge(s.top[l]) { 0.0 } else { s.top[l] };
+        let top = if temper.is_huge(s.top[l]) { 0.0 } else { s.top[l] };
         let others = (s.rest[l] / ONE * f64::from(exp2_part::<I>(-part::<I>(top, whole(top))))) as f32;
         Row {
             top: s.top[l],
+            scale: temper.scale,
             others,
             log1p_others: log1p::<I>(others),
             inverse: 1.0 / (1.0 + others),
             weight: s.weight[l],
-            gap: s.gap[l] / f64::from(SMALL),
+            gap: s.gap[l] / f64::from(SMALL) * temper.scale,
             impossible: s.impossible[l],
             // Without a finite logit the phantom was never outplayed. A NaN fails every comparison.
             undefined: !((s.rest[l] >= -0.5 * ONE) & (s.top[l] < f32::INFINITY)),
@@ -258,7 +283,7 @@ impl Fold for Softmax {
 
     #[inline(always)]
     fn logsumexp(row: &Row) -> f32 {
-        row.top + row.log1p_others
+        (f64::from(row.top) * row.scale + f64::from(row.log1p_others)) as f32
     }
 
     #[inline(always)]
@@ -275,9 +300,10 @@ impl Fold for Softmax {
     #[inline(always)]
     fn share<I: Isa>(row: &Row, prepared: &Prepared, x: f32) -> Share {
         let x = if prepared.is_moved() { moved::<I>(prepared, x).0 } else { x };
-        let surprise = f64::from(row.log1p_others) + (f64::from(row.top) - f64::from(x));
+        let below = (f64::from(row.top) - f64::from(x)) * row.scale;
+        let surprise = f64::from(row.log1p_others) + below;
         let is_top = x == row.top;
-        let p = if is_top { row.inverse } else { exp_in::<I>(x - row.top, 0.0) * row.inverse };
+        let p = if is_top { row.inverse } else { exp_in::<I>(-below as f32, 0.0) * row.inverse };
         let rest = if is_top { row.others * row.inverse } else { 1.0 - p };
         Share { x, p, rest, surprise, clipped: false }
     }
@@ -291,7 +317,7 @@ impl Fold for Softmax {
     /// z-loss: on the logsumexp.
     #[inline(always)]
     fn extra_loss(row: &Row, prepared: &Prepared) -> f64 {
-        let l = f64::from(row.top) + f64::from(row.log1p_others);
+        let l = f64::from(row.top) * row.scale + f64::from(row.log1p_others);
         if prepared.z_loss == 0.0 { 0.0 } else { f64::from(prepared.z_loss) * l * l }
     }
 

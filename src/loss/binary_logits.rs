@@ -17,10 +17,11 @@ impl LossTerm for BinaryLogits {
         let tail = e / (1.0 + e);
         // σ − t′ is (1 − t′) − (1 − σ) as well. Infinities have no loss.
         let (loss, slope) = if of.x > 0.0 {
-            (I::fma(complement, of.x, log1p::<I>(e)), complement - tail)
+            (f64::from(complement) * f64::from(of.x), complement - tail)
         } else {
-            (I::fma(coefficient, -of.x, log1p::<I>(e)), tail - coefficient)
+            (f64::from(coefficient) * -f64::from(of.x), tail - coefficient)
         };
-        if of.x.is_finite() { Term { loss: f64::from(loss), slope } } else { Term { loss: f64::NAN, slope: f32::NAN } }
+        let loss = (loss + f64::from(log1p::<I>(e))) * f64::from(prepared.share);
+        if of.x.is_finite() { Term { loss, slope } } else { Term { loss: f64::NAN, slope: f32::NAN } }
     }
 }

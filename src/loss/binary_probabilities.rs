@@ -17,7 +17,7 @@ impl LossTerm for BinaryProbabilities {
         let loss = -coefficient * log_of::<I>(p, p - 1.0) - complement * log_of::<I>(1.0 - p, -p);
         let slope = complement / (1.0 - p) - coefficient / p;
         if of.x.is_finite() {
-            Term { loss: f64::from(loss), slope: if p == of.x { slope } else { 0.0 } }
+            Term { loss: f64::from(loss) * f64::from(prepared.share), slope: if p == of.x { slope } else { 0.0 } }
         } else {
             Term { loss: f64::NAN, slope: f32::NAN }
         }

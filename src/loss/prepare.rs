@@ -31,7 +31,7 @@ pub(crate) struct Prepared {
     pub sharpness: f32,
     /// 0 for none.
     pub softcap: f32,
-    /// What a row's terms are multiplied with: 1, or 1 / classes for binary losses.
+    /// The share of each class in the row's loss: 1, or 1 / classes for binary losses, whose terms have it.
     pub share: f32,
     pub ignore_index: Option<i64>,
     pub class_weights: Option<Vec<f32>>,

@@ -3,11 +3,14 @@
 
 use std::sync::OnceLock;
 
-use ndarray::{Array, ArrayD, IxDyn};
-use xent::{BackendChoice, Batch, CategoricalCrossEntropy, Evaluation, Evaluator, EvaluatorDescriptor, Loss, Outputs};
+use xent::{
+    BackendChoice, BinaryCrossEntropy, CategoricalCrossEntropy, Evaluation, Evaluator, EvaluatorDescriptor, Focal,
+    KlDivergence, Loss, Outputs,
+};
 
-use super::golden::Golden;
-use super::oracle::{Input, Problem, Targets, Truth};
+#[allow(unused_imports, reason = "not every test binary draws types of labels")]
+pub use super::arrays::{Arrays, LABEL_TYPES};
+use super::oracle::{Input, Kind, Problem, Truth};
 use super::tolerance;
 
 /// The k that every test of all answers asks for.
@@ -59,130 +62,41 @@ pub fn open_as(descriptor: &EvaluatorDescriptor) -> Evaluator {
     })
 }
 
-/// Everything that can be asked for.
+/// Everything that can be asked of any row of a categorical loss.
 pub fn everything() -> Outputs {
-    Outputs { losses: true, accuracy: true, top_k: TOP_K.to_vec() }
+    Outputs { losses: true, accuracy: true, top_k: TOP_K.to_vec(), ..Outputs::default() }
+}
+
+/// [`everything`] that a problem's loss has.
+pub fn all_of(problem: &Problem) -> Outputs {
+    let ranked = problem.extra.kind == Kind::Categorical;
+    Outputs { top_k: if ranked { TOP_K.to_vec() } else { Vec::new() }, ..everything() }
 }
 
 /// The library's loss for a problem.
 pub fn loss(problem: &Problem) -> Loss {
-    CategoricalCrossEntropy {
-        input: match problem.input {
-            Input::Probabilities => xent::Input::Probabilities,
-            Input::Logits => xent::Input::Logits,
-            Input::LogProbabilities => xent::Input::LogProbabilities,
-        },
-        label_smoothing: problem.label_smoothing,
-        epsilon: problem.epsilon,
-        ignore_index: problem.ignore_index,
-        class_weights: problem.class_weights.clone(),
-    }
-    .into()
-}
-
-/// What a [`Batch`] borrows.
-pub struct Arrays {
-    predictions: ArrayD<f32>,
-    targets: TargetArray,
-    sample_weights: Option<ArrayD<f64>>,
-    axis: isize,
-}
-
-enum TargetArray {
-    U8(ArrayD<u8>),
-    I8(ArrayD<i8>),
-    U16(ArrayD<u16>),
-    I16(ArrayD<i16>),
-    U32(ArrayD<u32>),
-    I32(ArrayD<i32>),
-    U64(ArrayD<u64>),
-    I64(ArrayD<i64>),
-    Dense(ArrayD<f32>),
-}
-
-/// Types of class indices: as many as [`Arrays::with_labels`] knows.
-pub const LABEL_TYPES: usize = 8;
-
-fn array<T>(shape: &[usize], values: Vec<T>) -> ArrayD<T> {
-    Array::from_shape_vec(IxDyn(shape), values).expect("values fill the shape")
-}
-
-/// Labels as the type with this number, or as i64 where one of them does not fit.
-fn labels(shape: &[usize], values: &[i64], label_type: usize) -> TargetArray {
-    fn narrowed<T: TryFrom<i64>>(
-        shape: &[usize],
-        values: &[i64],
-        wrap: impl Fn(ArrayD<T>) -> TargetArray,
-    ) -> Option<TargetArray> {
-        let narrow: Option<Vec<T>> = values.iter().map(|label| T::try_from(*label).ok()).collect();
-        narrow.map(|narrow| wrap(array(shape, narrow)))
-    }
-    let narrow = match label_type {
-        0 => narrowed(shape, values, TargetArray::U8),
-        1 => narrowed(shape, values, TargetArray::I8),
-        2 => narrowed(shape, values, TargetArray::U16),
-        3 => narrowed(shape, values, TargetArray::I16),
-        4 => narrowed(shape, values, TargetArray::U32),
-        5 => narrowed(shape, values, TargetArray::I32),
-        6 => narrowed(shape, values, TargetArray::U64),
-        _ => None,
+    let input = match problem.input {
+        Input::Probabilities => xent::Input::Probabilities,
+        Input::Logits => xent::Input::Logits,
+        Input::LogProbabilities => xent::Input::LogProbabilities,
     };
-    narrow.unwrap_or_else(|| TargetArray::I64(array(shape, values.to_vec())))
-}
-
-impl Arrays {
-    /// A problem's arrays in two dimensions.
-    pub fn of(problem: &Problem) -> Self {
-        Self::with_labels(problem, 7)
-    }
-
-    /// The same with class indices of the type with this number.
-    pub fn with_labels(problem: &Problem, label_type: usize) -> Self {
-        let shape = [problem.rows, problem.classes];
-        Self {
-            predictions: array(&shape, problem.predictions.clone()),
-            targets: match &problem.targets {
-                Targets::Classes(values) => labels(&shape[..1], values, label_type),
-                Targets::Dense(dense) => TargetArray::Dense(array(&shape, dense.clone())),
-            },
-            sample_weights: problem.sample_weights.as_ref().map(|weights| array(&shape[..1], weights.clone())),
-            axis: -1,
+    let (label_smoothing, epsilon, extra) = (problem.label_smoothing, problem.epsilon, &problem.extra);
+    match extra.kind {
+        Kind::Categorical => CategoricalCrossEntropy {
+            input,
+            label_smoothing,
+            epsilon,
+            ignore_index: problem.ignore_index,
+            class_weights: problem.class_weights.clone(),
+            focal: extra.focal.map(|(gamma, alpha)| Focal { gamma, alpha }),
+            poly_epsilon: extra.poly_epsilon,
+            z_loss: extra.z_loss,
+            temperature: extra.temperature,
+            softcap: extra.softcap,
         }
-    }
-
-    /// A golden case's arrays in the shape and with the axis that the other library was given.
-    pub fn golden(case: &Golden) -> Self {
-        let mut rows = case.shape.clone();
-        rows.remove(case.axis);
-        Self {
-            predictions: array(&case.shape, case.raw_predictions.clone()),
-            targets: match &case.raw_targets {
-                Targets::Classes(values) => labels(&case.targets_shape, values, 7),
-                Targets::Dense(dense) => TargetArray::Dense(array(&case.targets_shape, dense.clone())),
-            },
-            sample_weights: case.problem.sample_weights.as_ref().map(|weights| array(&rows, weights.clone())),
-            axis: case.axis as isize,
-        }
-    }
-
-    /// The batch.
-    pub fn batch(&self) -> Batch<'_> {
-        let targets = match &self.targets {
-            TargetArray::U8(labels) => xent::Targets::classes(labels.view()),
-            TargetArray::I8(labels) => xent::Targets::classes(labels.view()),
-            TargetArray::U16(labels) => xent::Targets::classes(labels.view()),
-            TargetArray::I16(labels) => xent::Targets::classes(labels.view()),
-            TargetArray::U32(labels) => xent::Targets::classes(labels.view()),
-            TargetArray::I32(labels) => xent::Targets::classes(labels.view()),
-            TargetArray::U64(labels) => xent::Targets::classes(labels.view()),
-            TargetArray::I64(labels) => xent::Targets::classes(labels.view()),
-            TargetArray::Dense(dense) => xent::Targets::dense(dense.view()),
-        };
-        let batch = Batch::with_axis(self.predictions.view(), targets, self.axis).expect("the shapes fit");
-        match &self.sample_weights {
-            Some(weights) => batch.sample_weights(weights.view()).expect("the shapes fit"),
-            None => batch,
-        }
+        .into(),
+        Kind::Binary => BinaryCrossEntropy { input, label_smoothing, epsilon }.into(),
+        Kind::KlDivergence => KlDivergence { epsilon }.into(),
     }
 }
 
@@ -195,7 +109,7 @@ pub fn verdict(problem: &Problem, arrays: &Arrays) -> Result<(), String> {
     let (loss, batch) = (loss(problem), arrays.batch());
     for tested in all() {
         // Short windows: most problems then take several, and buffers made anew for each of them are small.
-        let evaluation = tested.windowed.evaluate_blocking(&loss, &batch, &everything());
+        let evaluation = tested.windowed.evaluate_blocking(&loss, &batch, &all_of(problem));
         let evaluation = evaluation.map_err(|error| format!("{}: {error}", tested.name))?;
         compare(&evaluation, problem, &truth).map_err(|why| format!("{}: {why}", tested.name))?;
     }
@@ -228,7 +142,8 @@ pub fn compare(evaluation: &Evaluation, problem: &Problem, truth: &Truth) -> Res
     }
     let losses: Vec<f32> = losses.iter().copied().collect();
     for (row, got) in losses.iter().enumerate() {
-        tolerance::check_row(*got, truth.losses[row], truth.terms[row]).map_err(|why| format!("row {row}: {why}"))?;
+        let [want, terms] = [truth.losses[row], truth.terms[row]];
+        tolerance::check_row_of(*got, want, terms, problem.extra.moves()).map_err(|why| format!("row {row}: {why}"))?;
     }
 
     let sums = Sums::of(&losses, problem, truth);
@@ -244,12 +159,17 @@ pub fn compare(evaluation: &Evaluation, problem: &Problem, truth: &Truth) -> Res
         ("rows", totals.rows, problem.rows as u64),
         ("kept", totals.kept, truth.kept),
         ("non-finite", totals.non_finite, sums.non_finite),
-        ("correct", totals.correct, truth.correct),
     ];
     for (what, got, want) in counts {
         if got != want {
             return Err(format!("{what}: got {got}, want {want}"));
         }
+    }
+    if problem.extra.kind != Kind::Categorical {
+        return if totals.accuracy().is_none() { Ok(()) } else { Err("accuracy without a label".into()) };
+    }
+    if totals.correct != truth.correct {
+        return Err(format!("correct: got {}, want {}", totals.correct, truth.correct));
     }
     let shares = [("accuracy", totals.accuracy(), truth.accuracy())];
     let top = TOP_K.map(|k| ("top k", totals.top_k_accuracy(k), truth.top_k(u64::from(k))));
@@ -280,7 +200,7 @@ impl Sums {
             sums.sum += weight * want;
             sums.non_finite += u64::from(!want.is_finite());
             if want.is_finite() {
-                sums.bound += weight * tolerance::row_bound(want, terms);
+                sums.bound += weight * tolerance::row_bound_of(want, terms, problem.extra.moves());
             }
         }
         sums

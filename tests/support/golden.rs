@@ -5,7 +5,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::oracle::{Input, Problem, Targets};
+use super::arrays::Element;
+use super::oracle::{Extra, Input, Kind, Problem, Targets};
 
 /// One golden case.
 #[derive(Clone, Debug)]
@@ -18,6 +19,8 @@ pub struct Golden {
     pub axis: usize,
     /// What is asked, with the class axis moved to the end.
     pub problem: Problem,
+    /// How the predictions are stored.
+    pub element: Element,
     /// The predictions as stored, in `shape`.
     pub raw_predictions: Vec<f32>,
     /// The shape of the targets as stored.
@@ -28,6 +31,8 @@ pub struct Golden {
     pub expect: Expect,
     /// Whether `expect.mean` is `PyTorch`'s, which is called the weighted mean here.
     pub torch_mean: bool,
+    /// Over how many bins the calibration errors are.
+    pub bins: Option<u32>,
 }
 
 /// What a case says of the answer; what it does not say is `None` or empty.
@@ -50,6 +55,22 @@ pub struct Expect {
     pub kept: Option<u64>,
     /// The share of correct rows.
     pub accuracy: Option<f64>,
+    /// The gradient in the predictions' shape, of the mean where `gradient_of_mean` says so, else of the sum.
+    pub gradient: Option<Vec<f64>>,
+    /// Whether `gradient` is of `mean`.
+    pub gradient_of_mean: bool,
+    /// One a row.
+    pub logsumexp: Option<Vec<f64>>,
+    /// e to the mean plain cross-entropy.
+    pub perplexity: Option<f64>,
+    /// The mean entropy.
+    pub entropy: Option<f64>,
+    /// The mean Brier score.
+    pub brier: Option<f64>,
+    /// The expected calibration error.
+    pub ece: Option<f64>,
+    /// The maximum calibration error.
+    pub mce: Option<f64>,
     /// k and the share of rows whose label is among the k best, by increasing k.
     pub top_k: Vec<(u64, f64)>,
 }
@@ -72,8 +93,20 @@ fn case(json: &Value) -> Golden {
     let id = json["id"].as_str().expect("a case has an id").to_owned();
     let options = Options::of(&json["options"], &id);
     let loss = json["loss"].as_str().expect("a case names its loss");
-    let known = ["categorical_crossentropy", "sparse_categorical_crossentropy", "cross_entropy", "cross_entropy_soft", "nll"];
-    assert!(known.contains(&loss), "{id}: unknown loss {loss}");
+    let kind = match loss {
+        "binary_crossentropy" => Kind::Binary,
+        "kl_divergence" => Kind::KlDivergence,
+        "categorical_crossentropy"
+        | "sparse_categorical_crossentropy"
+        | "cross_entropy"
+        | "cross_entropy_soft"
+        | "nll"
+        | "categorical_focal_crossentropy"
+        | "poly" => Kind::Categorical,
+        _ => panic!("{id}: unknown loss {loss}"),
+    };
+    assert_eq!(loss == "categorical_focal_crossentropy", options.focal().is_some(), "{id}");
+    assert_eq!(loss == "poly", options.poly_epsilon.is_some(), "{id}");
 
     let shape = shape(&json["predictions"], &id);
     let axis = options.axis.rem_euclid(shape.len() as i64) as usize;
@@ -104,11 +137,25 @@ fn case(json: &Value) -> Golden {
         ignore_index: options.ignore_index,
         class_weights: json.get("class_weights").map(|weights| singles(weights, &id)),
         sample_weights: json.get("sample_weights").map(|weights| stored(weights, &id)),
+        extra: Extra {
+            kind,
+            focal: options.focal(),
+            poly_epsilon: options.poly_epsilon,
+            z_loss: options.z_loss,
+            temperature: options.temperature,
+            softcap: options.softcap,
+        },
     };
     // Soft targets are divided by the number of rows, in PyTorch too.
     let torch_mean = matches!(loss, "cross_entropy" | "nll");
     let expect = Expect::of(&json["expect"], torch_mean, &id);
-    Golden { id, shape, axis, problem, raw_predictions, targets_shape, raw_targets, expect, torch_mean }
+    let element = match json["predictions"]["dtype"].as_str() {
+        Some("float16") => Element::F16,
+        Some("bfloat16") => Element::Bf16,
+        _ => Element::F32,
+    };
+    let bins = options.bins;
+    Golden { id, shape, axis, problem, element, raw_predictions, targets_shape, raw_targets, expect, torch_mean, bins }
 }
 
 /// What a case's `options` hold, with the libraries' defaults.
@@ -118,11 +165,31 @@ struct Options {
     epsilon: f64,
     ignore_index: Option<i64>,
     axis: i64,
+    gamma: Option<f64>,
+    alpha: Option<f64>,
+    poly_epsilon: Option<f64>,
+    z_loss: f64,
+    temperature: f64,
+    softcap: Option<f64>,
+    bins: Option<u32>,
 }
 
 impl Options {
     fn of(json: &Value, id: &str) -> Self {
-        let mut options = Self { from_logits: false, label_smoothing: 0.0, epsilon: 1e-7, ignore_index: None, axis: -1 };
+        let mut options = Self {
+            from_logits: false,
+            label_smoothing: 0.0,
+            epsilon: 1e-7,
+            ignore_index: None,
+            axis: -1,
+            gamma: None,
+            alpha: None,
+            poly_epsilon: None,
+            z_loss: 0.0,
+            temperature: 1.0,
+            softcap: None,
+            bins: None,
+        };
         let given = json.as_object().expect("options are an object");
         for (name, value) in given.iter().filter(|(_, value)| !value.is_null()) {
             match name.as_str() {
@@ -133,10 +200,21 @@ impl Options {
                     options.ignore_index = Some(value.as_i64().expect("a class"));
                 }
                 "axis" => options.axis = value.as_i64().expect("an axis"),
+                "gamma" => options.gamma = Some(float(value, id)),
+                "alpha" => options.alpha = Some(float(value, id)),
+                "poly_epsilon" => options.poly_epsilon = Some(float(value, id)),
+                "z_loss" => options.z_loss = float(value, id),
+                "temperature" => options.temperature = float(value, id),
+                "softcap" => options.softcap = Some(float(value, id)),
+                "bins" => options.bins = Some(value.as_u64().expect("a number of bins") as u32),
                 _ => panic!("{id}: unknown option {name}"),
             }
         }
         options
+    }
+
+    fn focal(&self) -> Option<(f64, f64)> {
+        self.gamma.zip(self.alpha)
     }
 }
 
@@ -164,6 +242,18 @@ impl Expect {
             weight: number("weight"),
             kept,
             accuracy: number("accuracy"),
+            gradient: numbers("gradient"),
+            gradient_of_mean: match json.get("gradient_of").map(|of| of.as_str().expect("a reduction")) {
+                None | Some("sum") => false,
+                Some("mean") => true,
+                Some(other) => panic!("{id}: a gradient of {other}"),
+            },
+            logsumexp: numbers("logsumexp"),
+            perplexity: number("perplexity"),
+            entropy: number("entropy"),
+            brier: number("brier"),
+            ece: number("ece"),
+            mce: number("mce"),
             top_k,
         }
     }

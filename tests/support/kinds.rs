@@ -1,7 +1,7 @@
 //! Rows of predictions and targets of every kind that has been trouble to somebody: a number picks the kind, a seed the
 //! values.
 
-use super::oracle::{Input, Problem, Targets};
+use super::oracle::{Extra, Input, Problem, Targets};
 
 /// A generator that gives the same numbers everywhere (Steele, Lea and Flood 2014, "Fast Splittable Pseudorandom Number
 /// Generators").
@@ -268,5 +268,6 @@ pub fn problem(seed: u64, input: Input, dense: bool, rows: usize, classes: usize
         ignore_index: None,
         class_weights: None,
         sample_weights: None,
+        extra: Extra::default(),
     }
 }

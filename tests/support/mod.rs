@@ -3,8 +3,11 @@
 
 #![allow(dead_code, unreachable_pub, reason = "every test binary compiles this module for itself and uses a part of it")]
 
+pub mod answers;
+pub mod arrays;
 pub mod backends;
 pub mod golden;
 pub mod kinds;
+pub mod moderate;
 pub mod oracle;
 pub mod tolerance;

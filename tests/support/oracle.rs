@@ -1,7 +1,24 @@
 //! The definition of the losses and metrics, written for clarity in float64 and without any code of the library.
 //!
 //! A row's loss is `Σ w_c · t'_c · cost_c`, where `cost_c` is −log of the probability of class `c`, `t'` the smoothed
-//! target and `w` the class weights. Only `cost_c` depends on the kind of input; each kind has its formula in [`Costs`].
+//! target and `w` the class weights. Only `cost_c` depends on the kind of input; each kind has its formula in `costs`,
+//! what other losses make of it stands in `losses`, and gradients are differences of these losses.
+
+#[path = "oracle/beliefs.rs"]
+mod beliefs;
+#[path = "oracle/costs.rs"]
+mod costs;
+#[path = "oracle/differences.rs"]
+mod differences;
+#[path = "oracle/exact.rs"]
+mod exact;
+#[path = "oracle/losses.rs"]
+mod losses;
+
+pub use beliefs::Belief;
+#[allow(unused_imports, reason = "not everyone who includes this file asks for gradients")]
+pub use differences::Of;
+use exact::Exact;
 
 /// What the predictions are.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,6 +63,50 @@ pub struct Problem {
     pub class_weights: Option<Vec<f32>>,
     /// One a row.
     pub sample_weights: Option<Vec<f64>>,
+    /// The loss itself, and what may be added to it.
+    pub extra: Extra,
+}
+
+/// Which loss.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Kind {
+    /// Categorical cross-entropy.
+    #[default]
+    Categorical,
+    /// Binary cross-entropy of each class, averaged over the classes.
+    Binary,
+    /// Kullback-Leibler divergence.
+    KlDivergence,
+}
+
+/// What a plain categorical cross-entropy does without.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Extra {
+    /// Which loss.
+    pub kind: Kind,
+    /// Each term is multiplied with α·(1 − p)^γ; γ, then α.
+    pub focal: Option<(f64, f64)>,
+    /// Each term gains so much times 1 − p.
+    pub poly_epsilon: Option<f64>,
+    /// A row gains so much times the square of its logsumexp.
+    pub z_loss: f64,
+    /// Logits are divided by it first.
+    pub temperature: f64,
+    /// Logits x then become softcap·tanh(x / softcap).
+    pub softcap: Option<f64>,
+}
+
+impl Default for Extra {
+    fn default() -> Self {
+        Self { kind: Kind::Categorical, focal: None, poly_epsilon: None, z_loss: 0.0, temperature: 1.0, softcap: None }
+    }
+}
+
+impl Extra {
+    /// Temperature or softcap move the logits.
+    pub fn moves(&self) -> bool {
+        self.temperature != 1.0 || self.softcap.is_some()
+    }
 }
 
 /// The answer to a [`Problem`].
@@ -71,6 +132,10 @@ pub struct Truth {
     pub correct: u64,
     /// How many classes score strictly above the label; `None` for an ignored row and for one with a NaN.
     pub above: Vec<Option<u64>>,
+    /// log Σ e^x of each row after temperature and softcap, ignored ones too. Means something for logits alone.
+    pub logsumexp: Vec<f64>,
+    /// What calibration errors and their like come from: the kept rows', and whether each is correct.
+    pub beliefs: Vec<(Belief, bool)>,
 }
 
 impl Truth {
@@ -114,6 +179,8 @@ impl Problem {
             non_finite: count(|row| !row.loss.is_finite()),
             correct: count(|row| row.correct),
             above: rows.iter().map(|row| row.above).collect(),
+            logsumexp: rows.iter().map(|row| row.logsumexp).collect(),
+            beliefs: rows.iter().filter(|row| row.kept).map(|row| (row.belief, row.correct)).collect(),
         }
     }
 
@@ -132,13 +199,10 @@ impl Problem {
         }
     }
 
-    fn row(&self, row: usize) -> Row {
-        let span = row * self.classes..(row + 1) * self.classes;
-        let x = &self.predictions[span.clone()];
-        let (label, target, weight) = match &self.targets {
-            Targets::Classes(labels) if Some(labels[row]) == self.ignore_index => {
-                return Row::IGNORED;
-            }
+    /// Some row's label, targets and class weight; `None` for an ignored row.
+    fn target(&self, row: usize) -> Option<(Option<usize>, Vec<f64>, f64)> {
+        match &self.targets {
+            Targets::Classes(labels) if Some(labels[row]) == self.ignore_index => None,
             Targets::Classes(labels) => {
                 let label = usize::try_from(labels[row])
                     .ok()
@@ -146,57 +210,37 @@ impl Problem {
                     .unwrap_or_else(|| panic!("row {row}: label {} is no class", labels[row]));
                 let mut one_hot = vec![0.0; self.classes];
                 one_hot[label] = 1.0;
-                (Some(label), one_hot, self.class_weight(label))
+                Some((Some(label), one_hot, self.class_weight(label)))
             }
             Targets::Dense(dense) => {
-                let target = &dense[span];
-                let wide = target.iter().copied().map(f64::from).collect();
-                (first_maximum(target), wide, 1.0)
+                let target = &dense[row * self.classes..(row + 1) * self.classes];
+                Some((first_maximum(target), target.iter().copied().map(f64::from).collect(), 1.0))
             }
-        };
+        }
+    }
+
+    fn row(&self, row: usize) -> Row {
+        let x = &self.predictions[row * self.classes..(row + 1) * self.classes];
+        let wide: Vec<f64> = x.iter().copied().map(f64::from).collect();
+        let logsumexp = self.logsumexp(&wide);
+        let Some((label, target, weight)) = self.target(row) else { return Row { logsumexp, ..Row::IGNORED } };
         let above = label.and_then(|label| strictly_above(x, label));
         let first_of_equals = label.is_some_and(|label| x[..label].iter().all(|v| *v != x[label]));
-        let (loss, terms) = self.loss(x, &target);
-        Row { loss, terms, weight, kept: true, correct: above == Some(0) && first_of_equals, above }
+        let (loss, terms) = self.loss(&wide, &target);
+        Row {
+            loss,
+            terms,
+            weight,
+            kept: true,
+            correct: above == Some(0) && first_of_equals,
+            above,
+            logsumexp,
+            belief: self.belief(&wide, &target, label),
+        }
     }
 
     fn class_weight(&self, class: usize) -> f64 {
         self.class_weights.as_ref().map_or(1.0, |weights| f64::from(weights[class]))
-    }
-
-    /// A row's loss and the sum of its terms' sizes.
-    fn loss(&self, x: &[f32], target: &[f64]) -> (f64, f64) {
-        if !target.iter().all(|t| t.is_finite()) {
-            return (f64::NAN, f64::NAN);
-        }
-        let Some(costs) = Costs::of(self.input, x, self.epsilon) else {
-            return (f64::NAN, f64::NAN);
-        };
-        let alpha = self.label_smoothing;
-        let (mut loss, mut terms) = (Exact::default(), Exact::default());
-        // What is not finite adds up by the plain rules of floating point: opposite infinities are NaN.
-        let mut special = 0.0;
-        for (class, (t, x)) in target.iter().zip(x).enumerate() {
-            let smoothed = t * (1.0 - alpha) + alpha / self.classes as f64;
-            let coefficient = self.class_weight(class) * smoothed;
-            // By selection: 0 · ∞ would be NaN where a masked class has to add nothing.
-            if coefficient == 0.0 {
-                continue;
-            }
-            let cost = costs.cost(*x);
-            // Log-probabilities are taken as given, and so is the sign of an infinite term.
-            if self.input == Input::LogProbabilities && !cost.is_finite() {
-                special += coefficient * cost;
-                continue;
-            }
-            // A class declared impossible is infinitely wrong to have any share in, even a negative one.
-            if cost == f64::INFINITY {
-                return (f64::INFINITY, f64::INFINITY);
-            }
-            loss.add(coefficient * cost);
-            terms.add((coefficient * cost).abs());
-        }
-        if special == 0.0 { (loss.value(), terms.value()) } else { (special, special.abs()) }
     }
 }
 
@@ -208,105 +252,21 @@ struct Row {
     kept: bool,
     correct: bool,
     above: Option<u64>,
+    logsumexp: f64,
+    belief: Belief,
 }
 
 impl Row {
-    const IGNORED: Self = Self { loss: 0.0, terms: 0.0, weight: 0.0, kept: false, correct: false, above: None };
-}
-
-/// What −log p of a class takes besides the class's own prediction.
-enum Costs {
-    Probabilities { sum: Exact, smallest: f64, largest: f64 },
-    Logits { maximum: f64, log_total: f64 },
-    LogProbabilities,
-}
-
-impl Costs {
-    /// `None` where the row as a whole has no loss: a NaN or +∞ in it, or nothing to normalise by. Log-probabilities are
-    /// not normalised, so there only the entries that count can spoil a row.
-    fn of(input: Input, x: &[f32], epsilon: f64) -> Option<Self> {
-        let broken = x.iter().any(|x| x.is_nan() || *x == f32::INFINITY);
-        match input {
-            Input::LogProbabilities => Some(Self::LogProbabilities),
-            _ if broken => None,
-            Input::Probabilities => {
-                if x.contains(&f32::NEG_INFINITY) {
-                    return None;
-                }
-                let sum = Exact::of(x.iter().copied().map(f64::from));
-                if sum.value() == 0.0 {
-                    return None;
-                }
-                // The bounds are float32 numbers by definition; the upper one is 0.99999988 for an epsilon of 1e-7.
-                let low = f64::from(epsilon as f32);
-                let high = f64::from((1.0 - epsilon) as f32);
-                Some(Self::Probabilities { sum, smallest: -high.ln(), largest: -low.ln() })
-            }
-            Input::Logits => {
-                let top = first_maximum(x).filter(|top| x[*top].is_finite())?;
-                let maximum = f64::from(x[top]);
-                // The maximum itself stays out of the sum: its 1 would swallow the digits of a confident row's rest.
-                let others = x.iter().enumerate().filter(|(class, _)| *class != top);
-                let rest = Exact::of(others.map(|(_, x)| (f64::from(*x) - maximum).exp()));
-                Some(Self::Logits { maximum, log_total: rest.value().ln_1p() })
-            }
-        }
-    }
-
-    /// −log p of a class with the prediction `x`.
-    fn cost(&self, x: f32) -> f64 {
-        let x = f64::from(x);
-        match self {
-            Self::Probabilities { sum, smallest, largest } => {
-                if x / sum.value() <= 0.0 {
-                    return *largest;
-                }
-                // −log(x/s) = log1p((s − x)/x): x/s itself would round to 1 where the others are tiny.
-                let mut others = sum.clone();
-                others.add(-x);
-                (others.value() / x).ln_1p().clamp(*smallest, *largest)
-            }
-            Self::Logits { maximum, log_total } => log_total + (maximum - x),
-            Self::LogProbabilities => -x,
-        }
-    }
-}
-
-/// A sum without rounding, as parts that do not overlap (Shewchuk 1997, "Adaptive Precision Floating-Point Arithmetic").
-/// Whether a row's probabilities sum to exactly 0, and what is left of a sum without one of them, must not depend on order.
-#[derive(Clone, Default)]
-struct Exact {
-    /// In increasing magnitude.
-    parts: Vec<f64>,
-}
-
-impl Exact {
-    fn of(values: impl Iterator<Item = f64>) -> Self {
-        let mut sum = Self::default();
-        values.for_each(|value| sum.add(value));
-        sum
-    }
-
-    fn add(&mut self, value: f64) {
-        let mut carried = value;
-        let mut kept = 0;
-        for i in 0..self.parts.len() {
-            let part = self.parts[i];
-            let (large, small) = if carried.abs() < part.abs() { (part, carried) } else { (carried, part) };
-            carried = large + small;
-            let lost = small - (carried - large);
-            if lost != 0.0 {
-                self.parts[kept] = lost;
-                kept += 1;
-            }
-        }
-        self.parts.truncate(kept);
-        self.parts.push(carried);
-    }
-
-    fn value(&self) -> f64 {
-        self.parts.iter().rev().fold(0.0, |sum, part| sum + part)
-    }
+    const IGNORED: Self = Self {
+        loss: 0.0,
+        terms: 0.0,
+        weight: 0.0,
+        kept: false,
+        correct: false,
+        above: None,
+        logsumexp: 0.0,
+        belief: Belief::NONE,
+    };
 }
 
 /// Adds up; where a value is not finite, by the plain rules of floating point, so that a NaN stays in the total.
@@ -320,8 +280,8 @@ fn quotient_or_zero(numerator: f64, denominator: f64) -> f64 {
 }
 
 /// Where the largest value stands first; `None` for an empty slice and for one with a NaN.
-fn first_maximum(values: &[f32]) -> Option<usize> {
-    if values.iter().any(|value| value.is_nan()) {
+fn first_maximum<T: Copy + PartialOrd>(values: &[T]) -> Option<usize> {
+    if values.iter().any(|value| value.partial_cmp(value).is_none()) {
         return None;
     }
     (0..values.len()).reduce(|best, i| if values[i] > values[best] { i } else { best })

@@ -7,6 +7,20 @@ pub const ROW: f64 = 1e-6;
 pub const SMALL_LOSS: f64 = 1e-5;
 /// What a small loss promises instead of [`ROW`].
 pub const SMALL_ROW: f64 = 4e-6;
+/// What a row's loss promises where temperature or softcap move the logits.
+pub const MOVED_ROW: f64 = 4e-6;
+/// What an element of a gradient promises, relative to itself.
+pub const GRADIENT: f64 = 2e-5;
+/// Added to that: so much of the largest element of its row.
+pub const GRADIENT_ROW: f64 = 3e-6;
+/// Added to that: elements below it may be flushed to 0.
+pub const GRADIENT_FLUSHED: f64 = 1e-30;
+/// What a logsumexp promises, relative to itself, and added to that.
+pub const LOGSUMEXP: f64 = 2e-6;
+/// What perplexity, entropy, Brier score and calibration errors promise, relative to themselves.
+pub const METRIC: f64 = 2e-5;
+/// Added to that.
+pub const SMALL_METRIC: f64 = 2e-6;
 /// Added to a row's bound: the smallest normal float32, 2^-126, below which a GPU may flush to 0.
 pub const FLUSHED: f64 = f32::MIN_POSITIVE as f64;
 /// What a total (a sum, a mean, a weight) promises, relative to itself.
@@ -18,8 +32,17 @@ pub const FLUSHED_TOTAL: f64 = 1e-31;
 
 /// How far a row's loss may lie from `truth_loss` when the sizes of its terms sum to `terms`.
 pub fn row_bound(truth_loss: f64, terms: f64) -> f64 {
+    row_bound_of(truth_loss, terms, false)
+}
+
+/// [`row_bound`], where the logits may be `moved` by temperature or softcap.
+pub fn row_bound_of(truth_loss: f64, terms: f64, moved: bool) -> f64 {
     let size = truth_loss.abs();
-    let relative = if size < SMALL_LOSS { SMALL_ROW } else { ROW };
+    let relative = match (moved, size < SMALL_LOSS) {
+        (true, _) => MOVED_ROW,
+        (false, true) => SMALL_ROW,
+        (false, false) => ROW,
+    };
     relative * size.max(terms) + FLUSHED
 }
 
@@ -36,10 +59,18 @@ pub fn total_bound(truth: f64) -> f64 {
 /// # Errors
 /// When `got` is farther from `want` than [`row_bound`] allows.
 pub fn check_row(got: f32, want: f64, terms: f64) -> Result<(), String> {
+    check_row_of(got, want, terms, false)
+}
+
+/// [`check_row`], where the logits may be `moved` by temperature or softcap.
+///
+/// # Errors
+/// When `got` is farther from `want` than [`row_bound_of`] allows.
+pub fn check_row_of(got: f32, want: f64, terms: f64, moved: bool) -> Result<(), String> {
     if want.is_finite() && !terms.is_finite() {
         return Err(format!("terms {terms:e} would excuse everything"));
     }
-    let bound = row_bound(want, terms);
+    let bound = row_bound_of(want, terms, moved);
     let beyond_float32 = want.is_finite() && want.abs() + bound > f64::from(f32::MAX);
     if beyond_float32 && got.is_infinite() && got.is_sign_positive() == want.is_sign_positive() {
         return Ok(());
@@ -53,6 +84,42 @@ pub fn check_row(got: f32, want: f64, terms: f64) -> Result<(), String> {
 /// When `got` is farther from `want` than [`total_bound`] allows.
 pub fn check_total(got: f64, want: f64) -> Result<(), String> {
     check(got, want, total_bound(want))
+}
+
+/// Says what is wrong with a gradient of rows of so many classes, if anything.
+///
+/// # Errors
+/// With the row, the class and both numbers.
+pub fn check_gradient(got: &[f32], want: &[f64], classes: usize) -> Result<(), String> {
+    if got.len() != want.len() {
+        return Err(format!("{} elements of a gradient of {}", got.len(), want.len()));
+    }
+    let rows = got.chunks(classes.max(1)).zip(want.chunks(classes.max(1)));
+    for (row, (got, want)) in rows.enumerate() {
+        let largest = want.iter().filter(|want| want.is_finite()).fold(0.0, |most, want| f64::max(most, want.abs()));
+        for (class, (got, want)) in got.iter().zip(want).enumerate() {
+            let bound = GRADIENT * want.abs() + GRADIENT_ROW * largest + GRADIENT_FLUSHED;
+            check(f64::from(*got), *want, bound)
+                .map_err(|why| format!("gradient of row {row}, class {class} (the row's largest {largest:e}): {why}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Says what is wrong with a logsumexp, if anything.
+///
+/// # Errors
+/// When it is too far from `want`.
+pub fn check_logsumexp(got: f32, want: f64) -> Result<(), String> {
+    check(f64::from(got), want, LOGSUMEXP * want.abs() + LOGSUMEXP)
+}
+
+/// Says what is wrong with a perplexity, entropy, Brier score or calibration error, if anything.
+///
+/// # Errors
+/// When it is too far from `want`.
+pub fn check_metric(got: f64, want: f64) -> Result<(), String> {
+    check(got, want, METRIC * want.abs() + SMALL_METRIC)
 }
 
 /// [`check_row`] that panics.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::arrays::{Array, read_npy};
-use super::oracle::{Input, Problem, Targets};
+use super::oracle::{Extra, Input, Problem, Targets};
 use super::program::Folder;
 
 pub const ROWS: usize = 899;
@@ -60,5 +60,6 @@ pub fn problem(input: Input, predictions: &Array) -> Problem {
         ignore_index: None,
         class_weights: None,
         sample_weights: None,
+        extra: Extra::default(),
     }
 }

@@ -1,0 +1,286 @@
+//! Gradients of every backend against differences of the oracle's losses: for every loss and option, over shapes on both
+//! sides of every border that the kernels have.
+
+mod support;
+
+use ndarray::{Array, Axis, IxDyn};
+use support::answers::{self, Asked};
+use support::backends::{self, Arrays, all};
+use support::kinds::Random;
+use support::moderate::{self, Setup};
+use support::oracle::{Input, Kind, Of, Problem, Targets};
+use support::tolerance;
+use xent::{Batch, Error, Evaluation, Gradient, Outputs, Reduction};
+
+const CLASSES: [usize; 10] = [1, 2, 3, 5, 16, 17, 64, 65, 130, 300];
+
+/// A setup's problem with options at random: each is there in about half of the problems.
+fn drawn(seed: u64, setup: &Setup, dense: bool, classes: usize) -> Problem {
+    let mut random = Random::new(!seed);
+    let rows = if classes < 100 { 5 + random.below(4) } else { 2 + random.below(2) };
+    let categorical = setup.extra.kind == Kind::Categorical;
+    // Where something is clipped: a bound that matters, too.
+    let clips = (setup.input == Input::Probabilities) || setup.extra.focal.is_some();
+    let epsilon = if clips { [1e-7, 1e-3, 0.1][random.below(3)] } else { 1e-7 };
+    let mut problem = moderate::problem(seed, setup, dense, rows, classes, epsilon);
+    if setup.extra.kind != Kind::KlDivergence {
+        problem.label_smoothing = [0.0, 0.0, 0.1, 1.0][random.below(4)];
+    }
+    let mut weight = |share: f64| if random.chance(share) { 0.0 } else { 3.0 * random.uniform() };
+    let sample_weights: Vec<f64> = (0..rows).map(|_| weight(0.2)).collect();
+    let class_weights: Vec<f32> = (0..classes).map(|_| weight(0.1) as f32).collect();
+    problem.sample_weights = Some(sample_weights).filter(|_| random.chance(0.5));
+    problem.class_weights = Some(class_weights).filter(|_| categorical && random.chance(0.5));
+    if let Targets::Classes(labels) = &mut problem.targets
+        && random.chance(0.5)
+    {
+        let ignored = [-100, classes as i64 / 2][random.below(2)];
+        problem.ignore_index = Some(ignored);
+        labels[random.below(rows)] = ignored;
+    }
+    problem
+}
+
+fn reduction(random: usize) -> Of {
+    [Of::Sum, Of::Mean, Of::WeightedMean, Of::Scaled(0.37)][random % 4]
+}
+
+fn table(of: impl Fn(&Setup) -> bool) {
+    let mut failures = Vec::new();
+    let mut problems = 0;
+    for (index, setup) in moderate::setups().iter().enumerate().filter(|(_, setup)| of(setup)) {
+        for dense in [false, true] {
+            if !dense && setup.extra.kind != Kind::Categorical {
+                continue;
+            }
+            for classes in CLASSES {
+                problems += 1;
+                let seed = (index * 1000 + classes * 2 + usize::from(dense)) as u64;
+                let problem = drawn(seed, setup, dense, classes);
+                let of = reduction(problems);
+                if let Err(why) = answers::verdict(&problem, &Arrays::of(&problem), Asked::all_of(&problem, of)) {
+                    let Problem { label_smoothing, epsilon, ignore_index, .. } = &problem;
+                    let weights = (problem.class_weights.is_some(), problem.sample_weights.is_some());
+                    failures.push(format!(
+                        "{}, dense={dense}, {classes} classes, seed {seed}, {of:?}, smoothing {label_smoothing}, epsilon \
+                         {epsilon}, ignore {ignore_index:?}, class and sample weights {weights:?}: {why}",
+                        setup.name
+                    ));
+                }
+            }
+        }
+    }
+    assert!(problems > 0);
+    assert!(failures.is_empty(), "{} of {problems} fail, among them\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
+fn of_probabilities_and_log_probabilities() {
+    table(|setup| setup.input != Input::Logits && setup.extra.kind == Kind::Categorical);
+}
+
+#[test]
+fn of_logits() {
+    table(|setup| setup.input == Input::Logits && setup.extra.kind == Kind::Categorical && !setup.extra.moves());
+}
+
+#[test]
+fn of_moved_logits() {
+    table(|setup| setup.input == Input::Logits && setup.extra.kind == Kind::Categorical && setup.extra.moves());
+}
+
+#[test]
+fn of_binary_and_divergence() {
+    table(|setup| setup.extra.kind != Kind::Categorical);
+}
+
+fn outputs(gradient: Gradient) -> Outputs {
+    Outputs { gradient: Some(gradient), accuracy: false, ..Outputs::default() }
+}
+
+fn evaluate(evaluator: &xent::Evaluator, problem: &Problem, gradient: Gradient) -> Evaluation {
+    let arrays = Arrays::of(problem);
+    let evaluation = evaluator.evaluate_blocking(&backends::loss(problem), &arrays.batch(), &outputs(gradient));
+    evaluation.expect("the problem is sound")
+}
+
+fn values(evaluation: &Evaluation) -> Vec<f32> {
+    evaluation.gradient.iter().flatten().copied().collect()
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+/// The place of a prediction that counts, whatever the input.
+fn counted(problem: &Problem, row: usize) -> usize {
+    let place = match &problem.targets {
+        Targets::Classes(labels) => labels[row] as usize,
+        Targets::Dense(dense) => {
+            let row = &dense[row * problem.classes..][..problem.classes];
+            (0..row.len()).reduce(|best, class| if row[class] > row[best] { class } else { best }).expect("classes")
+        }
+    };
+    row * problem.classes + place
+}
+
+#[test]
+fn ignored_rows_have_none_whatever_they_hold() {
+    for setup in moderate::setups().iter().filter(|setup| setup.extra.kind == Kind::Categorical) {
+        for classes in [5, 300] {
+            let mut problem = moderate::problem(7, setup, false, 4, classes, 1e-7);
+            problem.ignore_index = Some(-1);
+            let Targets::Classes(labels) = &mut problem.targets else { panic!("class indices") };
+            (labels[1], labels[2]) = (-1, -1);
+            problem.predictions[2 * classes] = f32::NAN;
+            for tested in all() {
+                let context = format!("{}, {classes} classes, on the {}", setup.name, tested.name);
+                let got = values(&evaluate(&tested.evaluator, &problem, Gradient::Of(Reduction::Mean)));
+                assert!(got[classes..3 * classes].iter().all(|slope| *slope == 0.0), "{context}");
+                assert!(got[..classes].iter().chain(&got[3 * classes..]).all(|slope| slope.is_finite()), "{context}");
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_without_a_loss_have_nan_throughout_and_others_what_they_had() {
+    let mut failures = Vec::new();
+    for setup in &moderate::setups() {
+        for (dense, classes) in [(false, 5), (true, 5), (false, 300), (true, 300)] {
+            if !dense && setup.extra.kind != Kind::Categorical {
+                continue;
+            }
+            let sound = moderate::problem(9, setup, dense, 3, classes, 1e-7);
+            let mut broken = sound.clone();
+            broken.predictions[counted(&sound, 1)] = f32::NAN;
+            assert!(broken.truth().losses[1].is_nan(), "{}", setup.name);
+            for tested in all() {
+                let [want, got] = [&sound, &broken]
+                    .map(|problem| values(&evaluate(&tested.evaluator, problem, Gradient::Of(Reduction::Sum))));
+                let context = format!("{}, dense={dense}, {classes} classes, on the {}", setup.name, tested.name);
+                if !got[classes..2 * classes].iter().all(|slope| slope.is_nan()) {
+                    failures.push(format!("{context}: {:?}…", &got[classes..classes + 5]));
+                }
+                let others = |all: &[f32]| [bits(&all[..classes]), bits(&all[2 * classes..])];
+                if others(&got) != others(&want) {
+                    failures.push(format!("{context}: other rows changed"));
+                }
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{} failures, among them\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
+fn come_back_in_the_shape_of_the_predictions() {
+    let setup = &moderate::setups()[1];
+    for dense in [false, true] {
+        // Rows 2 × 3, classes 5 between them.
+        let problem = moderate::problem(11, setup, dense, 6, 5, 1e-7);
+        let want = problem.gradient(Of::Sum);
+        let to_middle = |values: &[f32]| {
+            let last = Array::from_shape_vec(IxDyn(&[2, 3, 5]), values.to_vec()).expect("30 values");
+            last.permuted_axes(IxDyn(&[0, 2, 1])).as_standard_layout().into_owned()
+        };
+        let predictions = to_middle(&problem.predictions);
+        let (labels, targets);
+        let given = match &problem.targets {
+            Targets::Classes(values) => {
+                labels = Array::from_shape_vec((2, 3), values.clone()).expect("6 labels");
+                xent::Targets::classes(labels.view())
+            }
+            Targets::Dense(values) => {
+                targets = to_middle(values);
+                xent::Targets::dense(targets.view())
+            }
+        };
+        let batch = Batch::with_axis(predictions.view(), given, 1).expect("the shapes fit");
+        for tested in all() {
+            let evaluation =
+                tested.evaluator.evaluate_blocking(&backends::loss(&problem), &batch, &outputs(Gradient::Scaled(1.0)));
+            let gradient = evaluation.expect("the problem is sound").gradient.expect("asked for");
+            assert_eq!(gradient.shape(), [2, 5, 3], "{}", tested.name);
+            let lanes = gradient.lanes(Axis(1));
+            let got: Vec<f32> = lanes.into_iter().flat_map(|lane| lane.to_vec()).collect();
+            if let Err(why) = tolerance::check_gradient(&got, &want, 5) {
+                panic!("dense={dense} on the {}: {why}", tested.name);
+            }
+        }
+    }
+}
+
+/// Some rows of a problem.
+fn part(problem: &Problem, rows: std::ops::Range<usize>) -> Problem {
+    let elements = rows.start * problem.classes..rows.end * problem.classes;
+    Problem {
+        rows: rows.len(),
+        predictions: problem.predictions[elements.clone()].to_vec(),
+        targets: match &problem.targets {
+            Targets::Classes(labels) => Targets::Classes(labels[rows.clone()].to_vec()),
+            Targets::Dense(dense) => Targets::Dense(dense[elements].to_vec()),
+        },
+        sample_weights: problem.sample_weights.as_ref().map(|weights| weights[rows].to_vec()),
+        ..problem.clone()
+    }
+}
+
+#[test]
+fn have_the_same_bits_however_rows_are_cut() {
+    for tested in all() {
+        let short = [1, 7].map(|rows| backends::open(tested.choice, Some(rows)));
+        for (index, setup) in moderate::setups().iter().enumerate() {
+            for classes in [3, 65, 130] {
+                let dense = setup.extra.kind != Kind::Categorical || (index + classes) % 2 == 0;
+                let mut problem = moderate::problem(13, setup, dense, 23, classes, 1e-7);
+                problem.sample_weights = Some((0..23).map(|row| f64::from(row % 5) * 0.3).collect());
+                let context = format!("{}, dense={dense}, {classes} classes, on the {}", setup.name, tested.name);
+                let scaled = Gradient::Scaled(1.0 / 23.0);
+                let whole = bits(&values(&evaluate(&tested.evaluator, &problem, scaled)));
+                assert_eq!(whole.len(), 23 * classes, "{context}");
+                for evaluator in &short {
+                    assert_eq!(bits(&values(&evaluate(evaluator, &problem, scaled))), whole, "{context}");
+                }
+                let loss = backends::loss(&problem);
+                let mut stream = tested.evaluator.stream(&loss, &outputs(scaled));
+                let mut parts = Vec::new();
+                for rows in [0..1, 1..9, 9..9, 9..23] {
+                    let arrays = Arrays::of(&part(&problem, rows));
+                    parts.extend(bits(stream.push_blocking(&arrays.batch()).expect("the problem is sound").gradient));
+                }
+                assert_eq!(parts, whole, "{context}, as a stream");
+            }
+        }
+    }
+}
+
+#[test]
+fn of_a_mean_need_the_whole_batch() {
+    let problem = moderate::problem(17, &moderate::setups()[0], false, 3, 4, 1e-7);
+    let arrays = Arrays::of(&problem);
+    for tested in all() {
+        for reduction in [Reduction::Mean, Reduction::WeightedMean] {
+            let mut stream = tested.evaluator.stream(&backends::loss(&problem), &outputs(Gradient::Of(reduction)));
+            let refusal = stream.push_blocking(&arrays.batch()).map(drop);
+            assert!(matches!(refusal, Err(Error::Combination(_))), "{reduction:?} on the {}: {refusal:?}", tested.name);
+            assert_eq!(stream.rows(), 0);
+        }
+        let mut stream = tested.evaluator.stream(&backends::loss(&problem), &outputs(Gradient::Of(Reduction::Sum)));
+        let rows = stream.push_blocking(&arrays.batch()).expect("a sum needs no divisor");
+        let whole = values(&evaluate(&tested.evaluator, &problem, Gradient::Of(Reduction::Sum)));
+        assert_eq!(bits(rows.gradient), bits(&whole), "{}", tested.name);
+    }
+}
+
+#[test]
+fn of_nothing_kept_are_0() {
+    let mut problem = moderate::problem(19, &moderate::setups()[1], false, 3, 4, 1e-7);
+    problem.ignore_index = Some(-1);
+    problem.targets = Targets::Classes(vec![-1; 3]);
+    for tested in all() {
+        for reduction in [Reduction::Mean, Reduction::WeightedMean, Reduction::Sum] {
+            let got = values(&evaluate(&tested.evaluator, &problem, Gradient::Of(reduction)));
+            assert_eq!(got, [0.0; 12], "{reduction:?} on the {}", tested.name);
+        }
+    }
+}
