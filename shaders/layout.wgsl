@@ -5,8 +5,8 @@ struct Params {
     rows: u32,
     // Classes of a row.
     classes: u32,
-    // Elements before the window's first row in its first 16-byte word (0 to 7). A row thus keeps its place within the
-    // words however the batch is cut into windows, and with it the order of its sums.
+    // Elements before the window's first row in its first quad of four (0 to 3). A row thus keeps its place within the
+    // quads however the batch is cut into windows, and with it the order of its sums.
     first: u32,
     // −log of the upper clip bound: what a certain and right prediction costs.
     nearest: f32,
@@ -137,6 +137,8 @@ struct Terms {
 const UNDEFINED: u32 = 1u;
 const RISING: u32 = 2u;
 const FALLING: u32 = 4u;
+// So many bits up stand the same flags of the plain cross-entropy.
+const PLAIN: u32 = 4u;
 
 // What the label alone brings.
 struct Label {

@@ -59,8 +59,10 @@ fn block_terms(s: State, block: Block, label: Label) -> Terms {
                 flags |= special(class_share, block.coefficient[i]);
             }
             if CALIBRATED {
-                if block.given[i] != 0.0 {
+                if block.given[i] != 0.0 && class_share.special == 0u {
                     plain[i] = block.given[i] * class_share.surprise;
+                } else if block.given[i] != 0.0 {
+                    flags |= signed_special(class_share.special, block.given[i]) << PLAIN;
                 }
                 let raw = unclipped(s, block.bits[i]);
                 entropy[i] = raw.p * raw.surprise;
@@ -85,21 +87,32 @@ fn row_terms(s: State, walked: Terms, label: Label) -> Terms {
     return Terms(t.loss, 0.0, t.slope, 0.0, 0.0, 0.0, special(class_share, label.weight));
 }
 
-fn row_loss(s: State, terms: Terms) -> u32 {
-    if is_undefined(s) || (terms.special & UNDEFINED) != 0u || (terms.special & (RISING | FALLING)) == (RISING | FALLING) {
+// Sums with a NaN among their terms, or with infinities of both signs.
+fn is_no_number(flags: u32) -> bool {
+    return (flags & UNDEFINED) != 0u || (flags & (RISING | FALLING)) == (RISING | FALLING);
+}
+
+// The bits of a sum, given the sum of its finite terms and what the others were.
+fn with_special(flags: u32, finite: f32) -> u32 {
+    if is_no_number(flags) {
         return NAN;
     }
-    if (terms.special & RISING) != 0u {
+    if (flags & RISING) != 0u {
         return INFINITE;
     }
-    if (terms.special & FALLING) != 0u {
+    if (flags & FALLING) != 0u {
         return NEGATIVE_INFINITE;
     }
-    let extra = extra_loss(s);
-    if extra > LARGEST {
-        return INFINITE;
+    return bitcast<u32>(finite);
+}
+
+fn row_loss(s: State, terms: Terms) -> u32 {
+    if is_undefined(s) {
+        return NAN;
     }
-    return bitcast<u32>(fma(terms.beyond, UNSMALL, terms.loss) + extra);
+    let extra = extra_loss(s);
+    let rising = select(0u, RISING, extra > LARGEST);
+    return with_special(terms.special | rising, fma(terms.beyond, UNSMALL, terms.loss) + extra);
 }
 
 fn write_record(row: u32, s: State, terms: Terms, walked: Terms, rank: Rank, undefined: bool) {
@@ -114,7 +127,7 @@ fn write_record(row: u32, s: State, terms: Terms, walked: Terms, rank: Rank, und
     }
     if CALIBRATED {
         let bad = empty || undefined;
-        records[at + PLAIN_FIELD] = select(bitcast<u32>(walked.plain), NAN, bad);
+        records[at + PLAIN_FIELD] = select(with_special(walked.special >> PLAIN, walked.plain), NAN, bad);
         records[at + ENTROPY_FIELD] = select(bitcast<u32>(walked.entropy), NAN, bad);
         records[at + BRIER_FIELD] = select(bitcast<u32>(walked.brier), NAN, bad);
         records[at + CONFIDENCE_FIELD] = select(bitcast<u32>(confidence(s)), NAN, bad);

@@ -205,7 +205,7 @@ pub(crate) struct Gathered {
 
 impl Checked<'_, '_> {
     /// 1 over what the batch's reduced loss is divided by; 0 where that is 0.
-    pub(crate) fn divisor(&self, prepared: &Prepared, reduction: Reduction) -> f64 {
+    pub(crate) fn scale_of(&self, prepared: &Prepared, reduction: Reduction) -> f64 {
         let kept = |row: usize| self.labels.get(row).is_none_or(|&label| label != IGNORED);
         let rows = || (0..self.batch.rows()).filter(|&row| kept(row));
         let divisor = match reduction {

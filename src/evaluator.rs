@@ -43,7 +43,7 @@ pub struct EvaluatorDescriptor {
     pub fault: Option<Fault>,
 }
 
-/// A failure of the GPU, brought about on purpose. Windows are counted from 0 in each call.
+/// A failure of the GPU, brought about on purpose. Windows are counted from 0 for each opening of the GPU's buffers.
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -183,6 +183,8 @@ impl Evaluator {
             whole: false,
             engine: None,
             fold: Fold::new(Totals::default()),
+            before: None,
+            started: false,
             gathered: Gathered::default(),
             records: Records::default(),
             warnings: self.warnings.clone(),
@@ -204,6 +206,9 @@ pub struct Stream<'e> {
     /// Made with the first batch, which tells the classes and the kind of targets.
     engine: Option<(Prepared, Wanted, Engine)>,
     fold: Fold,
+    /// The fold before a batch that is under way: a push that was dropped in the middle leaves it here.
+    before: Option<Fold>,
+    started: bool,
     gathered: Gathered,
     records: Records,
     warnings: Vec<String>,
@@ -235,6 +240,7 @@ impl Stream<'_> {
     /// classes or the kind of targets differ from the first batch. After an error the stream's totals are those of the
     /// batches before.
     pub async fn push(&mut self, batch: &Batch<'_>) -> Result<Rows<'_>> {
+        self.undo();
         let (prepared, wanted, mut engine) = if let Some(engine) = self.engine.take() {
             engine
         } else {
@@ -245,19 +251,33 @@ impl Stream<'_> {
                     "a stream does not know what its mean is divided by: give the gradient a scale",
                 ));
             }
-            self.fold = Fold::new(self.outputs.totals(&prepared));
+            if !self.started {
+                self.fold = Fold::new(self.outputs.totals(&prepared));
+                self.started = true;
+            }
             let engine = self.open(&prepared, wanted, batch.element(), batch.rows()).await?;
             (prepared, wanted, engine)
         };
-        let before = self.fold.clone();
-        let outcome = self.run(batch, &prepared, wanted, &mut engine).await;
-        if outcome.is_err() {
-            self.fold = before;
+        self.before = Some(self.fold.clone());
+        if let Err(error) = self.run(batch, &prepared, wanted, &mut engine).await {
+            self.undo();
+            // What failed may be in any state: the next batch opens the GPU anew.
+            if !matches!(error, Error::Gpu { .. }) {
+                self.engine = Some((prepared, wanted, engine));
+            }
+            return Err(error);
         }
+        self.before = None;
         self.engine = Some((prepared, wanted, engine));
-        outcome?;
         let Records { losses, logsumexp, gradient, .. } = &self.records;
         Ok(Rows { losses: if self.outputs.losses { losses } else { &[] }, logsumexp, gradient })
+    }
+
+    /// Forgets the rows of a batch that did not come to its end.
+    fn undo(&mut self) {
+        if let Some(before) = self.before.take() {
+            self.fold = before;
+        }
     }
 
     /// As [`Stream::push`], waiting for the result.
@@ -274,7 +294,8 @@ impl Stream<'_> {
     }
 
     /// What all rows add up to. Of the results of rows there are none: they went by with each batch.
-    pub fn finish(self) -> Evaluation {
+    pub fn finish(mut self) -> Evaluation {
+        self.undo();
         let gpu = match &self.engine {
             Some((_, _, Engine::Cpu)) => None,
             _ => self.evaluator.gpu.as_deref(),
@@ -334,7 +355,7 @@ impl Stream<'_> {
         let scales = match self.outputs.gradient {
             None => Vec::new(),
             Some(Gradient::Scaled(scale)) => checked.row_scales(scale),
-            Some(Gradient::Of(reduction)) => checked.row_scales(checked.divisor(prepared, reduction)),
+            Some(Gradient::Of(reduction)) => checked.row_scales(checked.scale_of(prepared, reduction)),
         };
         self.records.reset(wanted, rows, prepared.classes);
         if let Engine::Gpu(session) = engine

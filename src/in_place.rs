@@ -70,7 +70,7 @@ impl Evaluator {
             match outputs.gradient {
                 None => return Err(Error::Combination("in place of the predictions comes the gradient: name one")),
                 Some(Gradient::Scaled(scale)) => scale,
-                Some(Gradient::Of(reduction)) => checked.divisor(&prepared, reduction),
+                Some(Gradient::Of(reduction)) => checked.scale_of(&prepared, reduction),
             }
         };
         let outputs = Outputs { gradient: Some(Gradient::Scaled(scale)), ..outputs.clone() };

@@ -41,6 +41,9 @@ pub enum Gradient {
     Scaled(f64),
 }
 
+/// More bins than anyone can fill.
+const MOST_BINS: u32 = 1_000_000;
+
 impl Outputs {
     /// Checks what is asked for against a loss, a number of classes and a kind of targets.
     ///
@@ -63,9 +66,17 @@ impl Outputs {
                 return Err(Error::Combination("calibration needs a label: binary and KL losses have none"));
             }
         }
-        if self.calibration_bins == Some(0) {
-            let (option, value) = ("calibration_bins", 0.0);
-            return Err(Error::Option { option, value, rule: "there must be at least one" });
+        if let Some(bins) = self.calibration_bins
+            && !(1..=MOST_BINS).contains(&bins)
+        {
+            let (option, value) = ("calibration_bins", f64::from(bins));
+            return Err(Error::Option { option, value, rule: "there must be from 1 to a million" });
+        }
+        if let Some(Gradient::Scaled(scale)) = self.gradient
+            && !(scale as f32).is_finite()
+        {
+            let (option, value) = ("gradient scale", scale);
+            return Err(Error::Option { option, value, rule: "it must be a finite float32" });
         }
         let ranked = self.accuracy || !self.top_k.is_empty() || self.calibration_bins.is_some();
         Ok(Wanted {

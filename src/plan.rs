@@ -53,6 +53,10 @@ pub(crate) struct Plan {
 
 /// Up to so many classes a lane takes a row: a few 16-byte words, with no need of others.
 const LANE_CLASSES: usize = 64;
+/// Lanes of a workgroup where they do not work together, or where there are few to be had.
+pub(crate) const FEW_LANES: u32 = 64;
+/// Lanes of a workgroup that folds a row: as many as their states fit into WebGPU's default of 16 KiB of workgroup memory.
+pub(crate) const MANY_LANES: u32 = 128;
 /// Bytes of a window on a GPU: far more than a dispatch costs, and well inside WebGPU's default binding of 128 MiB.
 const GPU_WINDOW: u64 = 64 << 20;
 /// Bytes of a window where the memory is the host's: predictions, their copy and their staging all come out of it.
@@ -69,8 +73,8 @@ const ELEMENT: u64 = 4;
 /// The plan for rows of `classes` classes on a GPU.
 pub(crate) fn gpu(classes: usize, window_rows: Option<usize>, device: &DeviceLimits) -> Result<Plan> {
     let row_bytes = (classes as u64).saturating_mul(ELEMENT);
-    // A row's phase within its first word, and the end of its last word, come on top.
-    let limit = device.binding.saturating_sub(2 * WORD);
+    // A row's phase within its first word, the end of its last word, and its record where all is read back, come on top.
+    let limit = device.binding.saturating_sub(2 * WORD + RECORD);
     if row_bytes > limit {
         return Err(Error::RowTooLarge { classes, bytes: row_bytes, limit: device.binding, adapter: device.adapter.clone() });
     }
@@ -78,8 +82,8 @@ pub(crate) fn gpu(classes: usize, window_rows: Option<usize>, device: &DeviceLim
     let driver = if classes <= LANE_CLASSES { Driver::Lane } else { Driver::Workgroup };
     let most = (limit.min(target) / row_bytes.max(RECORD)).max(1) as usize;
     let lanes = match (driver, device.software) {
-        (Driver::Lane, _) | (Driver::Workgroup, true) => 64,
-        (Driver::Workgroup, false) => 256,
+        (Driver::Lane, _) | (Driver::Workgroup, true) => FEW_LANES,
+        (Driver::Workgroup, false) => MANY_LANES,
     };
     let most_rows = window_rows.map_or(most, |rows| rows.clamp(1, most));
     Ok(Plan {
@@ -134,7 +138,7 @@ mod tests {
             for software in [false, true] {
                 for classes in [0, 1, 2, 3, 5, 64, 65, 100, 1000, 100_000] {
                     let Ok(plan) = gpu(classes, None, &device(binding, software)) else {
-                        assert!(classes as u64 * 4 + 32 > binding);
+                        assert!(classes as u64 * 4 + 64 > binding);
                         continue;
                     };
                     assert!(plan.element_bytes(classes, Element::F32) <= binding, "{classes} classes in {binding}");

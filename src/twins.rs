@@ -7,7 +7,7 @@ use crate::fold::FoldKind;
 use crate::gpu::{Key, source};
 use crate::layout::{BINDINGS, Element, Params, Variant, Wanted};
 use crate::loss::{PAIRS, SOURCES, TermKind};
-use crate::plan::Driver;
+use crate::plan::{Driver, FEW_LANES, MANY_LANES};
 
 /// Every variant that a session can ask for of a pair: dense targets always have coefficients, only a softmax is moved and
 /// has a logsumexp, and losses without a label are not ranked.
@@ -27,7 +27,7 @@ fn variants(fold: FoldKind, term: TermKind) -> Vec<Variant> {
             if possible {
                 let closed = soft && term == TermKind::Categorical;
                 let element = [Element::F32, Element::F16, Element::Bf16][bits as usize % 3];
-                let lanes = if bits % 2 == 0 { 64 } else { 256 };
+                let lanes = if bits % 2 == 0 { FEW_LANES } else { MANY_LANES };
                 all.push(Variant { dense, spread, closed, weighted, moved, element, wanted, lanes });
             }
         }
@@ -84,6 +84,22 @@ fn every_combination_compiles_on_this_machines_adapter() {
         context.pipelines.get(&context.device, key);
         let error = pollster::block_on(scope.pop());
         assert!(error.is_none() && context.failure().is_none(), "{key:?}: {error:?}");
+    }
+}
+
+#[test]
+fn workgroup_memory_is_within_webgpus_default() {
+    for &(fold, term) in PAIRS {
+        let module = parse(fold, term, Driver::Workgroup);
+        let shared = module.global_variables.iter().filter(|(_, variable)| variable.space == naga::AddressSpace::WorkGroup);
+        let a_lane: u32 = shared
+            .map(|(_, variable)| match module.types[variable.ty].inner {
+                naga::TypeInner::Array { stride, .. } => stride,
+                ref other => panic!("workgroup memory has an element for each lane, not {other:?}"),
+            })
+            .sum();
+        let limit = wgpu::Limits::default().max_compute_workgroup_storage_size;
+        assert!(a_lane * MANY_LANES <= limit, "{fold:?} {term:?}: {a_lane} bytes for each of {MANY_LANES} lanes");
     }
 }
 

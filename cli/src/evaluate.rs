@@ -144,9 +144,9 @@ impl Written {
     }
 
     fn finish(self) -> Result<(), FileError> {
-        for writer in [self.losses, self.logsumexp, self.gradient].into_iter().flatten() {
-            writer.finish()?;
-        }
+        let mut writers: Vec<_> = [self.losses, self.logsumexp, self.gradient].into_iter().flatten().collect();
+        writers.iter_mut().try_for_each(NpyWriter::flush)?;
+        writers.into_iter().try_for_each(NpyWriter::finish)?;
         Ok(())
     }
 }

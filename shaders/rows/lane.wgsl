@@ -55,7 +55,7 @@ fn rows(@builtin(global_invocation_id) invocation: vec3<u32>, @builtin(num_workg
         let terms = row_terms(state, walked, label);
         write_record(row, state, terms, walked, rank, undefined);
         if GRADIENT {
-            let no_number = undefined || is_undefined(state) || (terms.special & UNDEFINED) != 0u;
+            let no_number = undefined || is_undefined(state) || is_no_number(terms.special);
             for (var quad = first_quad; quad < end_quad; quad++) {
                 write_gradient(quad, state, load_block(quad, start, target_class, true), terms, row, no_number);
             }

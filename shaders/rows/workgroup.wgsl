@@ -133,7 +133,7 @@ fn rows(
             }
         }
         if GRADIENT {
-            let no_number = undefined || is_undefined(state) || (terms.special & UNDEFINED) != 0u;
+            let no_number = undefined || is_undefined(state) || is_no_number(terms.special);
             for (var quad = first_quad + lane; quad < end_quad; quad += LANES) {
                 let block = load_block(quad, start, target_class, true);
                 if ignored {

@@ -85,8 +85,9 @@ impl Pipelines {
         };
         let checks = wgpu::ShaderRuntimeChecks { force_loop_bounding: false, ..wgpu::ShaderRuntimeChecks::checked() };
         #[expect(unsafe_code, reason = "the check that bounds loops costs more than our loops do")]
-        // SAFETY: every loop in our shaders counts up to a bound by a step of at least 1, and bounds are at most 2^31 by
-        // the plan, so each one ends. All other checks stay on.
+        // SAFETY: every loop in our shaders either counts up to a bound by a step of at least 1 (rows, words, components;
+        // the plan keeps bounds under 2^31), or halves a number until it is 0 or even (trees, binary counters): each one
+        // ends. All other checks stay on.
         let module = unsafe { device.create_shader_module_trusted(descriptor, checks) };
         device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some("xent rows"),

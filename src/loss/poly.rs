@@ -10,9 +10,14 @@ impl LossTerm for Poly {
     /// p·φ′(p) = −1 − ε₁·p.
     #[inline(always)]
     fn term<I: Isa>(prepared: &Prepared, of: &Share, coefficient: f32, _: f32) -> Term {
-        // By selection: 0·∞ is NaN.
-        let loss =
-            if coefficient == 0.0 { 0.0 } else { f64::from(coefficient) * (of.surprise + f64::from(prepared.poly * of.rest)) };
+        // By selection: 0·∞ is NaN. A class that cannot be costs ∞, whatever the sign of its coefficient.
+        let loss = if coefficient == 0.0 {
+            0.0
+        } else if of.surprise == f64::INFINITY {
+            f64::INFINITY
+        } else {
+            f64::from(coefficient) * (of.surprise + f64::from(prepared.poly * of.rest))
+        };
         let slope = -coefficient * (1.0 + prepared.poly * of.p);
         Term { loss, slope: if of.clipped { 0.0 } else { slope } }
     }

@@ -151,6 +151,14 @@ impl NpyWriter {
         self.write(values)
     }
 
+    /// Writes out what is still held back, so that little can fail once the first of several files has its name.
+    ///
+    /// # Errors
+    /// A file system that is full or fails.
+    pub(crate) fn flush(&mut self) -> Result<(), FileError> {
+        self.file.flush().map_err(|error| FileError::new(&self.name, format_args!("cannot write: {error}")))
+    }
+
     /// Gives the file its name, replacing one that was there.
     ///
     /// # Errors

@@ -1,0 +1,101 @@
+//! What becomes of numbers that are not finite on the way to metrics and gradients, and of batches that come to no end.
+
+use ndarray::{Array2, arr1, arr2};
+use xent::{
+    BackendChoice, Batch, CategoricalCrossEntropy, Error, Evaluation, Evaluator, EvaluatorDescriptor, Gradient, Input, Loss,
+    Outputs, Reduction, Targets,
+};
+
+const INFINITY: f32 = f32::INFINITY;
+
+fn evaluators() -> [Evaluator; 2] {
+    [BackendChoice::Cpu, BackendChoice::Gpu].map(|backend| {
+        let descriptor = EvaluatorDescriptor { backend, window_rows: Some(4), ..Default::default() };
+        Evaluator::new_blocking(&descriptor).expect("GPU tests need an adapter: on Debian, apt-get install mesa-vulkan-drivers")
+    })
+}
+
+fn everything() -> Outputs {
+    let gradient = Some(Gradient::Of(Reduction::Sum));
+    Outputs { losses: true, gradient, calibration_bins: Some(15), ..Outputs::default() }
+}
+
+fn on_both(loss: &CategoricalCrossEntropy, batch: &Batch<'_>) -> [Evaluation; 2] {
+    let loss = Loss::from(loss.clone());
+    evaluators().map(|evaluator| evaluator.evaluate_blocking(&loss, batch, &everything()).expect("it evaluates"))
+}
+
+#[test]
+fn an_impossible_label_has_no_finite_perplexity() {
+    let loss = CategoricalCrossEntropy { input: Input::LogProbabilities, ..Default::default() };
+    for (label, want) in [(-INFINITY, f64::INFINITY), (f32::NAN, f64::NAN), (-0.5, 0.5_f64.exp())] {
+        let (predictions, labels) = (arr2(&[[label, -1.0]]), arr1(&[0]));
+        let batch = Batch::new(predictions.view(), Targets::classes(labels.view())).expect("shapes fit");
+        for result in on_both(&loss, &batch) {
+            let got = result.totals.perplexity().expect("log-probabilities have a perplexity");
+            let same = (got.is_nan() && want.is_nan()) || got == want || (got / want - 1.0).abs() < 1e-6;
+            assert!(same, "{label} on {:?}: {got}, want {want}", result.backend);
+        }
+    }
+}
+
+#[test]
+fn a_row_that_is_no_number_has_no_gradient() {
+    let loss = CategoricalCrossEntropy { input: Input::LogProbabilities, ..Default::default() };
+    let (predictions, targets) = (arr2(&[[INFINITY, -INFINITY, -1.0], [-1.0, -2.0, -3.0]]), Array2::<f32>::ones((2, 3)));
+    let batch = Batch::new(predictions.view(), Targets::dense(targets.view())).expect("shapes fit");
+    for result in on_both(&loss, &batch) {
+        let gradient = result.gradient.expect("a gradient was asked for");
+        let row = |row: usize| (0..3).map(|class| gradient[[row, class]]).collect::<Vec<_>>();
+        assert!(row(0).iter().all(|g| g.is_nan()), "{:?} on {:?}", row(0), result.backend);
+        assert_eq!(row(1), [-1.0; 3]);
+    }
+}
+
+#[test]
+fn a_masked_class_costs_infinity_whatever_the_sign_of_its_target() {
+    let (predictions, targets) = (arr2(&[[-INFINITY, 1.0, 2.0]]), arr2(&[[-0.5_f32, 1.0, 0.5]]));
+    let batch = Batch::new(predictions.view(), Targets::dense(targets.view())).expect("shapes fit");
+    for poly_epsilon in [None, Some(1.0)] {
+        let loss = CategoricalCrossEntropy { input: Input::Logits, poly_epsilon, ..Default::default() };
+        for result in on_both(&loss, &batch) {
+            assert_eq!(result.totals.sum(), f64::INFINITY, "{poly_epsilon:?} on {:?}", result.backend);
+        }
+    }
+}
+
+#[test]
+fn outputs_that_no_one_can_hold_are_refused() {
+    let (predictions, labels) = (arr2(&[[1.0_f32, 2.0]]), arr1(&[0]));
+    let batch = Batch::new(predictions.view(), Targets::classes(labels.view())).expect("shapes fit");
+    let loss = CategoricalCrossEntropy::default().into();
+    let bad = [
+        Outputs { calibration_bins: Some(u32::MAX), ..Outputs::default() },
+        Outputs { gradient: Some(Gradient::Scaled(f64::NAN)), ..Outputs::default() },
+    ];
+    for outputs in bad {
+        let [evaluator, _] = evaluators();
+        let refused = evaluator.evaluate_blocking(&loss, &batch, &outputs);
+        assert!(matches!(refused, Err(Error::Option { .. })), "{outputs:?}");
+    }
+}
+
+/// A caller with a timeout drops the future: the rows of that batch are not in the totals, those before are.
+#[test]
+fn a_push_that_is_dropped_leaves_the_batches_before() {
+    let (predictions, labels) = (Array2::<f32>::ones((9, 3)), ndarray::Array1::<u8>::zeros(9));
+    let batch = Batch::new(predictions.view(), Targets::classes(labels.view())).expect("shapes fit");
+    let loss = CategoricalCrossEntropy::default().into();
+    for evaluator in evaluators() {
+        let mut stream = evaluator.stream(&loss, &Outputs::default());
+        stream.push_blocking(&batch).expect("it evaluates");
+        let dropped = {
+            let mut push = Box::pin(stream.push(&batch));
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            push.as_mut().poll(&mut context).is_pending()
+        };
+        stream.push_blocking(&batch).expect("it evaluates");
+        // On the CPU a push never waits, so it came to its end.
+        assert_eq!(stream.finish().totals.rows, if dropped { 18 } else { 27 });
+    }
+}
