@@ -1,10 +1,5 @@
 // Predictions out of 16-byte words. Every format becomes float32, which holds it exactly; arithmetic is in float32.
 
-// Predictions of a word.
-fn per_word() -> u32 {
-    return select(4u, 8u, HALF || BRAIN);
-}
-
 // The float32 bits of a float16. By integers: a device may flush float16's subnormals, which float32 holds as normals.
 fn widen_half(half: vec4<u32>) -> vec4<u32> {
     let sign = (half & vec4<u32>(0x8000u)) << vec4<u32>(16u);

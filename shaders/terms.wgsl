@@ -34,7 +34,12 @@ fn clip(before: Share) -> Share {
 
 // Whether the row's terms need a second walk.
 fn sums_terms() -> bool {
-    return (SPREAD && !CLOSED) || CALIBRATED;
+    return SPREAD && !CLOSED;
+}
+
+// Whether anything needs one.
+fn walks_twice() -> bool {
+    return sums_terms() || CALIBRATED;
 }
 
 fn block_terms(s: State, block: Block, label: Label) -> Terms {
@@ -48,7 +53,7 @@ fn block_terms(s: State, block: Block, label: Label) -> Terms {
     for (var i = 0u; i < 4u; i++) {
         if block.present[i] {
             let class_share = share(s, block.bits[i]);
-            if SPREAD && !CLOSED {
+            if sums_terms() {
                 let t = term(class_share, block.coefficient[i], block.given[i]);
                 if is_linear() && abs(class_share.surprise) >= BEYOND {
                     beyond[i] = block.coefficient[i] * small_surprise(s, class_share);

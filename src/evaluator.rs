@@ -182,9 +182,7 @@ impl Evaluator {
             outputs: outputs.clone(),
             whole: false,
             engine: None,
-            fold: Fold::new(Totals::default()),
-            before: None,
-            started: false,
+            fold: None,
             gathered: Gathered::default(),
             records: Records::default(),
             warnings: self.warnings.clone(),
@@ -205,10 +203,9 @@ pub struct Stream<'e> {
     whole: bool,
     /// Made with the first batch, which tells the classes and the kind of targets.
     engine: Option<(Prepared, Wanted, Engine)>,
-    fold: Fold,
-    /// The fold before a batch that is under way: a push that was dropped in the middle leaves it here.
-    before: Option<Fold>,
-    started: bool,
+    /// Made with the first batch too. It takes in a batch when all of that has come through: one that failed, or whose
+    /// future was dropped, leaves no trace.
+    fold: Option<Fold>,
     gathered: Gathered,
     records: Records,
     warnings: Vec<String>,
@@ -240,7 +237,6 @@ impl Stream<'_> {
     /// classes or the kind of targets differ from the first batch. After an error the stream's totals are those of the
     /// batches before.
     pub async fn push(&mut self, batch: &Batch<'_>) -> Result<Rows<'_>> {
-        self.undo();
         let (prepared, wanted, mut engine) = if let Some(engine) = self.engine.take() {
             engine
         } else {
@@ -251,33 +247,21 @@ impl Stream<'_> {
                     "a stream does not know what its mean is divided by: give the gradient a scale",
                 ));
             }
-            if !self.started {
-                self.fold = Fold::new(self.outputs.totals(&prepared));
-                self.started = true;
-            }
             let engine = self.open(&prepared, wanted, batch.element(), batch.rows()).await?;
             (prepared, wanted, engine)
         };
-        self.before = Some(self.fold.clone());
-        if let Err(error) = self.run(batch, &prepared, wanted, &mut engine).await {
-            self.undo();
+        let mut fold = self.fold.get_or_insert_with(|| Fold::new(self.outputs.totals(&prepared))).clone();
+        if let Err(error) = self.run(batch, &prepared, wanted, &mut engine, &mut fold).await {
             // What failed may be in any state: the next batch opens the GPU anew.
             if !matches!(error, Error::Gpu { .. }) {
                 self.engine = Some((prepared, wanted, engine));
             }
             return Err(error);
         }
-        self.before = None;
+        self.fold = Some(fold);
         self.engine = Some((prepared, wanted, engine));
         let Records { losses, logsumexp, gradient, .. } = &self.records;
         Ok(Rows { losses: if self.outputs.losses { losses } else { &[] }, logsumexp, gradient })
-    }
-
-    /// Forgets the rows of a batch that did not come to its end.
-    fn undo(&mut self) {
-        if let Some(before) = self.before.take() {
-            self.fold = before;
-        }
     }
 
     /// As [`Stream::push`], waiting for the result.
@@ -290,18 +274,17 @@ impl Stream<'_> {
 
     /// Rows so far.
     pub fn rows(&self) -> u64 {
-        self.fold.rows()
+        self.fold.as_ref().map_or(0, Fold::rows)
     }
 
     /// What all rows add up to. Of the results of rows there are none: they went by with each batch.
-    pub fn finish(mut self) -> Evaluation {
-        self.undo();
+    pub fn finish(self) -> Evaluation {
         let gpu = match &self.engine {
             Some((_, _, Engine::Cpu)) => None,
             _ => self.evaluator.gpu.as_deref(),
         };
         Evaluation {
-            totals: self.fold.finish(),
+            totals: self.fold.map(Fold::finish).unwrap_or_default(),
             losses: None,
             logsumexp: None,
             gradient: None,
@@ -343,13 +326,20 @@ impl Stream<'_> {
         Ok(Engine::Cpu)
     }
 
-    async fn run(&mut self, batch: &Batch<'_>, prepared: &Prepared, wanted: Wanted, engine: &mut Engine) -> Result<()> {
+    async fn run(
+        &mut self,
+        batch: &Batch<'_>,
+        prepared: &Prepared,
+        wanted: Wanted,
+        engine: &mut Engine,
+        fold: &mut Fold,
+    ) -> Result<()> {
         if batch.classes() != prepared.classes || batch.is_dense() != prepared.dense {
             let kind = |dense| if dense { "dense targets" } else { "class indices" };
             let wanted = format!("{} classes and {}", prepared.classes, kind(prepared.dense));
             return Err(Error::Shape { what: "a batch with other classes or targets", found: vec![batch.classes()], wanted });
         }
-        let first_row = self.fold.rows();
+        let first_row = fold.rows();
         let checked = batch.check(prepared, first_row)?;
         let rows = batch.rows();
         let scales = match self.outputs.gradient {
@@ -385,24 +375,31 @@ impl Stream<'_> {
                     }
                 }
             }
-            self.fold_window(prepared, &window, range.clone(), &checked.sample_weights);
+            self.fold_window(fold, prepared, &window, range.clone(), &checked.sample_weights);
             next = range.end;
         }
         self.gathered = gathered;
         Ok(())
     }
 
-    fn fold_window(&mut self, prepared: &Prepared, window: &Window<'_>, range: std::ops::Range<usize>, weights: &[f64]) {
+    fn fold_window(
+        &self,
+        fold: &mut Fold,
+        prepared: &Prepared,
+        window: &Window<'_>,
+        range: std::ops::Range<usize>,
+        weights: &[f64],
+    ) {
         for (i, row) in range.enumerate() {
             let class_weight = match window.targets {
                 TargetSlice::Classes(labels) if labels[i] == IGNORED => {
-                    self.fold.push(None);
+                    fold.push(None);
                     continue;
                 }
                 TargetSlice::Classes(labels) => prepared.class_weight(labels[i] as usize),
                 TargetSlice::Dense(_) => 1.0,
             };
-            self.fold.push(Some(Row {
+            fold.push(Some(Row {
                 loss: self.records.losses[row],
                 sample_weight: weights.get(row).copied().unwrap_or(1.0),
                 class_weight,

@@ -37,20 +37,6 @@ fn outputs(bins: Option<u32>) -> Outputs {
     Outputs { calibration_bins: bins, ..Outputs::default() }
 }
 
-fn part(problem: &Problem, rows: std::ops::Range<usize>) -> Problem {
-    let elements = rows.start * problem.classes..rows.end * problem.classes;
-    Problem {
-        rows: rows.len(),
-        predictions: problem.predictions[elements.clone()].to_vec(),
-        targets: match &problem.targets {
-            Targets::Classes(labels) => Targets::Classes(labels[rows.clone()].to_vec()),
-            Targets::Dense(dense) => Targets::Dense(dense[elements].to_vec()),
-        },
-        sample_weights: problem.sample_weights.as_ref().map(|weights| weights[rows].to_vec()),
-        ..problem.clone()
-    }
-}
-
 fn totals(evaluator: &xent::Evaluator, problem: &Problem, bins: Option<u32>) -> Totals {
     let arrays = Arrays::of(problem);
     let evaluation = evaluator.evaluate_blocking(&backends::loss(problem), &arrays.batch(), &outputs(bins));
@@ -96,15 +82,15 @@ fn parts_merge_into_the_whole_across_backends() {
         let mut metric = Metric::default();
         let mut second = Metric::default();
         for rows in [0..1, 1..1000, 1000..1000, 1000..2499] {
-            metric.update_state(&totals(&all()[0].evaluator, &part(problem, rows), Some(BINS)));
+            metric.update_state(&totals(&all()[0].evaluator, &backends::part(problem, rows), Some(BINS)));
         }
-        second.update_state(&totals(&all()[0].evaluator, &part(problem, 2499..ROWS), Some(BINS)));
+        second.update_state(&totals(&all()[0].evaluator, &backends::part(problem, 2499..ROWS), Some(BINS)));
         metric.merge(&second);
         assert_whole(metric.totals(), &whole, &format!("problem {index}, on the CPU"));
         // The backends round each by itself, but they count alike.
         let mut mixed = Totals::default();
         for (tested, rows) in all().iter().zip([0..1300, 1300..ROWS]) {
-            mixed.merge(&totals(&tested.evaluator, &part(problem, rows), Some(BINS)));
+            mixed.merge(&totals(&tested.evaluator, &backends::part(problem, rows), Some(BINS)));
         }
         let errors = [&mixed, &whole].map(Totals::expected_calibration_error);
         if let [Some(got), Some(want)] = errors {
@@ -126,7 +112,7 @@ fn sums_have_the_same_bits_however_rows_are_cut() {
             let loss = backends::loss(problem);
             let mut stream = tested.evaluator.stream(&loss, &outputs(Some(BINS)));
             for rows in [0..3, 3..1500, 1500..ROWS] {
-                stream.push_blocking(&Arrays::of(&part(problem, rows)).batch()).expect("the problem is sound");
+                stream.push_blocking(&Arrays::of(&backends::part(problem, rows)).batch()).expect("the problem is sound");
             }
             assert_eq!(stream.finish().totals, whole, "{context}, as a stream");
         }
@@ -137,7 +123,7 @@ fn sums_have_the_same_bits_however_rows_are_cut() {
 fn merging_drops_what_one_side_does_not_have() {
     let problem = &problems()[0];
     let cpu = &all()[0].evaluator;
-    let [ten, five, none] = [Some(10), Some(5), None].map(|bins| totals(cpu, &part(problem, 0..50), bins));
+    let [ten, five, none] = [Some(10), Some(5), None].map(|bins| totals(cpu, &backends::part(problem, 0..50), bins));
     let merged = |a: &Totals, b: &Totals| {
         let mut merged = a.clone();
         merged.merge(b);

@@ -210,21 +210,6 @@ fn come_back_in_the_shape_of_the_predictions() {
     }
 }
 
-/// Some rows of a problem.
-fn part(problem: &Problem, rows: std::ops::Range<usize>) -> Problem {
-    let elements = rows.start * problem.classes..rows.end * problem.classes;
-    Problem {
-        rows: rows.len(),
-        predictions: problem.predictions[elements.clone()].to_vec(),
-        targets: match &problem.targets {
-            Targets::Classes(labels) => Targets::Classes(labels[rows.clone()].to_vec()),
-            Targets::Dense(dense) => Targets::Dense(dense[elements].to_vec()),
-        },
-        sample_weights: problem.sample_weights.as_ref().map(|weights| weights[rows].to_vec()),
-        ..problem.clone()
-    }
-}
-
 #[test]
 fn have_the_same_bits_however_rows_are_cut() {
     for tested in all() {
@@ -245,7 +230,7 @@ fn have_the_same_bits_however_rows_are_cut() {
                 let mut stream = tested.evaluator.stream(&loss, &outputs(scaled));
                 let mut parts = Vec::new();
                 for rows in [0..1, 1..9, 9..9, 9..23] {
-                    let arrays = Arrays::of(&part(&problem, rows));
+                    let arrays = Arrays::of(&backends::part(&problem, rows));
                     parts.extend(bits(stream.push_blocking(&arrays.batch()).expect("the problem is sound").gradient));
                 }
                 assert_eq!(parts, whole, "{context}, as a stream");

@@ -29,20 +29,6 @@ fn problems() -> Vec<Problem> {
     vec![plain(Input::Probabilities, false), weighted, plain(Input::Probabilities, true)]
 }
 
-fn part(problem: &Problem, rows: std::ops::Range<usize>) -> Problem {
-    let elements = rows.start * problem.classes..rows.end * problem.classes;
-    Problem {
-        rows: rows.len(),
-        predictions: problem.predictions[elements.clone()].to_vec(),
-        targets: match &problem.targets {
-            Targets::Classes(labels) => Targets::Classes(labels[rows.clone()].to_vec()),
-            Targets::Dense(dense) => Targets::Dense(dense[elements].to_vec()),
-        },
-        sample_weights: problem.sample_weights.as_ref().map(|weights| weights[rows].to_vec()),
-        ..problem.clone()
-    }
-}
-
 fn totals(tested: &backends::Tested, problem: &Problem) -> Totals {
     let arrays = Arrays::of(problem);
     let evaluation = tested.windowed.evaluate_blocking(&backends::loss(problem), &arrays.batch(), &backends::everything());
@@ -72,7 +58,7 @@ fn batches_add_up_to_the_whole() {
         for tested in all() {
             let mut metric = Metric::default();
             for rows in [0..1, 1..40, 40..40, 40..89, 89..90] {
-                metric.update_state(&totals(tested, &part(problem, rows)));
+                metric.update_state(&totals(tested, &backends::part(problem, rows)));
             }
             assert_whole(&metric, &truth, &format!("problem {i} on the {}", tested.name));
         }
@@ -84,14 +70,14 @@ fn batches_of_any_backend_join() {
     for (i, problem) in problems().iter().enumerate() {
         let truth = problem.truth();
         let (mut metric, mut others) = (Metric::default(), Metric::default());
-        metric.update_state(&totals(&all()[0], &part(problem, 0..30)));
-        others.update_state(&totals(&all()[1], &part(problem, 30..70)));
-        others.update_state(&totals(&all()[0], &part(problem, 70..90)));
+        metric.update_state(&totals(&all()[0], &backends::part(problem, 0..30)));
+        others.update_state(&totals(&all()[1], &backends::part(problem, 30..70)));
+        others.update_state(&totals(&all()[0], &backends::part(problem, 70..90)));
         metric.merge(&others);
         assert_whole(&metric, &truth, &format!("problem {i}"));
         // Merging in the other direction, and with nothing.
         let mut first = Metric::default();
-        first.update_state(&totals(&all()[0], &part(problem, 0..30)));
+        first.update_state(&totals(&all()[0], &backends::part(problem, 0..30)));
         others.merge(&first);
         others.merge(&Metric::default());
         assert_whole(&others, &truth, &format!("problem {i}, merged the other way round"));
@@ -104,7 +90,7 @@ fn a_reset_forgets() {
     for tested in all() {
         let mut metric = Metric::default();
         assert_eq!((metric.result(), metric.totals()), (0.0, &Totals::default()));
-        metric.update_state(&totals(tested, &part(problem, 3..20)));
+        metric.update_state(&totals(tested, &backends::part(problem, 3..20)));
         metric.reset_state();
         assert_eq!(metric, Metric::default());
         metric.update_state(&totals(tested, problem));
@@ -115,7 +101,7 @@ fn a_reset_forgets() {
 #[test]
 fn a_row_without_a_loss_stays_in_the_result() {
     for tested in all() {
-        let mut broken = part(&problems()[0], 0..5);
+        let mut broken = backends::part(&problems()[0], 0..5);
         let mut metric = Metric::default();
         metric.update_state(&totals(tested, &broken));
         assert!(metric.result().is_finite());

@@ -23,21 +23,6 @@ fn problem(input: Input, dense: bool, rows: usize, classes: usize) -> Problem {
     problem
 }
 
-/// Some rows of a problem.
-fn part(problem: &Problem, rows: std::ops::Range<usize>) -> Problem {
-    let elements = rows.start * problem.classes..rows.end * problem.classes;
-    Problem {
-        rows: rows.len(),
-        predictions: problem.predictions[elements.clone()].to_vec(),
-        targets: match &problem.targets {
-            Targets::Classes(labels) => Targets::Classes(labels[rows.clone()].to_vec()),
-            Targets::Dense(dense) => Targets::Dense(dense[elements].to_vec()),
-        },
-        sample_weights: problem.sample_weights.as_ref().map(|weights| weights[rows].to_vec()),
-        ..problem.clone()
-    }
-}
-
 /// Bits of the sums, beside the counts: NaN has bits that are equal where it is not.
 fn bits(totals: &Totals) -> (u64, u64, Totals) {
     let mut counts = totals.clone();
@@ -119,7 +104,7 @@ fn stream(evaluator: &xent::Evaluator, problem: &Problem, sizes: &[usize]) -> (V
     let mut start = 0;
     for size in sizes.iter().copied().chain([problem.rows]) {
         let end = problem.rows.min(start + size);
-        let part = part(problem, start..end);
+        let part = backends::part(problem, start..end);
         let arrays = Arrays::of(&part);
         let pushed = stream.push_blocking(&arrays.batch()).expect("the problem is sound");
         assert_eq!(pushed.losses.len(), end - start);
@@ -167,7 +152,7 @@ fn nothing_is_left_of_the_batch_before() {
             let mut stream = tested.windowed.stream(&loss, &backends::everything());
             // A multiple of 4 rows, so that the rows after them begin at the same places of a word as they do alone.
             for rows in [problem.rows, problem.rows, 16] {
-                stream.push_blocking(&Arrays::of(&part(&poison, 0..rows)).batch()).expect("NaN is no error");
+                stream.push_blocking(&Arrays::of(&backends::part(&poison, 0..rows)).batch()).expect("NaN is no error");
             }
             let pushed = stream.push_blocking(&Arrays::of(problem).batch()).expect("the problem is sound");
             assert_eq!(

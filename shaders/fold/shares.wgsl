@@ -156,9 +156,8 @@ fn through(s: State, bits: u32, class_share: Share, slope: f32, pull: f32) -> f3
 }
 
 fn descaled(derivative: f32, sum: f32, large: bool) -> f32 {
-    let up = 4294967296.0;
     if large {
-        return derivative / sum / up;
+        return derivative / sum / UNSMALL;
     }
-    return derivative / sum * up;
+    return derivative / sum * UNSMALL;
 }

@@ -40,10 +40,10 @@ fn rows(@builtin(global_invocation_id) invocation: vec3<u32>, @builtin(num_workg
             label = load_label(start, best.class_index);
         }
         var walked = no_terms();
-        if sums_terms() || (DENSE && RANKED) {
+        if walks_twice() || (DENSE && RANKED) {
             for (var quad = first_quad; quad < end_quad; quad++) {
                 let block = load_block(quad, start, target_class, true);
-                if sums_terms() {
+                if walks_twice() {
                     walked = merge_terms(walked, block_terms(state, block, label));
                 }
                 if DENSE && RANKED {

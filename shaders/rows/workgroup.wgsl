@@ -80,14 +80,14 @@ fn rows(
         }
 
         var walked = no_terms();
-        if !ignored && (sums_terms() || (DENSE && RANKED)) {
+        if !ignored && (walks_twice() || (DENSE && RANKED)) {
             var pairs: array<Terms, LEVELS>;
             var count = 0u;
             for (var base = first_quad + lane; base < end_quad; base += LANES * PARTIAL) {
                 var partial = no_terms();
                 for (var quad = base; quad < min(base + LANES * PARTIAL, end_quad); quad += LANES) {
                     let block = load_block(quad, start, target_class, true);
-                    if sums_terms() {
+                    if walks_twice() {
                         partial = merge_terms(partial, block_terms(state, block, label));
                     }
                     if DENSE && RANKED {
@@ -108,7 +108,7 @@ fn rows(
                 }
             }
         }
-        if sums_terms() || RANKED {
+        if walks_twice() || RANKED {
             all_terms[lane] = walked;
             all_ranks[lane] = rank;
             for (var reach = LANES / 2u; reach > 0u; reach /= 2u) {

@@ -66,8 +66,8 @@ impl<F: Fold> Folded<'_, F> {
         Terms { loss, pull, plain, entropy, brier }
     }
 
-    /// The row's loss before anything extra, and its pull: from the second walk where that summed them, else from the fold or the
-    /// label alone.
+    /// The row's loss before anything extra, and its pull: from the second walk where that summed them, else from the fold
+    /// or the label alone.
     #[inline(always)]
     fn sums<I: Isa, T: LossTerm>(&self, walked: &Terms) -> (f64, f64) {
         if self.sums_terms() {

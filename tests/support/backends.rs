@@ -10,7 +10,7 @@ use xent::{
 
 #[allow(unused_imports, reason = "not every test binary draws types of labels")]
 pub use super::arrays::{Arrays, LABEL_TYPES};
-use super::oracle::{Input, Kind, Problem, Truth};
+use super::oracle::{self, Input, Kind, Problem, Truth};
 use super::tolerance;
 
 /// The k that every test of all answers asks for.
@@ -209,5 +209,20 @@ impl Sums {
     /// The sum divided by rows or weights; 0 where there is nothing to divide by.
     fn over(&self, divisor: f64) -> (f64, f64) {
         if divisor == 0.0 { (0.0, 0.0) } else { (self.sum / divisor, self.bound / divisor) }
+    }
+}
+
+/// Some rows of a problem.
+pub fn part(problem: &Problem, rows: std::ops::Range<usize>) -> Problem {
+    let elements = rows.start * problem.classes..rows.end * problem.classes;
+    Problem {
+        rows: rows.len(),
+        predictions: problem.predictions[elements.clone()].to_vec(),
+        targets: match &problem.targets {
+            oracle::Targets::Classes(labels) => oracle::Targets::Classes(labels[rows.clone()].to_vec()),
+            oracle::Targets::Dense(dense) => oracle::Targets::Dense(dense[elements].to_vec()),
+        },
+        sample_weights: problem.sample_weights.as_ref().map(|weights| weights[rows].to_vec()),
+        ..problem.clone()
     }
 }
