@@ -96,12 +96,6 @@ pub(crate) fn gpu(classes: usize, window_rows: Option<usize>, device: &DeviceLim
     })
 }
 
-/// Rows of a window on the CPU: bounded where rows have to be gathered or converted, and labels to be looked at.
-pub(crate) fn cpu_window_rows(classes: usize, window_rows: Option<usize>) -> usize {
-    let most = (HOST_WINDOW / (classes as u64).saturating_mul(ELEMENT).max(ELEMENT)).max(1) as usize;
-    window_rows.map_or(most, |rows| rows.clamp(1, most))
-}
-
 impl Plan {
     /// Workgroups for a window.
     pub(crate) fn dispatch(&self, rows: usize) -> u32 {
