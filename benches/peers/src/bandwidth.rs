@@ -4,19 +4,28 @@ use std::hint::black_box;
 
 use rayon::prelude::*;
 
-/// Elements that a step of the read takes: sixteen vectors of 512 bits.
-const STEP: usize = 256;
+/// Elements that a stream takes at a time: two vectors of 512 bits.
+const STEP: usize = 32;
+
+/// Streams of a thread. A read is bound by the lines that are under way at once, and four places keep more of them there
+/// than one.
+const STREAMS: usize = 4;
 
 #[inline(always)]
 fn folded(elements: &[f32]) -> u32 {
-    let mut lanes = [0_u32; STEP];
     let (steps, rest) = elements.as_chunks::<STEP>();
-    for step in steps {
-        for (lane, x) in lanes.iter_mut().zip(step) {
-            *lane ^= x.to_bits();
+    let length = steps.len() / STREAMS;
+    let streams: [&[[f32; STEP]]; STREAMS] = std::array::from_fn(|stream| &steps[stream * length..(stream + 1) * length]);
+    let mut lanes = [[0_u32; STEP]; STREAMS];
+    for step in 0..length {
+        for (lanes, stream) in lanes.iter_mut().zip(streams) {
+            for (lane, x) in lanes.iter_mut().zip(stream[step]) {
+                *lane ^= x.to_bits();
+            }
         }
     }
-    rest.iter().fold(lanes.iter().fold(0, |all, lane| all ^ lane), |all, x| all ^ x.to_bits())
+    let left = steps[STREAMS * length..].as_flattened().iter().chain(rest).map(|x| x.to_bits());
+    lanes.as_flattened().iter().copied().chain(left).fold(0, |all, bits| all ^ bits)
 }
 
 #[cfg(target_arch = "x86_64")]
