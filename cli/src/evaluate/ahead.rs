@@ -11,7 +11,8 @@ use crate::failure::Failure;
 /// ahead than there are windows.
 ///
 /// # Errors
-/// The first in the order of the ranges, whichever side it is on. Neither side then begins another window.
+/// The first in the order of the ranges, whichever side it is on. Nothing is read after an error of the reader's; after one
+/// of `take`'s the reader ends with the window that it is at.
 pub(super) fn read_ahead<W: Send, E: Into<Failure> + Send, const N: usize>(
     windows: [W; N],
     ranges: impl Iterator<Item = Range<usize>> + Send,
@@ -28,7 +29,7 @@ pub(super) fn read_ahead<W: Send, E: Into<Failure> + Send, const N: usize>(
     scope(|scope| {
         let reader = move || {
             for range in ranges {
-                // No window comes back once this side's counterpart has returned, with its error.
+                // Either channel is closed once the other side has failed.
                 let Ok(mut window) = empty.recv() else { return };
                 let outcome = read(&mut window, range.clone());
                 let failed = outcome.is_err();
