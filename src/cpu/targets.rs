@@ -91,7 +91,7 @@ fn first_maximum<I: Isa>(i: I, targets: &[f32]) -> u32 {
 /// One row across the lanes.
 pub(super) struct Across<'r, 'a> {
     pub rows: &'r Rows<'a>,
-    row: usize,
+    pub row: usize,
     /// Its targets where they are dense.
     dense: Option<&'a [f32]>,
     label: u32,
@@ -112,15 +112,25 @@ impl<'r, 'a> Across<'r, 'a> {
         Block::of(i, self.rows, i.f32s_of(x), target, is_label, weight)
     }
 
-    /// Walks over the row's blocks.
+    /// The row's first block; classes past the last are 0.
     #[inline(always)]
-    pub(super) fn walk<I: Isa>(&self, i: I, walk: &mut impl Walk<I>) {
+    pub(super) fn first<I: Isa>(&self, i: I) -> Block<I> {
+        let (classes, mut x) = (self.rows.classes, [0.0; LANES]);
+        for (class, x) in x.iter_mut().enumerate().take(classes) {
+            *x = self.rows.predictions.at(self.row * classes + class);
+        }
+        self.block(i, &x, 0)
+    }
+
+    /// Walks over the row's blocks, from class `start` on.
+    #[inline(always)]
+    pub(super) fn walk<I: Isa>(&self, i: I, start: usize, walk: &mut impl Walk<I>) {
         let classes = self.rows.classes;
         let mut widened = [0.0; Rows::CHUNK];
-        for chunk in (0..classes).step_by(Rows::CHUNK) {
+        for chunk in (start..classes).step_by(Rows::CHUNK) {
             let end = classes.min(chunk + Rows::CHUNK);
-            let start = self.row * classes;
-            let x = self.rows.predictions.floats(i, start + chunk..start + end, &mut widened);
+            let place = self.row * classes;
+            let x = self.rows.predictions.floats(i, place + chunk..place + end, &mut widened);
             let (registers, rest) = x.as_chunks::<LANES>();
             for (n, x) in registers.iter().enumerate() {
                 let first = chunk + n * LANES;

@@ -4,7 +4,7 @@ use std::array::from_fn;
 
 use half::{bf16, f16};
 
-use super::{Isa, LANES, Work};
+use super::{Isa, LANES, Line, Outlined};
 
 /// No more than the target promises.
 #[derive(Clone, Copy)]
@@ -29,8 +29,8 @@ impl Isa for Arrays {
     type U = Words;
     type M = Words;
 
-    #[inline]
-    fn vectorize<W: Work>(self, work: W) -> W::Output {
+    #[inline(never)]
+    fn call<W: Outlined<Self>>(self, work: W) -> W::Output {
         work.run(self)
     }
 
@@ -58,6 +58,12 @@ impl Isa for Arrays {
     fn gather(self, from: &[f32], at: Words) -> Floats {
         from_fn(|l| from.get(at[l] as usize).copied().unwrap_or(0.0))
     }
+
+    #[inline(always)]
+    fn prefetch(self, _: *const u8) {}
+
+    #[inline(always)]
+    fn fence(self) {}
 
     #[inline(always)]
     fn splat_d(self, x: f64) -> Doubles {
@@ -161,6 +167,11 @@ impl Isa for Arrays {
     #[inline(always)]
     fn store(a: Floats, to: &mut [f32; LANES]) {
         *to = a;
+    }
+
+    #[inline(always)]
+    fn stream(a: Floats, to: &mut Line) {
+        to.0 = a;
     }
 
     #[inline(always)]
