@@ -12,7 +12,8 @@
 //! | `source.rs` | opening: which file, which array, is it all there |
 //! | `gather.rs` | any window of any strides in few reads |
 //! | `read.rs` | the windows that the program asks for |
-//! | `write.rs` | output |
+//! | `write.rs` | arrays as output |
+//! | `whole.rs` | output of any kind, in one piece |
 
 mod dtype;
 mod gather;
@@ -23,11 +24,13 @@ mod safetensors;
 mod source;
 #[cfg(test)]
 mod tests;
+mod whole;
 mod write;
 
 use std::fmt;
 
 pub(crate) use source::Source;
+pub(crate) use whole::WholeFile;
 pub(crate) use write::NpyWriter;
 
 /// Anything wrong with a file, as one line that names the file, the place (counted from 0) and the value.

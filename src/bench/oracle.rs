@@ -1,0 +1,219 @@
+//! What the answers should be: the definitions in float64, plainly, row by row. Nothing here is shared with what is measured.
+
+use std::collections::HashMap;
+
+use rayon::prelude::*;
+
+use super::data::Data;
+use super::{Case, Machine, Pass, TargetKind};
+use crate::error::{Error, Result};
+use crate::layout::Element;
+use crate::loss::{DEFAULT_EPSILON, Input};
+
+/// How far a row's loss may be from the truth, relative to it.
+const ROW: f64 = 1e-6;
+/// Below [`SMALL_LOSS`] this far.
+const SMALL_ROW: f64 = 4e-6;
+const SMALL_LOSS: f64 = 1e-5;
+/// How far an element of a gradient may be, relative to itself,
+const GRADIENT: f64 = 2e-5;
+/// and so much of the largest element of its row besides,
+const GRADIENT_ROW: f64 = 3e-6;
+/// and so much of anything, since what is smaller may be flushed to 0.
+const FLUSHED: f64 = 1e-30;
+/// A probability this close to a clip bound, relative to it, may fall on either side.
+const AT_BOUND: f64 = 1e-5;
+
+/// Elements of the gradient that are looked at, at least the rows' first and last.
+const SAMPLE: usize = 1 << 18;
+
+/// The mean losses that are known already, by the case less its pass.
+#[derive(Default)]
+pub(super) struct Means(HashMap<(Input, TargetKind, Element, usize), f64>);
+
+/// Holds what a machine answers against the truth.
+///
+/// # Errors
+/// [`Error::WrongAnswer`], or why there is none.
+pub(super) fn check(machine: &mut dyn Machine, case: &Case, known: &mut Means) -> Result<()> {
+    let rows = sampled(machine.data().rows(case.classes), case.classes);
+    let answer = machine.answer(case, &rows)?;
+    let wrong = |what: String| Error::WrongAnswer { case: name(case), adapter: machine.adapter(), what };
+    let data = machine.data();
+    if let Some(losses) = &answer.losses {
+        check_losses(data, case, losses).map_err(wrong)?;
+    }
+    if let Some(mean) = answer.mean {
+        let key = (case.input, case.targets, case.element, case.classes);
+        let truth = *known.0.entry(key).or_insert_with(|| mean_loss(data, case));
+        within(mean, truth, bound(truth)).map_err(|why| wrong(format!("the mean loss: {why}")))?;
+    }
+    if let Some(gradient) = &answer.gradient {
+        check_gradient(data, case, &rows, gradient).map_err(wrong)?;
+    }
+    let complete = match case.pass {
+        Pass::Forward => answer.mean.is_some(),
+        Pass::Gradient => answer.gradient.is_some(),
+        Pass::Both => answer.losses.is_some() && answer.gradient.is_some(),
+    };
+    if complete { Ok(()) } else { Err(wrong("something is missing".into())) }
+}
+
+fn name(case: &Case) -> String {
+    let (pass, element, input, targets) = (case.pass.name(), case.element_name(), case.input_name(), case.targets.name());
+    format!("{pass}, {element} {input} of {} classes, {targets} targets", case.classes)
+}
+
+/// Rows spread evenly over the batch, with its first and its last.
+fn sampled(rows: usize, classes: usize) -> Vec<usize> {
+    let count = (SAMPLE / classes).clamp(2, rows.max(2));
+    let mut sampled: Vec<_> =
+        (0..count).map(|i| (i as u128 * rows.saturating_sub(1) as u128 / (count - 1) as u128) as usize).collect();
+    sampled.dedup();
+    sampled
+}
+
+/// How far a loss may be from `truth`.
+fn bound(truth: f64) -> f64 {
+    truth * if truth < SMALL_LOSS { SMALL_ROW } else { ROW } + FLUSHED
+}
+
+fn within(got: f64, want: f64, bound: f64) -> std::result::Result<(), String> {
+    // Not the other way round: a NaN is within nothing.
+    if (got - want).abs() <= bound { Ok(()) } else { Err(format!("{got:e}, where {want:e} is right to {bound:.1e}")) }
+}
+
+/// A target for each class, or the one class.
+enum RowTargets<'a> {
+    Class(usize),
+    Dense(&'a [f32]),
+}
+
+impl<'a> RowTargets<'a> {
+    fn of(data: &'a Data, case: &Case, row: usize) -> Self {
+        match case.targets {
+            TargetKind::Sparse => Self::Class(data.labels(case.classes)[row] as usize),
+            TargetKind::Dense => Self::Dense(&data.dense()[row * case.classes..][..case.classes]),
+        }
+    }
+
+    fn target(&self, class: usize) -> f64 {
+        match self {
+            Self::Class(label) => f64::from(u8::from(*label == class)),
+            Self::Dense(targets) => f64::from(targets[class]),
+        }
+    }
+
+    /// Σ t·cost.
+    fn total(&self, classes: usize, cost: impl Fn(usize) -> f64) -> f64 {
+        match self {
+            Self::Class(label) => cost(*label),
+            Self::Dense(_) => (0..classes).map(|class| self.target(class) * cost(class)).sum(),
+        }
+    }
+}
+
+/// The clip bounds, which are rounded to float32 before anything is clipped.
+fn clip_bounds() -> (f64, f64) {
+    (f64::from(DEFAULT_EPSILON as f32), f64::from((1.0 - DEFAULT_EPSILON) as f32))
+}
+
+/// The log of Σ e^x.
+fn logsumexp(row: &[f64]) -> f64 {
+    let top = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    top + row.iter().map(|x| (x - top).exp()).sum::<f64>().ln()
+}
+
+fn loss(row: &[f64], targets: &RowTargets<'_>, input: Input) -> f64 {
+    match input {
+        Input::Logits => {
+            let logsumexp = logsumexp(row);
+            targets.total(row.len(), |class| logsumexp - row[class])
+        }
+        Input::Probabilities => {
+            let (sum, (low, high)) = (row.iter().sum::<f64>(), clip_bounds());
+            targets.total(row.len(), |class| -(row[class] / sum).clamp(low, high).ln())
+        }
+        Input::LogProbabilities => targets.total(row.len(), |class| -row[class]),
+    }
+}
+
+/// Each element of a row's gradient, times `scale`. None where clipping may go either way.
+//
+// Logits, with p the softmax: ∂/∂x_k Σ t_j·(logsumexp − x_j) = p_k·Σ t_j − t_k.
+//
+// Probabilities, with p_j = x_j / s, where s = Σ x, and u_j = t_j where p_j is within the bounds, else 0:
+// ∂/∂x_k −Σ u_j·(log x_j − log s) = Σ u_j / s − u_k / x_k.
+//
+// Log-probabilities: ∂/∂x_k −Σ t_j·x_j = −t_k.
+fn gradient(row: &[f64], targets: &RowTargets<'_>, input: Input, scale: f64) -> Option<Vec<f64>> {
+    let classes = || 0..row.len();
+    Some(match input {
+        Input::Logits => {
+            let (logsumexp, weight) = (logsumexp(row), targets.total(row.len(), |_| 1.0));
+            classes().map(|k| scale * ((row[k] - logsumexp).exp() * weight - targets.target(k))).collect()
+        }
+        Input::Probabilities => {
+            let (sum, (low, high)) = (row.iter().sum::<f64>(), clip_bounds());
+            let near = |p: f64, bound: f64| (p - bound).abs() <= AT_BOUND * bound;
+            // Near 1 it is what is left of 1 that counts.
+            if row.iter().any(|x| near(x / sum, low) || near(1.0 - x / sum, 1.0 - high)) {
+                return None;
+            }
+            let unclipped = |k: usize| if (low..=high).contains(&(row[k] / sum)) { targets.target(k) } else { 0.0 };
+            let weight: f64 = classes().map(unclipped).sum();
+            classes().map(|k| scale * (weight / sum - unclipped(k) / row[k])).collect()
+        }
+        Input::LogProbabilities => classes().map(|k| -scale * targets.target(k)).collect(),
+    })
+}
+
+/// Σ over rows of `of(row, its predictions)`, or the first error.
+fn over_rows(
+    data: &Data,
+    case: &Case,
+    of: impl Fn(usize, &[f64]) -> std::result::Result<f64, String> + Sync,
+) -> std::result::Result<f64, String> {
+    (0..data.rows(case.classes))
+        .into_par_iter()
+        .map_init(Vec::new, |predictions, row| {
+            predictions.clear();
+            predictions.extend(data.row(case.input, case.element, case.classes, row));
+            of(row, predictions)
+        })
+        .sum()
+}
+
+fn mean_loss(data: &Data, case: &Case) -> f64 {
+    let sum = over_rows(data, case, |row, predictions| Ok(loss(predictions, &RowTargets::of(data, case, row), case.input)));
+    sum.unwrap_or(f64::NAN) / data.rows(case.classes) as f64
+}
+
+fn check_losses(data: &Data, case: &Case, losses: &[f32]) -> std::result::Result<(), String> {
+    if losses.len() != data.rows(case.classes) {
+        return Err(format!("{} losses of {} rows", losses.len(), data.rows(case.classes)));
+    }
+    let checked = over_rows(data, case, |row, predictions| {
+        let truth = loss(predictions, &RowTargets::of(data, case, row), case.input);
+        within(f64::from(losses[row]), truth, bound(truth)).map_err(|why| format!("the loss of row {row}: {why}"))?;
+        Ok(0.0)
+    });
+    checked.map(drop)
+}
+
+fn check_gradient(data: &Data, case: &Case, rows: &[usize], got: &[f32]) -> std::result::Result<(), String> {
+    if got.len() != rows.len() * case.classes {
+        return Err(format!("{} elements of a gradient of {} rows", got.len(), rows.len()));
+    }
+    let scale = 1.0 / data.rows(case.classes) as f64;
+    rows.par_iter().zip(got.par_chunks(case.classes)).try_for_each(|(&row, got)| {
+        let predictions: Vec<_> = data.row(case.input, case.element, case.classes, row).collect();
+        let Some(want) = gradient(&predictions, &RowTargets::of(data, case, row), case.input, scale) else { return Ok(()) };
+        let largest = want.iter().fold(0.0, |most, want| f64::max(most, want.abs()));
+        for (class, (&got, want)) in got.iter().zip(want).enumerate() {
+            let bound = GRADIENT * want.abs() + GRADIENT_ROW * largest + FLUSHED;
+            within(f64::from(got), want, bound).map_err(|why| format!("the gradient of row {row}, class {class}: {why}"))?;
+        }
+        Ok(())
+    })
+}
