@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::error::{Error, Result};
-use crate::gpu::kernel::Pipelines;
+use crate::gpu::pipelines::Pipelines;
 use crate::plan::DeviceLimits;
 
 /// An adapter of this machine.

@@ -1,11 +1,13 @@
 //! The GPU backend on wgpu.
 
+mod completion;
 mod device;
 mod kernel;
+mod pipelines;
 mod stream;
 
 pub use device::{AdapterSummary, adapters, adapters_blocking};
 pub(crate) use device::{Choice, Context, open};
 #[cfg(test)]
-pub(crate) use kernel::{Key, source};
+pub(crate) use pipelines::{Key, source};
 pub(crate) use stream::Session;
