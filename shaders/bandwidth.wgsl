@@ -10,7 +10,7 @@ override LANES: u32;
 @group(0) @binding(1) var<storage, read_write> destination: array<vec4<u32>>;
 
 @compute @workgroup_size(LANES)
-fn read(
+fn read_all(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
@@ -39,7 +39,7 @@ fn read(
 }
 
 @compute @workgroup_size(LANES)
-fn copy(
+fn copy_all(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,

@@ -108,7 +108,8 @@ impl Evaluator {
     /// [`Error::NoAdapter`] where a GPU is demanded, by [`BackendChoice::Gpu`] or by name, and none fits.
     pub async fn new(descriptor: &EvaluatorDescriptor) -> Result<Self> {
         let demanded = descriptor.backend == BackendChoice::Gpu || descriptor.adapter.is_some();
-        let choice = gpu::Choice { name: descriptor.adapter.clone(), software: demanded || descriptor.allow_software };
+        let choice =
+            gpu::Choice { name: descriptor.adapter.clone(), software: demanded || descriptor.allow_software, place: None };
         let mut warnings = Vec::new();
         let gpu = if descriptor.backend == BackendChoice::Cpu {
             if descriptor.adapter.is_some() {

@@ -1,8 +1,8 @@
 //! What a GPU's memory can do when it is only read or only copied: the yardsticks of the GPUs.
 
 use super::device::Device;
-use super::stopwatch::Stopwatch;
 use super::median;
+use super::stopwatch::{Stopwatch, Work};
 use crate::error::Result;
 
 /// Lanes of a workgroup that are tried.
@@ -90,8 +90,9 @@ impl Bandwidth {
                     }
                     let mut form = Form { pipeline: pipeline.clone(), lanes, workgroups: grid.min(blocks), times: 1 };
                     let encode = |pass: &mut wgpu::ComputePass<'_>| form.encode(&group, pass);
-                    let times = stopwatch.repetitions(device, &encode)?;
-                    let seconds = median(stopwatch.time(device, &[(&encode, times); TRIALS])?);
+                    let work: Work<'_> = &encode;
+                    let times = stopwatch.repetitions(device, work)?;
+                    let seconds = median(stopwatch.time(device, &[(work, times); TRIALS])?);
                     form.times = times;
                     if best.as_ref().is_none_or(|(least, _)| seconds < *least) {
                         best = Some((seconds, form));
@@ -101,10 +102,12 @@ impl Bandwidth {
             // There was at least one; were there none, this would compile the first.
             match best {
                 Some((_, form)) => Ok(form),
-                None => Ok(Form { pipeline: pipeline(device, &layout, entry, LANES[0])?, lanes: LANES[0], workgroups: 1, times: 1 }),
+                None => {
+                    Ok(Form { pipeline: pipeline(device, &layout, entry, LANES[0])?, lanes: LANES[0], workgroups: 1, times: 1 })
+                }
             }
         };
-        let (read, copy) = (fastest("read")?, fastest("copy")?);
+        let (read, copy) = (fastest("read_all")?, fastest("copy_all")?);
         Ok(Self { group, read, copy })
     }
 

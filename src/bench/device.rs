@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 
 use crate::error::{Error, Result};
-use crate::gpu::{self, Context, Scopes};
+use crate::gpu::{self, Choice, Context, Scopes};
 
 /// Bytes that go up or come back at a time.
 const PART: u64 = 64 << 20;
@@ -17,7 +17,8 @@ pub(super) struct Device {
 impl Device {
     /// Opens the adapter that has this place among all.
     pub(super) fn open(index: usize) -> Result<Self> {
-        let context = pollster::block_on(gpu::open_at(index))?;
+        let choice = Choice { software: true, place: Some(index), ..Choice::default() };
+        let context = pollster::block_on(gpu::open(&choice))?;
         let staging = guarded(&context, |device, _| {
             device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("xent staging"),

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::bandwidth::Bandwidth;
 use super::data::Data;
 use super::device::Device;
-use super::stopwatch::Stopwatch;
+use super::stopwatch::{Stopwatch, Work};
 use super::{Answer, BenchDescriptor, Case, Clock, Machine, Pass, TargetKind, cpu};
 use crate::AdapterSummary;
 use crate::error::{Error, Result};
@@ -201,7 +201,7 @@ impl Machine for Gpu {
         let rows = self.data.rows(case.classes);
         let encode = |pass: &mut wgpu::ComputePass<'_>| bound.encode(pass, rows);
         let (yardstick, yardstick_repetitions) = self.bandwidth.work(case.pass.writes());
-        let turn: [(super::stopwatch::Work<'_>, u32); 2] = [(&encode, *repetitions), (&yardstick, yardstick_repetitions)];
+        let turn: [(Work<'_>, u32); 2] = [(&encode, *repetitions), (&yardstick, yardstick_repetitions)];
         // The first turn is for nothing: after what came before it, clocks may be down.
         let seconds = self.stopwatch.time(&self.device, &turn.repeat(1 + times))?;
         Ok(seconds.as_chunks().0[1..].to_vec())
@@ -209,7 +209,7 @@ impl Machine for Gpu {
 
     fn time_yardstick(&mut self, copy: bool, times: usize) -> Result<Vec<f64>> {
         let (work, repetitions) = self.bandwidth.work(copy);
-        let work: super::stopwatch::Work<'_> = &work;
+        let work: Work<'_> = &work;
         self.stopwatch.time(&self.device, &vec![(work, repetitions); times])
     }
 }

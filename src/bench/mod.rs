@@ -24,9 +24,13 @@
 //! without upload and read-back. Every answer is held against float64 first: [`Error::WrongAnswer`](crate::Error::WrongAnswer)
 //! instead of a number.
 
+mod bandwidth;
 mod cpu;
 mod data;
+mod device;
+mod gpu;
 mod oracle;
+mod stopwatch;
 mod yardstick;
 
 use crate::error::{Error, Result};
@@ -293,7 +297,9 @@ pub fn run(descriptor: &BenchDescriptor, mut progress: impl FnMut(Progress<'_>))
     if cpu {
         reports.push(measure(&mut cpu::Cpu::new(Data::new(descriptor, cpu::bytes(descriptor)?))?, descriptor, &mut progress)?);
     }
-    for (_index, _adapter) in adapters {}
+    for (index, adapter) in adapters {
+        reports.push(measure(&mut gpu::Gpu::new(descriptor, index, &adapter)?, descriptor, &mut progress)?);
+    }
     Ok(reports)
 }
 

@@ -17,7 +17,8 @@ const SMALL_ROW: f64 = 4e-6;
 const SMALL_LOSS: f64 = 1e-5;
 /// How far an element of a gradient may be, relative to itself,
 const GRADIENT: f64 = 2e-5;
-/// and so much of the largest element of its row besides,
+/// and so much of what its row's elements are made of besides: of the largest element with class indices, and with dense
+/// targets, where an element is the difference of two terms that may be as good as equal, of the largest term;
 const GRADIENT_ROW: f64 = 3e-6;
 /// and so much of anything, since what is smaller may be flushed to 0.
 const FLUSHED: f64 = 1e-30;
@@ -138,7 +139,7 @@ fn loss(row: &[f64], targets: &RowTargets<'_>, input: Input) -> f64 {
     }
 }
 
-/// Each element of a row's gradient, times `scale`. None where clipping may go either way.
+/// The gradient of a row: of each element the two terms whose difference it is. None where clipping may go either way.
 //
 // Logits, with p the softmax: ∂/∂x_k Σ t_j·(logsumexp − x_j) = p_k·Σ t_j − t_k.
 //
@@ -146,12 +147,12 @@ fn loss(row: &[f64], targets: &RowTargets<'_>, input: Input) -> f64 {
 // ∂/∂x_k −Σ u_j·(log x_j − log s) = Σ u_j / s − u_k / x_k.
 //
 // Log-probabilities: ∂/∂x_k −Σ t_j·x_j = −t_k.
-fn gradient(row: &[f64], targets: &RowTargets<'_>, input: Input, scale: f64) -> Option<Vec<f64>> {
+fn gradient(row: &[f64], targets: &RowTargets<'_>, input: Input) -> Option<Vec<[f64; 2]>> {
     let classes = || 0..row.len();
     Some(match input {
         Input::Logits => {
             let (logsumexp, weight) = (logsumexp(row), targets.total(row.len(), |_| 1.0));
-            classes().map(|k| scale * ((row[k] - logsumexp).exp() * weight - targets.target(k))).collect()
+            classes().map(|k| [(row[k] - logsumexp).exp() * weight, targets.target(k)]).collect()
         }
         Input::Probabilities => {
             let (sum, (low, high)) = (row.iter().sum::<f64>(), clip_bounds());
@@ -162,9 +163,9 @@ fn gradient(row: &[f64], targets: &RowTargets<'_>, input: Input, scale: f64) -> 
             }
             let unclipped = |k: usize| if (low..=high).contains(&(row[k] / sum)) { targets.target(k) } else { 0.0 };
             let weight: f64 = classes().map(unclipped).sum();
-            classes().map(|k| scale * (weight / sum - unclipped(k) / row[k])).collect()
+            classes().map(|k| [weight / sum, unclipped(k) / row[k]]).collect()
         }
-        Input::LogProbabilities => classes().map(|k| -scale * targets.target(k)).collect(),
+        Input::LogProbabilities => classes().map(|k| [0.0, targets.target(k)]).collect(),
     })
 }
 
@@ -208,9 +209,14 @@ fn check_gradient(data: &Data, case: &Case, rows: &[usize], got: &[f32]) -> std:
     let scale = 1.0 / data.rows(case.classes) as f64;
     rows.par_iter().zip(got.par_chunks(case.classes)).try_for_each(|(&row, got)| {
         let predictions: Vec<_> = data.row(case.input, case.element, case.classes, row).collect();
-        let Some(want) = gradient(&predictions, &RowTargets::of(data, case, row), case.input, scale) else { return Ok(()) };
-        let largest = want.iter().fold(0.0, |most, want| f64::max(most, want.abs()));
-        for (class, (&got, want)) in got.iter().zip(want).enumerate() {
+        let Some(terms) = gradient(&predictions, &RowTargets::of(data, case, row), case.input) else { return Ok(()) };
+        let size = |[a, b]: &[f64; 2]| match case.targets {
+            TargetKind::Sparse => scale * (a - b).abs(),
+            TargetKind::Dense => scale * a.max(*b),
+        };
+        let largest = terms.iter().map(size).fold(0.0, f64::max);
+        for (class, (&got, [a, b])) in got.iter().zip(terms).enumerate() {
+            let want = scale * (a - b);
             let bound = GRADIENT * want.abs() + GRADIENT_ROW * largest + FLUSHED;
             within(f64::from(got), want, bound).map_err(|why| format!("the gradient of row {row}, class {class}: {why}"))?;
         }

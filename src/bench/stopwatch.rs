@@ -44,7 +44,7 @@ impl Stopwatch {
             }),
             resolved: gpu.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("xent timestamps"),
-                size: 2 * u64::from(PASSES) * wgpu::QUERY_SIZE as u64,
+                size: 2 * u64::from(PASSES) * u64::from(wgpu::QUERY_SIZE),
                 usage: wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC,
                 mapped_at_creation: false,
             }),

@@ -108,7 +108,7 @@ fn chart(area: &Area<'_>, case: &Case, machines: &[MachineReport]) -> Result<(),
         .margin(8)
         .x_label_area_size(36)
         .y_label_area_size(44)
-        .build_cartesian_2d(classes_axis(&all), fraction_axis(&all))?;
+        .build_cartesian_2d(classes_axis(&all).log_scale(), fraction_axis(&all))?;
     mesh(&mut context)?;
     for (i, machine) in machines.iter().enumerate() {
         let points = points(machine, case);
@@ -137,10 +137,10 @@ fn mesh(context: &mut ChartContext<'_, SVGBackend<'_>, Axes>) -> Result<(), Trou
     Ok(())
 }
 
-/// From below the fewest classes to above the most, on a logarithmic scale.
-fn classes_axis(points: &[(f64, f64)]) -> LogRangeExt<f64> {
+/// From below the fewest classes to above the most.
+fn classes_axis(points: &[(f64, f64)]) -> Range<f64> {
     let range = points.iter().fold(f64::MAX..1.0, |range, point| range.start.min(point.0)..range.end.max(point.0));
-    (range.start.min(range.end) / 1.3..range.end * 1.3).log_scale()
+    range.start.min(range.end) / 1.3..range.end * 1.3
 }
 
 /// From 0 to 1, or above where something is faster than the yardstick.

@@ -88,8 +88,8 @@ fn table(machine: &MachineReport) {
         format!("  {input:width$}  {targets:7} {element:7} {classes:>7}")
     };
     let blank = label("", "", "", "");
-    let names: String = passes.iter().map(|pass| format!("  | {:^22}", pass.name())).collect();
-    let columns: String = passes.iter().map(|_| format!("  | {:>7} {:>5} {:>8}", "GB/s", "of", "rows/s")).collect();
+    let names = side_by_side(&passes, |pass| format!("  | {:^22}", pass.name()));
+    let columns = side_by_side(&passes, |_| format!("  | {:>7} {:>5} {:>8}", "GB/s", "of", "rows/s"));
     say(&format!("{blank}{names}"));
     say(&format!("{}{columns}", label("", "targets", "element", "classes")));
     // Passes over the same batch follow each other.
@@ -97,9 +97,13 @@ fn table(machine: &MachineReport) {
         let Some(first) = row.first() else { continue };
         let case = &first.case;
         let label = label(case.input_name(), case.targets.name(), case.element_name(), &case.classes.to_string());
-        let cells: String = row.iter().map(|result| cell(machine, result)).collect();
+        let cells = side_by_side(row, |result| cell(machine, result));
         say(&format!("{label}{cells}"));
     }
+}
+
+fn side_by_side<T>(passes: &[T], cell: impl Fn(&T) -> String) -> String {
+    passes.iter().map(cell).collect()
 }
 
 fn cell(machine: &MachineReport, result: &Measured) -> String {
