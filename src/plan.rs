@@ -101,12 +101,6 @@ pub(crate) fn scheme(classes: usize, device: &DeviceLimits) -> Scheme {
     Scheme { driver, lanes, workgroups: if device.software { 256 } else { 8192 } }
 }
 
-/// Rows of a window on the CPU: bounded where rows have to be gathered or converted, and labels to be looked at.
-pub(crate) fn cpu_window_rows(classes: usize, window_rows: Option<usize>) -> usize {
-    let most = (HOST_WINDOW / (classes as u64).saturating_mul(ELEMENT).max(ELEMENT)).max(1) as usize;
-    window_rows.map_or(most, |rows| rows.clamp(1, most))
-}
-
 impl Scheme {
     /// Workgroups for so many rows.
     pub(crate) fn dispatch(&self, rows: usize) -> u32 {
