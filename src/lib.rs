@@ -70,8 +70,8 @@ mod twins;
 mod views;
 
 pub use batch::{Batch, Targets};
-pub use cpu::isa::Instructions;
 pub use calibration::{Bin, Calibration};
+pub use cpu::isa::Instructions;
 pub use error::{Error, Result};
 #[doc(hidden)]
 pub use evaluator::Fault;

@@ -157,6 +157,9 @@ pub(crate) struct BenchArgs {
     /// Measure the adapters with TEXT in their names, and nothing else.
     #[arg(long, value_name = "TEXT")]
     pub adapter: Option<String>,
+    /// What the CPU computes with: each by itself, instead of the best that this processor has.
+    #[arg(long, value_enum, value_name = "SET,…", value_delimiter = ',')]
+    pub instructions: Vec<InstructionSet>,
     /// Numbers of classes.
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "2,10,100,1000,8192,32000,128256")]
     pub classes: Vec<usize>,
@@ -172,16 +175,19 @@ pub(crate) struct BenchArgs {
     /// What predictions are.
     #[arg(long, value_enum, value_name = "INPUT,…", value_delimiter = ',', default_value = "logits")]
     pub input: Vec<Input>,
-    /// Bytes of the predictions as float32: 256 MiB for the CPU, 512 MiB for a GPU and 32 MiB for a software adapter, or less
-    /// where memory is scarce, unless given.
+    /// Bytes of the predictions as float32. Unless given: for the CPU a quarter more than its largest cache holds, and at
+    /// least 256 MiB; 512 MiB for a GPU; 32 MiB for a software adapter; less where memory is scarce.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub bytes: Option<u64>,
     /// The same in millions of bytes.
     #[arg(long, value_name = "N", conflicts_with = "bytes", value_parser = clap::value_parser!(u64).range(1..))]
     pub megabytes: Option<u64>,
-    /// Time each so many times; the median counts.
+    /// Time each so many times, or fewer where time is up; the median counts.
     #[arg(long, value_name = "N", default_value = "9")]
     pub repeat: NonZeroUsize,
+    /// Time a backend for about so long; each combination is timed three times in any case.
+    #[arg(long, value_name = "S", default_value = "60")]
+    pub seconds: f64,
     /// Draw fractions over classes, a line for each backend.
     #[arg(long, value_name = "OUT.svg")]
     pub plot: Option<PathBuf>,
@@ -287,6 +293,24 @@ impl From<BenchBackend> for Machines {
             BenchBackend::All => Self::All,
             BenchBackend::Cpu => Self::Cpu,
             BenchBackend::Gpu => Self::Gpu,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum InstructionSet {
+    Avx512,
+    Avx2,
+    /// What every processor of its kind has.
+    Portable,
+}
+
+impl From<InstructionSet> for xent::Instructions {
+    fn from(set: InstructionSet) -> Self {
+        match set {
+            InstructionSet::Avx512 => Self::Avx512,
+            InstructionSet::Avx2 => Self::Avx2,
+            InstructionSet::Portable => Self::Portable,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What a GPU's memory can do when it is only read or only copied: the yardsticks of the GPUs.
 
 use super::device::Device;
-use super::median;
+use super::measure::median;
 use super::stopwatch::{Stopwatch, Work};
 use crate::error::Result;
 

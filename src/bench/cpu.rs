@@ -6,9 +6,14 @@ use std::time::Instant;
 use half::{bf16, f16};
 use ndarray::{ArrayView1, ArrayView2};
 
-use super::data::{Data, Line, lines};
-use super::yardstick::{self, Form, copies, reads};
-use super::{Answer, BenchDescriptor, Case, Clock, Machine, Pass, TargetKind};
+use super::case::{Case, Pass, TargetKind};
+use super::data::{Data, Line};
+use super::descriptor::BenchDescriptor;
+use super::measure::{Answer, Machine, median};
+use super::processor::{available_memory, largest_cache, processor};
+use super::report::Clock;
+use super::yardstick::{Copy as Copying, Form, Read as Reading};
+use crate::Instructions;
 use crate::batch::{Batch, Targets};
 use crate::error::{Error, Result};
 use crate::evaluator::{Backend, BackendChoice, Evaluator, EvaluatorDescriptor, Stream};
@@ -16,7 +21,7 @@ use crate::layout::Element;
 use crate::loss::{CategoricalCrossEntropy, Loss};
 use crate::outputs::{Gradient, Outputs};
 
-/// Bytes of the predictions, unless they are given: several times what caches hold.
+/// Bytes of the predictions, unless they are given or caches are larger.
 const BYTES: u64 = 256 << 20;
 /// Arrays of that size that there are at the same time, at most: predictions of three kinds, dense targets, labels, a copy,
 /// a gradient, and what the library and the answers need.
@@ -31,7 +36,8 @@ pub(super) fn bytes(descriptor: &BenchDescriptor) -> Result<u64> {
             Err(Error::Option { option: "bytes", value: bytes as f64, rule })
         }
         Some(bytes) => Ok(bytes),
-        None => Ok(BYTES.min(most)),
+        // More than the caches hold, so that a pass over it leaves nothing there for the next one.
+        None => Ok(largest_cache().map_or(BYTES, |cache| BYTES.max(cache + cache / 4)).min(most)),
     }
 }
 
@@ -41,36 +47,32 @@ pub(super) fn most_bytes(descriptor: &BenchDescriptor) -> u64 {
     (available_memory().unwrap_or(u64::MAX) / arrays).max(1)
 }
 
-/// Bytes of memory that are free, or can be made so, where the system says.
-fn available_memory() -> Option<u64> {
-    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let kibibytes: u64 =
-        info.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?.split_whitespace().next()?.parse().ok()?;
-    Some(kibibytes * 1024)
-}
-
-pub(super) struct Cpu {
+pub(super) struct Cpu<'a> {
     evaluator: Evaluator,
-    data: Data,
+    instructions: Instructions,
+    data: &'a Data,
     copied: Vec<Line>,
-    read: Form<yardstick::Read>,
-    copy: Form<yardstick::Copy>,
+    read: Form<Reading>,
+    copy: Form<Copying>,
 }
 
 /// Times each form of a yardstick is tried before one is chosen.
 const TRIALS: usize = 5;
 
-impl Cpu {
-    pub(super) fn new(data: Data) -> Result<Self> {
-        let evaluator =
-            Evaluator::new_blocking(&EvaluatorDescriptor { backend: BackendChoice::Cpu, ..EvaluatorDescriptor::default() })?;
-        let mut copied = lines(size_of_val(data.floats()));
+impl<'a> Cpu<'a> {
+    pub(super) fn new(data: &'a Data, instructions: Instructions) -> Result<Self> {
+        let evaluator = Evaluator::new_blocking(&EvaluatorDescriptor {
+            backend: BackendChoice::Cpu,
+            instructions: Some(instructions),
+            ..EvaluatorDescriptor::default()
+        })?;
         let lines = data.floats();
-        let read = fastest(reads(), |how| {
-            black_box(yardstick::read(lines, how));
+        let mut copied = super::data::lines(size_of_val(lines));
+        let read = fastest(Form::<Reading>::all(), |form| {
+            black_box(form.read(black_box(lines)));
         });
-        let copy = fastest(copies(), |how| yardstick::copy(lines, &mut copied, how));
-        Ok(Self { evaluator, data, copied, read, copy })
+        let copy = fastest(Form::<Copying>::all(), |form| form.copy(lines, &mut copied));
+        Ok(Self { evaluator, instructions, data, copied, read, copy })
     }
 
     fn batch(&self, case: &Case) -> Result<Batch<'_>> {
@@ -113,15 +115,17 @@ fn matrix<T>(elements: &[T], rows: usize, classes: usize) -> Result<ArrayView2<'
 }
 
 /// The form whose median time is the least, of a plain one and others.
-fn fastest<F: Copy>(forms: (Form<F>, Vec<Form<F>>), mut run: impl FnMut(F)) -> Form<F> {
-    let mut median = |how: F| {
+fn fastest<F: Copy>((plain, others): (Form<F>, Vec<Form<F>>), mut run: impl FnMut(&Form<F>)) -> Form<F> {
+    let mut timed = |form: Form<F>| {
         // Once for nothing: pages are touched, clocks go up.
-        run(how);
-        super::median((0..TRIALS).map(|_| clocked(|| run(how))).collect())
+        run(&form);
+        (median((0..TRIALS).map(|_| clocked(|| run(&form))).collect()), form)
     };
-    let (plain, others) = forms;
-    let plain = (median(plain.1), plain);
-    let best = others.into_iter().map(|form| (median(form.1), form)).fold(plain, |a, b| if b.0 < a.0 { b } else { a });
+    let plain = timed(plain);
+    let best = others.into_iter().fold(plain, |best, form| {
+        let other = timed(form);
+        if other.0 < best.0 { other } else { best }
+    });
     best.1
 }
 
@@ -131,14 +135,18 @@ fn clocked(work: impl FnOnce()) -> f64 {
     started.elapsed().as_secs_f64()
 }
 
-impl Machine for Cpu {
+impl Machine for Cpu<'_> {
     fn backend(&self) -> Backend {
         Backend::Cpu
     }
 
     fn adapter(&self) -> String {
         let name = processor().map_or(String::new(), |name| format!(", {name}"));
-        format!("{}{name}", instructions())
+        format!("{}{name}", self.instructions.name())
+    }
+
+    fn instructions(&self) -> Option<Instructions> {
+        Some(self.instructions)
     }
 
     fn clock(&self) -> Clock {
@@ -146,11 +154,11 @@ impl Machine for Cpu {
     }
 
     fn data(&self) -> &Data {
-        &self.data
+        self.data
     }
 
     fn yardsticks(&self) -> [String; 2] {
-        [self.read.0.into(), self.copy.0.into()]
+        [self.read.name(), self.copy.name()]
     }
 
     fn answer(&mut self, case: &Case, rows: &[usize]) -> Result<Answer> {
@@ -189,42 +197,16 @@ impl Machine for Cpu {
     }
 }
 
-impl Cpu {
+impl Cpu<'_> {
     fn yardstick(&self, copy: bool, copied: &mut [Line]) -> f64 {
         let lines = self.data.floats();
         clocked(|| {
             if copy {
-                yardstick::copy(lines, copied, self.copy.1);
+                self.copy.copy(lines, copied);
                 black_box(copied);
             } else {
-                black_box(yardstick::read(black_box(lines), self.read.1));
+                black_box(self.read.read(black_box(lines)));
             }
         })
     }
-}
-
-/// What the kernels are compiled for on this processor.
-fn instructions() -> &'static str {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("fma")
-        {
-            return "AVX-512";
-        }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            return "AVX2";
-        }
-    }
-    if cfg!(target_arch = "aarch64") { "NEON" } else { "portable" }
-}
-
-/// The processor's name, where the system says.
-fn processor() -> Option<String> {
-    let info = std::fs::read_to_string("/proc/cpuinfo").ok()?;
-    let (_, name) = info.lines().find(|line| line.starts_with("model name"))?.split_once(':')?;
-    Some(name.trim().to_owned())
 }

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::{BenchDescriptor, TargetKind};
+use super::case::TargetKind;
+use super::descriptor::BenchDescriptor;
 use crate::layout::Element;
 use crate::loss::Input;
 

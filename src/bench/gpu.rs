@@ -3,17 +3,20 @@
 use std::collections::HashMap;
 
 use super::bandwidth::Bandwidth;
+use super::case::{Case, Pass, TargetKind};
+use super::cpu;
 use super::data::Data;
+use super::descriptor::BenchDescriptor;
 use super::device::Device;
+use super::measure::{Answer, Machine};
+use super::report::Clock;
 use super::stopwatch::{Stopwatch, Work};
-use super::{Answer, BenchDescriptor, Case, Clock, Machine, Pass, TargetKind, cpu};
-use crate::AdapterSummary;
 use crate::error::{Error, Result};
 use crate::evaluator::Backend;
 use crate::gpu::{Bound, Kernel, Rows};
 use crate::layout::{Element, Wanted};
 use crate::loss::{CategoricalCrossEntropy, Input, Loss};
-use crate::plan;
+use crate::{AdapterSummary, Instructions, plan};
 
 /// Bytes of the predictions, unless they are given: several times what caches hold.
 const BYTES: u64 = 512 << 20;
@@ -159,6 +162,10 @@ impl Machine for Gpu {
 
     fn adapter(&self) -> String {
         self.device.context.name.clone()
+    }
+
+    fn instructions(&self) -> Option<Instructions> {
+        None
     }
 
     fn clock(&self) -> Clock {

@@ -1,11 +1,10 @@
 //! What the answers should be: the definitions in float64, plainly, row by row. Nothing here is shared with what is measured.
 
-use std::collections::HashMap;
-
 use rayon::prelude::*;
 
+use super::case::{Case, Pass, TargetKind};
 use super::data::Data;
-use super::{Case, Machine, Pass, TargetKind};
+use super::measure::Machine;
 use crate::error::{Error, Result};
 use crate::layout::Element;
 use crate::loss::{DEFAULT_EPSILON, Input};
@@ -28,36 +27,59 @@ const AT_BOUND: f64 = 1e-5;
 /// Elements of the gradient that are looked at, at least the rows' first and last.
 const SAMPLE: usize = 1 << 18;
 
-/// The mean losses that are known already, by the case less its pass.
+/// The rows' losses of the latest batch that was checked: passes over the same batch follow each other.
 #[derive(Default)]
-pub(super) struct Means(HashMap<(Input, TargetKind, Element, usize), f64>);
+pub(super) struct Truth {
+    /// The case less its pass.
+    of: Option<(Input, TargetKind, Element, usize)>,
+    losses: Vec<f64>,
+}
+
+impl Truth {
+    fn losses(&mut self, data: &Data, case: &Case) -> &[f64] {
+        let batch = (case.input, case.targets, case.element, case.classes);
+        if self.of != Some(batch) {
+            self.losses.clear();
+            self.losses.par_extend((0..data.rows(case.classes)).into_par_iter().map_init(Vec::new, |predictions, row| {
+                predictions.clear();
+                predictions.extend(data.row(case.input, case.element, case.classes, row));
+                loss(predictions, &RowTargets::of(data, case, row), case.input)
+            }));
+            self.of = Some(batch);
+        }
+        &self.losses
+    }
+}
 
 /// Holds what a machine answers against the truth.
 ///
 /// # Errors
 /// [`Error::WrongAnswer`], or why there is none.
-pub(super) fn check(machine: &mut dyn Machine, case: &Case, known: &mut Means) -> Result<()> {
+pub(super) fn check(machine: &mut dyn Machine, case: &Case, truth: &mut Truth) -> Result<()> {
     let rows = sampled(machine.data().rows(case.classes), case.classes);
     let answer = machine.answer(case, &rows)?;
     let wrong = |what: String| Error::WrongAnswer { case: name(case), adapter: machine.adapter(), what };
     let data = machine.data();
-    if let Some(losses) = &answer.losses {
-        check_losses(data, case, losses).map_err(wrong)?;
-    }
-    if let Some(mean) = answer.mean {
-        let key = (case.input, case.targets, case.element, case.classes);
-        let truth = *known.0.entry(key).or_insert_with(|| mean_loss(data, case));
-        within(mean, truth, bound(truth)).map_err(|why| wrong(format!("the mean loss: {why}")))?;
-    }
-    if let Some(gradient) = &answer.gradient {
-        check_gradient(data, case, &rows, gradient).map_err(wrong)?;
-    }
     let complete = match case.pass {
         Pass::Forward => answer.mean.is_some(),
         Pass::Gradient => answer.gradient.is_some(),
         Pass::Both => answer.losses.is_some() && answer.gradient.is_some(),
     };
-    if complete { Ok(()) } else { Err(wrong("something is missing".into())) }
+    if !complete {
+        return Err(wrong("something is missing".into()));
+    }
+    if let Some(losses) = &answer.losses {
+        check_losses(truth.losses(data, case), losses).map_err(wrong)?;
+    }
+    if let Some(mean) = answer.mean {
+        let losses = truth.losses(data, case);
+        let truth = losses.par_iter().sum::<f64>() / losses.len() as f64;
+        within(mean, truth, bound(truth)).map_err(|why| wrong(format!("the mean loss: {why}")))?;
+    }
+    if let Some(gradient) = &answer.gradient {
+        check_gradient(data, case, &rows, gradient).map_err(wrong)?;
+    }
+    Ok(())
 }
 
 fn name(case: &Case) -> String {
@@ -169,37 +191,13 @@ fn gradient(row: &[f64], targets: &RowTargets<'_>, input: Input) -> Option<Vec<[
     })
 }
 
-/// Σ over rows of `of(row, its predictions)`, or the first error.
-fn over_rows(
-    data: &Data,
-    case: &Case,
-    of: impl Fn(usize, &[f64]) -> std::result::Result<f64, String> + Sync,
-) -> std::result::Result<f64, String> {
-    (0..data.rows(case.classes))
-        .into_par_iter()
-        .map_init(Vec::new, |predictions, row| {
-            predictions.clear();
-            predictions.extend(data.row(case.input, case.element, case.classes, row));
-            of(row, predictions)
-        })
-        .sum()
-}
-
-fn mean_loss(data: &Data, case: &Case) -> f64 {
-    let sum = over_rows(data, case, |row, predictions| Ok(loss(predictions, &RowTargets::of(data, case, row), case.input)));
-    sum.unwrap_or(f64::NAN) / data.rows(case.classes) as f64
-}
-
-fn check_losses(data: &Data, case: &Case, losses: &[f32]) -> std::result::Result<(), String> {
-    if losses.len() != data.rows(case.classes) {
-        return Err(format!("{} losses of {} rows", losses.len(), data.rows(case.classes)));
+fn check_losses(truths: &[f64], losses: &[f32]) -> std::result::Result<(), String> {
+    if losses.len() != truths.len() {
+        return Err(format!("{} losses of {} rows", losses.len(), truths.len()));
     }
-    let checked = over_rows(data, case, |row, predictions| {
-        let truth = loss(predictions, &RowTargets::of(data, case, row), case.input);
-        within(f64::from(losses[row]), truth, bound(truth)).map_err(|why| format!("the loss of row {row}: {why}"))?;
-        Ok(0.0)
-    });
-    checked.map(drop)
+    losses.par_iter().zip(truths).enumerate().try_for_each(|(row, (&got, &truth))| {
+        within(f64::from(got), truth, bound(truth)).map_err(|why| format!("the loss of row {row}: {why}"))
+    })
 }
 
 fn check_gradient(data: &Data, case: &Case, rows: &[usize], got: &[f32]) -> std::result::Result<(), String> {

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use super::Clock;
 use super::device::Device;
+use super::report::Clock;
 use crate::error::{Error, Result};
 
 /// What records dispatches into a pass.

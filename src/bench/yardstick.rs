@@ -2,48 +2,95 @@
 //!
 //! Several forms of each; which one is the fastest is a matter of the machine. A read is bound by how many lines are under way
 //! at once, and a thread that walks through four places keeps more of them under way than one that walks through one. A copy
-//! through the cache reads what it is about to overwrite; stores that go past the cache do not.
+//! through the cache reads what it is about to overwrite; stores that go past the cache do not. Threads take small pieces, in
+//! whatever order they come, or one share each.
 
 use rayon::prelude::*;
 
 use super::data::Line;
 
-/// Lines that a thread takes at a time: 256 KiB.
-const PIECE: usize = 4096;
-
 /// A way to read: a checksum of the lines, so that none can be left out.
 pub(super) type Read = fn(&[Line]) -> u32;
 /// A way to copy lines into as many others.
 pub(super) type Copy = fn(&[Line], &mut [Line]);
-/// A way with its name.
-pub(super) type Form<F> = (&'static str, F);
 
-/// A plain way to read, and others.
-pub(super) fn reads() -> (Form<Read>, Vec<Form<Read>>) {
-    let mut others: Vec<Form<Read>> = vec![("four streams a thread", |lines| four(lines))];
-    #[cfg(target_arch = "x86_64")]
-    others.extend(x86::reads());
-    others.shrink_to_fit();
-    (("one stream a thread", |lines| one(lines)), others)
+/// A way to go through lines, on all threads.
+#[derive(Clone, Copy)]
+pub(super) struct Form<F> {
+    name: &'static str,
+    how: F,
+    parts: Parts,
 }
 
-/// A plain way to copy, and others.
-pub(super) fn copies() -> (Form<Copy>, Vec<Form<Copy>>) {
-    #[cfg(target_arch = "x86_64")]
-    let others = x86::copies();
-    #[cfg(not(target_arch = "x86_64"))]
-    let others = Vec::new();
-    (("through the cache", |from, to| to.copy_from_slice(from)), others)
+/// What a thread takes at a time.
+#[derive(Clone, Copy, PartialEq)]
+enum Parts {
+    /// 256 KiB.
+    Pieces,
+    /// As much as the others.
+    Shares,
 }
 
-/// Reads all lines on all threads.
-pub(super) fn read(lines: &[Line], how: Read) -> u32 {
-    lines.par_chunks(PIECE).map(how).reduce(|| 0, |a, b| a ^ b)
+impl Parts {
+    /// Lines that a thread takes at a time, of so many.
+    fn lines(self, all: usize) -> usize {
+        match self {
+            Self::Pieces => 4096,
+            Self::Shares => all.div_ceil(rayon::current_num_threads()).max(1),
+        }
+    }
 }
 
-/// Copies all lines on all threads.
-pub(super) fn copy(from: &[Line], to: &mut [Line], how: Copy) {
-    to.par_chunks_mut(PIECE).zip(from.par_chunks(PIECE)).for_each(|(to, from)| how(from, to));
+impl<F> Form<F> {
+    /// What people may call it.
+    pub(super) fn name(&self) -> String {
+        let parts = match self.parts {
+            Parts::Pieces => "pieces of 256 KiB",
+            Parts::Shares => "a share a thread",
+        };
+        format!("{}, {parts}", self.name)
+    }
+}
+
+impl Form<Read> {
+    /// A plain way to read, and others.
+    pub(super) fn all() -> (Self, Vec<Self>) {
+        let mut ways: Vec<(&'static str, Read)> =
+            vec![("one stream", |lines| one(lines)), ("four streams", |lines| four(lines))];
+        #[cfg(target_arch = "x86_64")]
+        ways.extend(x86::reads());
+        ways.shrink_to_fit();
+        with_parts(&ways)
+    }
+
+    /// Reads all lines on all threads.
+    pub(super) fn read(&self, lines: &[Line]) -> u32 {
+        lines.par_chunks(self.parts.lines(lines.len())).map(self.how).reduce(|| 0, |a, b| a ^ b)
+    }
+}
+
+impl Form<Copy> {
+    /// A plain way to copy, and others.
+    pub(super) fn all() -> (Self, Vec<Self>) {
+        let mut ways: Vec<(&'static str, Copy)> = vec![("memcpy", |from, to| to.copy_from_slice(from))];
+        #[cfg(target_arch = "x86_64")]
+        ways.extend(x86::copies());
+        ways.shrink_to_fit();
+        with_parts(&ways)
+    }
+
+    /// Copies all lines on all threads.
+    pub(super) fn copy(&self, from: &[Line], to: &mut [Line]) {
+        let lines = self.parts.lines(from.len());
+        to.par_chunks_mut(lines).zip(from.par_chunks(lines)).for_each(|(to, from)| (self.how)(from, to));
+    }
+}
+
+/// Each way over both kinds of parts; the first of all by itself.
+fn with_parts<F: std::marker::Copy>(ways: &[(&'static str, F)]) -> (Form<F>, Vec<Form<F>>) {
+    let (name, how) = ways[0];
+    let others = ways.iter().flat_map(|&(name, how)| [Parts::Pieces, Parts::Shares].map(|parts| Form { name, how, parts }));
+    (Form { name, how, parts: Parts::Pieces }, others.skip(1).collect())
 }
 
 /// Lines that are taken in at a time: several independent sums.
@@ -93,12 +140,14 @@ fn four(lines: &[Line]) -> u32 {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use std::arch::x86_64::{__m256i, _mm_sfence, _mm256_load_si256, _mm256_stream_si256};
+    use std::arch::x86_64::{
+        __m256i, __m512i, _mm_sfence, _mm256_load_si256, _mm256_stream_si256, _mm512_load_si512, _mm512_stream_si512,
+    };
 
-    use super::{Copy, Form, Line, Read, four, one};
+    use super::{Copy, Line, Read, four, one};
 
-    /// With AVX2, where the processor has it.
-    pub(super) fn reads() -> Vec<Form<Read>> {
+    /// In the vectors that the processor has.
+    pub(super) fn reads() -> Vec<(&'static str, Read)> {
         #[target_feature(enable = "avx2")]
         fn one_avx2(lines: &[Line]) -> u32 {
             one(lines)
@@ -107,24 +156,46 @@ mod x86 {
         fn four_avx2(lines: &[Line]) -> u32 {
             four(lines)
         }
-        if !is_x86_feature_detected!("avx2") {
-            return Vec::new();
+        #[target_feature(enable = "avx512f")]
+        fn one_avx512(lines: &[Line]) -> u32 {
+            one(lines)
+        }
+        #[target_feature(enable = "avx512f")]
+        fn four_avx512(lines: &[Line]) -> u32 {
+            four(lines)
+        }
+        let mut ways: Vec<(&'static str, Read)> = Vec::new();
+        #[expect(unsafe_code, reason = "calling functions with target features, behind the check of just these")]
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has AVX2, or these would not have been made.
+            ways.push(("one stream, AVX2", |lines| unsafe { one_avx2(lines) }));
+            // SAFETY: the same.
+            ways.push(("four streams, AVX2", |lines| unsafe { four_avx2(lines) }));
         }
         #[expect(unsafe_code, reason = "calling functions with target features, behind the check of just these")]
-        // SAFETY: the processor has AVX2, or these would not have been made.
-        let (one, four): (Read, Read) = (|lines| unsafe { one_avx2(lines) }, |lines| unsafe { four_avx2(lines) });
-        vec![("one stream a thread, AVX2", one), ("four streams a thread, AVX2", four)]
+        if is_x86_feature_detected!("avx512f") {
+            // SAFETY: the processor has AVX-512 F, or these would not have been made.
+            ways.push(("one stream, AVX-512", |lines| unsafe { one_avx512(lines) }));
+            // SAFETY: the same.
+            ways.push(("four streams, AVX-512", |lines| unsafe { four_avx512(lines) }));
+        }
+        ways
     }
 
-    /// With AVX' stores past the cache, where the processor has them.
-    pub(super) fn copies() -> Vec<Form<Copy>> {
-        if !is_x86_feature_detected!("avx") {
-            return Vec::new();
+    /// With stores past the cache, where the processor has them.
+    pub(super) fn copies() -> Vec<(&'static str, Copy)> {
+        let mut ways: Vec<(&'static str, Copy)> = Vec::new();
+        #[expect(unsafe_code, reason = "calling functions with target features, behind the check of just these")]
+        if is_x86_feature_detected!("avx") {
+            // SAFETY: the processor has AVX, or this would not have been made.
+            ways.push(("past the cache, AVX", |from, to| unsafe { stream(from, to) }));
         }
-        #[expect(unsafe_code, reason = "calling a function with target features, behind the check of just these")]
-        // SAFETY: the processor has AVX, or this would not have been made.
-        let stream: Copy = |from, to| unsafe { stream(from, to) };
-        vec![("past the cache", stream)]
+        #[expect(unsafe_code, reason = "calling functions with target features, behind the check of just these")]
+        if is_x86_feature_detected!("avx512f") {
+            // SAFETY: the processor has AVX-512 F, or this would not have been made.
+            ways.push(("past the cache, AVX-512", |from, to| unsafe { stream_wide(from, to) }));
+        }
+        ways
     }
 
     #[target_feature(enable = "avx")]
@@ -143,6 +214,21 @@ mod x86 {
         // Such stores are ordered with nothing else: what hands these lines to another thread must come after them.
         _mm_sfence();
     }
+
+    #[target_feature(enable = "avx512f")]
+    fn stream_wide(from: &[Line], to: &mut [Line]) {
+        for (from, to) in from.iter().zip(to) {
+            let (from, to): (*const __m512i, *mut __m512i) = ((&raw const *from).cast(), (&raw mut *to).cast());
+            #[expect(unsafe_code, reason = "there is no safe store past the cache")]
+            // SAFETY: a line is one vector of 64 bytes and aligned to as many; `from` is borrowed for reading, `to` for
+            // writing, and any bits are a valid line.
+            unsafe {
+                _mm512_stream_si512(to, _mm512_load_si512(from));
+            }
+        }
+        // As above.
+        _mm_sfence();
+    }
 }
 
 #[cfg(test)]
@@ -155,16 +241,16 @@ mod tests {
 
     #[test]
     fn every_way_reads_every_line() {
-        for count in [0, 1, 7, 8, 9, 63, 64, 65, PIECE + 13] {
+        for count in [0, 1, 7, 8, 9, 63, 64, 65, 4096 + 13] {
             let mut lines: Vec<_> = (0..count).map(|i| Line([i as u32; 16])).collect();
-            for (name, how) in all(reads()) {
-                assert_eq!(read(&lines, how), fold(&lines), "{count} lines, {name}");
+            for form in all(Form::<Read>::all()) {
+                assert_eq!(form.read(&lines), fold(&lines), "{count} lines, {}", form.name());
             }
             for changed in 0..count.min(100) {
                 let place = changed * 7919 % count;
                 lines[place].0[changed % 16] ^= 1 << (changed % 32);
-                for (name, how) in all(reads()) {
-                    assert_eq!(read(&lines, how), fold(&lines), "{count} lines, {name}, changed at {place}");
+                for form in all(Form::<Read>::all()) {
+                    assert_eq!(form.read(&lines), fold(&lines), "{count} lines, {}, changed at {place}", form.name());
                 }
             }
         }
@@ -172,13 +258,20 @@ mod tests {
 
     #[test]
     fn every_way_copies_every_line() {
-        for count in [0, 1, 2, 65, PIECE + 13] {
+        for count in [0, 1, 2, 65, 4096 + 13] {
             let lines: Vec<_> = (0..count).map(|i| Line([i as u32; 16])).collect();
-            for (name, how) in all(copies()) {
+            for form in all(Form::<Copy>::all()) {
                 let mut to = vec![Line([u32::MAX; 16]); count];
-                copy(&lines, &mut to, how);
-                assert!(lines.iter().zip(&to).all(|(a, b)| a.0 == b.0), "{count} lines, {name}");
+                form.copy(&lines, &mut to);
+                assert!(lines.iter().zip(&to).all(|(a, b)| a.0 == b.0), "{count} lines, {}", form.name());
             }
         }
+    }
+
+    #[test]
+    fn every_form_has_a_name_of_its_own() {
+        let mut names: Vec<_> = all(Form::<Read>::all()).map(|form| form.name()).collect();
+        names.sort();
+        assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
     }
 }

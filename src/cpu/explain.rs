@@ -60,8 +60,7 @@ impl<F: Fold, T: LossTerm> Work for Explain<'_, F, T> {
         };
         let row = F::row(i, prepared, &state);
         let wanted = Sums { terms: prepared.sums_terms(), calibration: false };
-        let walked =
-            if wanted.any() { Terms::across::<F, T>(i, prepared, &across, wanted, &row) } else { Terms::none(i) };
+        let walked = if wanted.any() { Terms::across::<F, T>(i, prepared, &across, wanted, &row) } else { Terms::none(i) };
         let walked = Terms::turned(i, &[walked], 1);
         let finite = rows.dense_row(0).is_none_or(|targets| targets.iter().all(|t| t.is_finite()));
         let undefined = F::is_undefined(&row).any();

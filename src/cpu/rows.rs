@@ -363,14 +363,7 @@ fn part(x: &[f32; STRETCH], d: usize) -> &[f32; LANES] {
 
 /// The rank of one row's label, whose prediction is `goal`.
 #[inline(always)]
-fn rank_across<I: Isa>(
-    i: I,
-    rows: &Rows<'_>,
-    row: usize,
-    goal: f32,
-    label: u32,
-    widened: &mut [f32; Rows::CHUNK],
-) -> u32 {
+fn rank_across<I: Isa>(i: I, rows: &Rows<'_>, row: usize, goal: f32, label: u32, widened: &mut [f32; Rows::CHUNK]) -> u32 {
     let classes = rows.classes;
     let (goal, label) = (i.f32s(goal), i.u32s(label));
     let mut rank = Rank::none(i);

@@ -98,15 +98,7 @@ impl Fold for Plain {
     }
 
     #[inline(always)]
-    fn through<I: Isa>(
-        _: I,
-        _: &Prepared,
-        _: &Nothing<I>,
-        _: F32s<I>,
-        _: &Share<I>,
-        slope: F32s<I>,
-        _: F32s<I>,
-    ) -> F32s<I> {
+    fn through<I: Isa>(_: I, _: &Prepared, _: &Nothing<I>, _: F32s<I>, _: &Share<I>, slope: F32s<I>, _: F32s<I>) -> F32s<I> {
         slope
     }
 }

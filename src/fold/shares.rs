@@ -72,10 +72,7 @@ impl Fold for Shares {
     #[inline(always)]
     fn merge<I: Isa>(i: I, _: &Prepared, a: &State<I>, b: &State<I>) -> State<I> {
         let second = a.big.abs(i).lt(b.big.abs(i));
-        State {
-            big: second.select(b.big, a.big),
-            rest: (a.rest + b.rest) + second.select(a.big, b.big).widen(),
-        }
+        State { big: second.select(b.big, a.big), rest: (a.rest + b.rest) + second.select(a.big, b.big).widen() }
     }
 
     #[inline(always)]
@@ -180,15 +177,7 @@ impl Fold for Shares {
     }
 
     #[inline(always)]
-    fn through<I: Isa>(
-        i: I,
-        _: &Prepared,
-        row: &Row<I>,
-        _: F32s<I>,
-        of: &Share<I>,
-        slope: F32s<I>,
-        pull: F32s<I>,
-    ) -> F32s<I> {
+    fn through<I: Isa>(i: I, _: &Prepared, row: &Row<I>, _: F32s<I>, of: &Share<I>, slope: F32s<I>, pull: F32s<I>) -> F32s<I> {
         let zero = i.f32s(0.0);
         let moves = !of.clipped & !slope.eq(zero);
         let derivative = moves.select(slope * of.rest.over(of.p) - (pull - slope), zero - pull);

@@ -182,7 +182,13 @@ fn absorb_huge<const DEPTH: usize>(
 /// Merges sums where one of the tops is huge.
 #[cold]
 #[inline(never)]
-fn merge_huge(prepared: &Prepared, high: &[Sum; LANES], low: &[Sum; LANES], exceptional: u16, rest: [f64; LANES]) -> [f64; LANES] {
+fn merge_huge(
+    prepared: &Prepared,
+    high: &[Sum; LANES],
+    low: &[Sum; LANES],
+    exceptional: u16,
+    rest: [f64; LANES],
+) -> [f64; LANES] {
     std::array::from_fn(|l| {
         if exceptional >> l & 1 == 0 {
             return rest[l];

@@ -1,5 +1,6 @@
 //! `xent bench`: how close each backend comes to its own memory bandwidth.
 
+mod date;
 mod plot;
 mod report;
 
@@ -35,6 +36,7 @@ fn descriptor(args: &BenchArgs) -> BenchDescriptor {
     BenchDescriptor {
         machines: args.backend.into(),
         adapter: args.adapter.clone(),
+        instructions: distinct(args.instructions.iter().map(|&set| set.into())),
         classes: distinct(args.classes.iter().copied()),
         passes: distinct(args.pass.iter().map(|&pass| pass.into())),
         targets: distinct(args.targets.iter().map(|&targets| targets.into())),
@@ -42,6 +44,7 @@ fn descriptor(args: &BenchArgs) -> BenchDescriptor {
         inputs: distinct(args.input.iter().map(|&input| input.into())),
         bytes: args.bytes.or(args.megabytes.map(|megabytes| megabytes.saturating_mul(1_000_000))),
         repeat: args.repeat.get(),
+        seconds: args.seconds,
     }
 }
 

@@ -1,16 +1,24 @@
 //! What was measured, as a table for people or as JSON for programs.
 
 use serde_json::{Value, json};
-use xent::Backend;
 use xent::bench::{MachineReport, Measured, Pass};
+use xent::{Backend, Instructions};
 
+use super::date::today;
 use crate::report::line;
 
-/// One object: what each backend can do, and what was made of it.
+/// One object: when and on what, what each backend can do, and what was made of it.
 pub(super) fn json(machines: &[MachineReport]) {
     let bandwidths: Vec<_> = machines.iter().map(bandwidth).collect();
     let results: Vec<_> = machines.iter().flat_map(|machine| machine.results.iter().map(|r| result(machine, r))).collect();
-    line(std::io::stdout(), &json!({ "bandwidths": bandwidths, "results": results }).to_string());
+    let report = json!({
+        "date": today(),
+        "processor": xent::bench::processor(),
+        "threads": std::thread::available_parallelism().map_or(1, usize::from),
+        "bandwidths": bandwidths,
+        "results": results,
+    });
+    line(std::io::stdout(), &report.to_string());
 }
 
 fn kind(machine: &MachineReport) -> &'static str {
@@ -31,14 +39,15 @@ fn bandwidth(machine: &MachineReport) -> Value {
         "bytes": machine.bytes,
         "timed_by": machine.clock.name(),
     });
-    if let Backend::Gpu { driver, .. } = &machine.backend {
-        value["driver"] = json!(driver);
+    match &machine.backend {
+        Backend::Gpu { driver, .. } => value["driver"] = json!(driver),
+        _ => value["instructions"] = json!(machine.instructions.map(Instructions::name)),
     }
     value
 }
 
 fn result(machine: &MachineReport, result: &Measured) -> Value {
-    json!({
+    let mut value = json!({
         "backend": kind(machine),
         "adapter": machine.adapter,
         "pass": result.case.pass.name(),
@@ -52,8 +61,11 @@ fn result(machine: &MachineReport, result: &Measured) -> Value {
         "gbs": result.gbs(),
         "fraction": machine.fraction(result),
         "rows_per_second": result.rows_per_second(),
-        "timed_by": machine.clock.name(),
-    })
+    });
+    if let Some(instructions) = machine.instructions {
+        value["instructions"] = json!(instructions.name());
+    }
+    value
 }
 
 /// A block for each backend: its bandwidths, then a line for each batch with its passes side by side.
