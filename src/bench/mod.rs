@@ -65,8 +65,10 @@ pub struct Progress<'a> {
 /// Measures everything, one backend after the other, and says through `progress` how far it is.
 ///
 /// # Errors
-/// [`Error::WrongAnswer`] where an answer is not that of float64; [`Error::NoAdapter`] where a GPU is demanded and none fits;
-/// [`Error::Option`] for a number out of range or more bytes than there are; else as [`Evaluator`](crate::Evaluator).
+/// [`WrongAnswer`](crate::Error::WrongAnswer) where an answer is not that of float64; [`NoAdapter`](crate::Error::NoAdapter)
+/// where a GPU is demanded and none fits; [`Option`](crate::Error::Option) for a number out of range or more bytes than there
+/// are; [`Combination`](crate::Error::Combination) for instructions without a CPU to measure, or that it has not got; else as
+/// [`Evaluator`](crate::Evaluator).
 pub fn run(descriptor: &BenchDescriptor, mut progress: impl FnMut(Progress<'_>)) -> Result<Vec<MachineReport>> {
     descriptor.validate()?;
     let (cpu, adapters) = descriptor.chosen()?;
