@@ -36,19 +36,25 @@ pub(crate) struct DeviceLimits {
     pub software: bool,
 }
 
-/// How the rows of a batch are worked through. Driver and lanes follow from the number of classes and the device alone,
-/// never from the windows: so the order of sums in a row, and its bits, do not depend on how a batch is cut.
+/// How a row is folded. It follows from the number of classes and the device alone, never from the windows: so the order of
+/// sums in a row, and its bits, do not depend on how a batch is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Scheme {
+    pub driver: Driver,
+    /// Lanes of a workgroup.
+    pub lanes: u32,
+    /// The most workgroups of a dispatch: each loops over rows, a grid's length apart.
+    pub workgroups: u32,
+}
+
+/// How the rows of a batch are worked through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Plan {
     /// Rows of a window, at least 1.
     pub window_rows: usize,
     /// Rows of the largest window that memory and the caller allow.
     pub most_rows: usize,
-    pub driver: Driver,
-    /// Lanes of a workgroup.
-    pub lanes: u32,
-    /// The most workgroups of a dispatch: each loops over rows, a grid's length apart.
-    pub workgroups: u32,
+    pub scheme: Scheme,
 }
 
 /// Up to so many classes a lane takes a row: a few 16-byte words, with no need of others.
@@ -79,25 +85,24 @@ pub(crate) fn gpu(classes: usize, window_rows: Option<usize>, device: &DeviceLim
         return Err(Error::RowTooLarge { classes, bytes: row_bytes, limit: device.binding, adapter: device.adapter.clone() });
     }
     let target = if device.software { HOST_WINDOW } else { GPU_WINDOW };
-    let driver = if classes <= LANE_CLASSES { Driver::Lane } else { Driver::Workgroup };
     let most = (limit.min(target) / row_bytes.max(RECORD)).max(1) as usize;
+    let most_rows = window_rows.map_or(most, |rows| rows.clamp(1, most));
+    Ok(Plan { window_rows: most_rows, most_rows, scheme: scheme(classes, device) })
+}
+
+/// How rows of `classes` classes are folded.
+pub(crate) fn scheme(classes: usize, device: &DeviceLimits) -> Scheme {
+    let driver = if classes <= LANE_CLASSES { Driver::Lane } else { Driver::Workgroup };
     let lanes = match (driver, device.software) {
         (Driver::Lane, _) | (Driver::Workgroup, true) => FEW_LANES,
         (Driver::Workgroup, false) => MANY_LANES,
     };
-    let most_rows = window_rows.map_or(most, |rows| rows.clamp(1, most));
-    Ok(Plan {
-        window_rows: most_rows,
-        most_rows,
-        driver,
-        lanes,
-        // Enough to fill the largest GPUs several times over, few enough for one dimension of a dispatch.
-        workgroups: if device.software { 256 } else { 8192 },
-    })
+    // Enough workgroups to fill the largest GPUs several times over, few enough for one dimension of a dispatch.
+    Scheme { driver, lanes, workgroups: if device.software { 256 } else { 8192 } }
 }
 
-impl Plan {
-    /// Workgroups for a window.
+impl Scheme {
+    /// Workgroups for so many rows.
     pub(crate) fn dispatch(&self, rows: usize) -> u32 {
         let needed = match self.driver {
             Driver::Lane => rows.div_ceil(self.lanes as usize),
@@ -105,7 +110,9 @@ impl Plan {
         };
         needed.clamp(1, self.workgroups as usize) as u32
     }
+}
 
+impl Plan {
     /// Bytes of a buffer with one value for each of a window's predictions.
     pub(crate) fn element_bytes(&self, classes: usize, element: Element) -> u64 {
         // One word more, for rows that start within one.
@@ -157,16 +164,16 @@ mod tests {
     fn driver_and_lanes_do_not_depend_on_the_windows() {
         for classes in [LANE_CLASSES, LANE_CLASSES + 1] {
             let plans = [Some(1), Some(7), None].map(|rows| gpu(classes, rows, &device(128 << 20, false)).expect("it fits"));
-            assert!(plans.iter().all(|p| (p.driver, p.lanes) == (plans[0].driver, plans[0].lanes)));
+            assert!(plans.iter().all(|p| p.scheme == plans[0].scheme));
         }
-        assert_eq!(gpu(LANE_CLASSES, None, &device(128 << 20, false)).expect("it fits").driver, Driver::Lane);
-        assert_eq!(gpu(LANE_CLASSES + 1, None, &device(128 << 20, false)).expect("it fits").driver, Driver::Workgroup);
+        assert_eq!(gpu(LANE_CLASSES, None, &device(128 << 20, false)).expect("it fits").scheme.driver, Driver::Lane);
+        assert_eq!(gpu(LANE_CLASSES + 1, None, &device(128 << 20, false)).expect("it fits").scheme.driver, Driver::Workgroup);
     }
 
     #[test]
     fn dispatches_cover_the_rows_and_stay_in_one_dimension() {
         let plan = gpu(10, None, &device(128 << 20, false)).expect("it fits");
-        assert_eq!((plan.dispatch(0), plan.dispatch(1), plan.dispatch(65)), (1, 1, 2));
-        assert!(plan.dispatch(usize::MAX) < 65536);
+        assert_eq!((plan.scheme.dispatch(0), plan.scheme.dispatch(1), plan.scheme.dispatch(65)), (1, 1, 2));
+        assert!(plan.scheme.dispatch(usize::MAX) < 65536);
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::error::{Error, Result};
-use crate::gpu::kernel::Pipelines;
+use crate::gpu::pipelines::Pipelines;
 use crate::plan::DeviceLimits;
 
 /// An adapter of this machine.
@@ -37,6 +37,8 @@ pub(crate) struct Choice {
     pub name: Option<String>,
     /// Software adapters are welcome too.
     pub software: bool,
+    /// The adapter with this place in the drivers' order, whatever else is said.
+    pub place: Option<usize>,
 }
 
 /// A device with its queue, its pipelines and what became of it.
@@ -164,7 +166,7 @@ const MAX_BINDING: u64 = (1 << 31) - 4;
 pub(crate) async fn open(choice: &Choice) -> Result<Context> {
     let mut all = enumerate().await;
     let infos: Vec<_> = all.iter().map(wgpu::Adapter::get_info).collect();
-    let index = choose(&infos, choice)?;
+    let index = choice.place.filter(|place| *place < infos.len()).map_or_else(|| choose(&infos, choice), Ok)?;
     let (adapter, info) = (all.swap_remove(index), &infos[index]);
     let available = adapter.limits();
     // WebGPU's defaults suffice; larger buffers, where the adapter has them, mean fewer windows.
@@ -177,6 +179,8 @@ pub(crate) async fn open(choice: &Choice) -> Result<Context> {
     let (device, queue) = adapter
         .request_device(&wgpu::DeviceDescriptor {
             label: Some("xent"),
+            // For benchmarks; it costs nothing where nobody asks for the time.
+            required_features: adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
             required_limits,
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..wgpu::DeviceDescriptor::default()
@@ -224,7 +228,7 @@ mod tests {
     }
 
     fn chosen<'a>(infos: &'a [wgpu::AdapterInfo], name: Option<&str>, software: bool) -> Option<&'a str> {
-        let choice = Choice { name: name.map(Into::into), software };
+        let choice = Choice { name: name.map(Into::into), software, place: None };
         choose(infos, &choice).ok().map(|i| infos[i].name.as_str())
     }
 

@@ -1,105 +1,151 @@
-//! Pipelines: shaders put together from their files, compiled once for each choice.
+//! One loss on one device: its pipelines, and what they are bound to. Nothing here uploads rows, submits, or reads back: a
+//! kernel works on buffers wherever they come from.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use crate::fold::FoldKind;
-use crate::layout::{BINDINGS, Params, Variant};
-use crate::loss::TermKind;
-use crate::plan::Driver;
+use wgpu::BufferUsages as Usage;
 
-/// What a pipeline is made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Key {
-    pub fold: FoldKind,
-    pub term: TermKind,
-    pub driver: Driver,
-    pub variant: Variant,
-}
+use super::pipelines::{Key, Pipelines};
+use crate::layout::{Element, Params, Variant, Wanted};
+use crate::loss::Prepared;
+use crate::plan::Scheme;
 
-/// A shader: the parts that every kernel has, a fold, a loss and a driver, one after the other.
-pub(crate) fn source(fold: FoldKind, term: TermKind, driver: Driver) -> String {
-    [
-        include_str!("../../shaders/layout.wgsl"),
-        include_str!("../../shaders/math.wgsl"),
-        include_str!("../../shaders/decode.wgsl"),
-        include_str!("../../shaders/targets.wgsl"),
-        include_str!("../../shaders/rank.wgsl"),
-        fold.wgsl(),
-        term.wgsl(),
-        include_str!("../../shaders/terms.wgsl"),
-        driver.wgsl(),
-    ]
-    .join("\n")
-}
+/// Bytes of a stand-in for a buffer that nobody uses: WebGPU binds no empty one.
+const UNUSED: u64 = 16;
 
-/// The pipelines of a device, and the layout that they share.
-pub(crate) struct Pipelines {
+/// A loss compiled for a device: what it takes and gives, and how rows are folded.
+pub(crate) struct Kernel {
+    prepared: Prepared,
+    scheme: Scheme,
+    wanted: Wanted,
+    element: Element,
     layout: wgpu::BindGroupLayout,
-    pipeline_layout: wgpu::PipelineLayout,
-    compiled: Mutex<HashMap<Key, Arc<wgpu::ComputePipeline>>>,
+    pipeline: Arc<wgpu::ComputePipeline>,
+    class_weights: wgpu::Buffer,
+    unused: wgpu::Buffer,
 }
 
-impl Pipelines {
-    pub(crate) fn new(device: &wgpu::Device) -> Self {
-        let entries: Vec<_> = (0..BINDINGS.len())
-            .map(|binding| wgpu::BindGroupLayoutEntry {
-                binding: binding as u32,
-                visibility: wgpu::ShaderStages::COMPUTE,
-                ty: wgpu::BindingType::Buffer {
-                    ty: match BINDINGS[binding] {
-                        "params" => wgpu::BufferBindingType::Uniform,
-                        output => wgpu::BufferBindingType::Storage { read_only: !matches!(output, "records" | "gradients") },
-                    },
-                    has_dynamic_offset: false,
-                    min_binding_size: (binding == 0).then(|| wgpu::BufferSize::new(size_of::<Params>() as u64)).flatten(),
-                },
-                count: None,
-            })
-            .collect();
-        let layout = device
-            .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some("xent bindings"), entries: &entries });
-        let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-            label: Some("xent pipelines"),
-            bind_group_layouts: &[Some(&layout)],
-            immediate_size: 0,
-        });
-        Self { layout, pipeline_layout, compiled: Mutex::default() }
-    }
+/// Where the rows of a kernel lie. Buffers need the usage `STORAGE`; bindings begin at multiples of the device's
+/// `min_storage_buffer_offset_alignment` and end at multiples of 16 bytes.
+#[derive(Debug, Clone)]
+pub(crate) struct Rows<'a> {
+    /// Rows one after the other, each of the kernel's classes and [`Element`].
+    pub predictions: wgpu::BufferBinding<'a>,
+    /// A class index a row as u32, or float32 laid out as the predictions are.
+    pub targets: wgpu::BufferBinding<'a>,
+    /// What each row's gradient is multiplied with, as float32, where one is wanted.
+    pub row_scales: Option<wgpu::BufferBinding<'a>>,
+    /// Of each row as many 4-byte values as [`Wanted::fields`] says.
+    pub records: wgpu::BufferBinding<'a>,
+    /// float32 laid out as the predictions are, where it is wanted.
+    pub gradient: Option<wgpu::BufferBinding<'a>>,
+}
 
-    /// The layout of group 0.
-    pub(crate) fn layout(&self) -> &wgpu::BindGroupLayout {
-        &self.layout
-    }
-
-    /// The pipeline for `key`, compiled on first use. Errors go to the caller's scope.
-    pub(crate) fn get(&self, device: &wgpu::Device, key: Key) -> Arc<wgpu::ComputePipeline> {
-        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(compiled.entry(key).or_insert_with(|| Arc::new(self.compile(device, key))))
-    }
-
-    fn compile(&self, device: &wgpu::Device, key: Key) -> wgpu::ComputePipeline {
-        let descriptor = wgpu::ShaderModuleDescriptor {
-            label: Some("xent shader"),
-            source: wgpu::ShaderSource::Wgsl(source(key.fold, key.term, key.driver).into()),
+impl Kernel {
+    /// Compiles what is not yet among `pipelines`. Errors go to the caller's scopes.
+    pub(crate) fn new(
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        pipelines: &Pipelines,
+        prepared: Prepared,
+        scheme: Scheme,
+        wanted: Wanted,
+        element: Element,
+    ) -> Self {
+        let variant = Variant {
+            dense: prepared.dense,
+            spread: prepared.spreads(),
+            closed: prepared.is_closed(),
+            weighted: prepared.class_weights.is_some(),
+            moved: prepared.is_moved(),
+            element,
+            wanted,
+            lanes: scheme.lanes,
         };
-        let checks = wgpu::ShaderRuntimeChecks { force_loop_bounding: false, ..wgpu::ShaderRuntimeChecks::checked() };
-        #[expect(unsafe_code, reason = "the check that bounds loops costs more than our loops do")]
-        // SAFETY: every loop in our shaders either counts up to a bound by a step of at least 1 (rows, words, components;
-        // the plan keeps bounds under 2^31), or halves a number until it is 0 or even (trees, binary counters): each one
-        // ends. All other checks stay on.
-        let module = unsafe { device.create_shader_module_trusted(descriptor, checks) };
-        device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some("xent rows"),
-            layout: Some(&self.pipeline_layout),
-            module: &module,
-            entry_point: Some("rows"),
-            compilation_options: wgpu::PipelineCompilationOptions {
-                constants: &key.variant.overrides(),
-                // Every slot is written before it is read.
-                zero_initialize_workgroup_memory: false,
-            },
-            cache: None,
-        })
+        let key = Key { fold: prepared.fold, term: prepared.term, driver: scheme.driver, variant };
+        let weights = prepared.class_weights.as_deref().unwrap_or_default();
+        let buffer = |label, size: u64| {
+            let usage = Usage::STORAGE | Usage::COPY_DST;
+            device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false })
+        };
+        let class_weights = buffer("xent class weights", (size_of_val(weights) as u64).max(UNUSED));
+        if !weights.is_empty() {
+            queue.write_buffer(&class_weights, 0, bytemuck::cast_slice(weights));
+        }
+        Self {
+            layout: pipelines.layout().clone(),
+            pipeline: pipelines.get(device, key),
+            class_weights,
+            unused: buffer("xent unused", UNUSED),
+            prepared,
+            scheme,
+            wanted,
+            element,
+        }
+    }
+
+    /// What is written of each row.
+    pub(crate) fn wanted(&self) -> Wanted {
+        self.wanted
+    }
+
+    /// How predictions are stored.
+    pub(crate) fn element(&self) -> Element {
+        self.element
+    }
+
+    /// Binds the kernel to buffers, and makes what else it needs. [`Bound::place`] says how many rows there are in them.
+    pub(crate) fn bind(&self, device: &wgpu::Device, rows: &Rows<'_>) -> Bound {
+        let params = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("xent params"),
+            size: size_of::<Params>() as u64,
+            usage: Usage::UNIFORM | Usage::COPY_DST,
+            mapped_at_creation: false,
+        });
+        // In the order of `layout::BINDINGS`. What is missing must not be bound to a buffer that is also written.
+        let class_weights = self.class_weights.as_entire_buffer_binding();
+        let bindings = [
+            params.as_entire_buffer_binding(),
+            rows.predictions.clone(),
+            rows.targets.clone(),
+            class_weights.clone(),
+            rows.row_scales.clone().unwrap_or(class_weights),
+            rows.records.clone(),
+            rows.gradient.clone().unwrap_or_else(|| self.unused.as_entire_buffer_binding()),
+        ];
+        let entries: Vec<_> = (0..)
+            .zip(bindings)
+            .map(|(binding, buffer)| wgpu::BindGroupEntry { binding, resource: wgpu::BindingResource::Buffer(buffer) })
+            .collect();
+        let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some("xent buffers"),
+            layout: &self.layout,
+            entries: &entries,
+        });
+        Bound { group, params, pipeline: Arc::clone(&self.pipeline), scheme: self.scheme }
+    }
+}
+
+/// A kernel on buffers. It records dispatches and does nothing else, so it may be used again and again.
+pub(crate) struct Bound {
+    group: wgpu::BindGroup,
+    params: wgpu::Buffer,
+    pipeline: Arc<wgpu::ComputePipeline>,
+    scheme: Scheme,
+}
+
+impl Bound {
+    /// Says that there are `rows` rows, the first of which begins `first` elements (0 to 3) after the beginning of the
+    /// predictions, and of all that is laid out as they are. Acts on what is submitted after it.
+    pub(crate) fn place(&self, queue: &wgpu::Queue, kernel: &Kernel, rows: usize, first: usize) {
+        let params = Params::new(&kernel.prepared, rows as u32, first as u32);
+        queue.write_buffer(&self.params, 0, bytemuck::bytes_of(&params));
+    }
+
+    /// Records the dispatches for `rows` rows.
+    pub(crate) fn encode(&self, pass: &mut wgpu::ComputePass<'_>, rows: usize) {
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.group, &[]);
+        pass.dispatch_workgroups(self.scheme.dispatch(rows), 1, 1);
     }
 }
