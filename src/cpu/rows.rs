@@ -11,7 +11,7 @@ use super::isa::{Isa, LANES, Line, Outlined, Work};
 use super::lanes::{F32s, Make, Mask, U32s};
 use super::math::or_zero;
 use super::rank::Rank;
-use super::source::{Rows, SHORT, Tile};
+use super::source::{Ahead, Rows, SHORT, Tile};
 use super::targets::{Across, Block, Down, Labels, Walk};
 use super::terms::{Standing, Sums, Terms, gradient, sums};
 use crate::batch::Window;
@@ -116,6 +116,10 @@ impl Piece<'_> {
             }
             if let Some(targets) = rows.dense_rows() {
                 dense.fill(i, targets, classes, rows.count);
+                let ahead = Ahead::of(targets, 0);
+                for n in 0..classes {
+                    ahead.ask(i, n);
+                }
             }
             let labels = Labels::of(i, &rows, self.needs_label());
             let down = Down { rows: &rows, x: &x, dense: rows.is_dense().then_some(&dense), labels };

@@ -2,7 +2,7 @@
 
 use super::isa::{Isa, LANES};
 use super::lanes::{F32s, Make, Mask, U32s};
-use super::source::{Rows, Tile};
+use super::source::{Ahead, Rows, Tile};
 use crate::batch::TargetSlice;
 use crate::layout::IGNORED;
 
@@ -107,7 +107,11 @@ impl<'r, 'a> Across<'r, 'a> {
     #[inline(always)]
     pub(super) fn block<I: Isa>(&self, i: I, x: &[f32; LANES], first: usize) -> Block<I> {
         let is_label = i.count_from(first as u32).eq(i.u32s(self.label));
-        let target = self.dense.map(|dense| i.f32s_of(&register(dense, first)));
+        let mut target = None;
+        if let Some(dense) = self.dense {
+            Ahead::of(dense, first).ask(i, 0);
+            target = Some(i.f32s_of(&register(dense, first)));
+        }
         let weight = self.rows.prepared.class_weights.as_deref().map(|weights| i.f32s_of(&register(weights, first)));
         Block::of(i, self.rows, i.f32s_of(x), target, is_label, weight)
     }
