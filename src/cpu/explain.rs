@@ -59,7 +59,7 @@ impl<F: Fold, T: LossTerm> Work for Explain<'_, F, T> {
             merged::<I, F, false>(i, prepared, &[state; LANES])
         };
         let row = F::row(i, prepared, &state);
-        let wanted = Sums { terms: prepared.sums_terms(), calibration: false };
+        let wanted = Sums { terms: prepared.sums_terms(), pull: false, calibration: false };
         let walked = if wanted.any() { Terms::across::<F, T>(i, prepared, &across, wanted, &row) } else { Terms::none(i) };
         let walked = Terms::turned(i, &[walked], 1);
         let finite = rows.dense_row(0).is_none_or(|targets| targets.iter().all(|t| t.is_finite()));

@@ -219,3 +219,99 @@ pub(crate) fn sum<I: Isa, const DEPTH: usize>(mut v: [F32s<I>; DEPTH]) -> F32s<I
 pub(crate) fn or_zero<I: Isa>(i: I, m: Mask<I>, v: F32s<I>) -> F32s<I> {
     m.select(v, i.f32s(0.0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::isa::{Instructions, LANES, Work, dispatch};
+
+    /// A function over lanes, by its name here.
+    #[derive(Debug, Clone, Copy)]
+    enum Function {
+        Exp,
+        Log1p,
+        Power(f32),
+        Tanh,
+        Fine,
+    }
+
+    struct Apply<'a> {
+        function: Function,
+        x: &'a [f32],
+    }
+
+    impl Work for Apply<'_> {
+        type Output = Vec<f32>;
+
+        #[inline(always)]
+        fn run<I: Isa>(self, i: I) -> Vec<f32> {
+            let mut out = Vec::new();
+            for x in self.x.chunks(LANES) {
+                let mut lanes = [0.5; LANES];
+                lanes[..x.len()].copy_from_slice(x);
+                let v = i.f32s_of(&lanes);
+                let y = match self.function {
+                    Function::Exp => exp(i, v),
+                    Function::Log1p => log1p(i, v, i.f32s(1.0).over(i.f32s(1.0) + v)),
+                    Function::Power(gamma) => power(i, v, gamma),
+                    Function::Tanh => tanh_of(i, v).0,
+                    Function::Fine => exp2_fine(i, v),
+                };
+                out.extend(&y.to_array()[..x.len()]);
+            }
+            out
+        }
+    }
+
+    /// Every instruction set's values stay within `bound` of the truth, relative to it.
+    fn check(function: Function, x: &[f32], truth: impl Fn(f64) -> f64, bound: f64) {
+        for instructions in Instructions::ALL.into_iter().filter(|instructions| instructions.is_available()) {
+            for (x, y) in x.iter().zip(dispatch(instructions, Apply { function, x })) {
+                let want = truth(f64::from(*x));
+                let error = (f64::from(y) - want).abs() / want.abs().max(f64::MIN_POSITIVE);
+                let same = f64::from(y) == want || (y.is_nan() && want.is_nan());
+                assert!(
+                    same || error <= bound,
+                    "{function:?} of {x:e}, {instructions:?}: {y:e}, not {want:e}: off by {error:e}"
+                );
+            }
+        }
+    }
+
+    fn between(low: f32, high: f32) -> Vec<f32> {
+        (0..=20_000).map(|n| low + (high - low) * n as f32 / 20_000.0).collect()
+    }
+
+    #[test]
+    fn exponentials() {
+        check(Function::Exp, &between(-87.0, 87.0), f64::exp, 2.3e-7);
+        check(Function::Exp, &[0.0, -0.0, f32::NAN], f64::exp, 0.0);
+        check(Function::Fine, &between(-0.5, 0.5), f64::exp2, 1.0e-7);
+        for instructions in Instructions::ALL.into_iter().filter(|instructions| instructions.is_available()) {
+            let x = [-89.0, -1e30, f32::NEG_INFINITY];
+            assert_eq!(dispatch(instructions, Apply { function: Function::Exp, x: &x }), [0.0; 3], "{instructions:?}");
+        }
+    }
+
+    #[test]
+    fn logarithms() {
+        check(Function::Log1p, &between(0.0, 4.0), f64::ln_1p, 1.7e-7);
+        let scales: Vec<f32> = (-100..120).map(|k| 1.37 * 2_f32.powi(k)).collect();
+        check(Function::Log1p, &scales, f64::ln_1p, 1.7e-7);
+    }
+
+    #[test]
+    fn powers() {
+        for gamma in [0.5_f32, 1.0, 2.0, 5.0] {
+            check(Function::Power(gamma), &between(1e-6, 1.0), |q| q.powf(f64::from(gamma)), 1.3e-7 * (1.0 + f64::from(gamma)));
+        }
+        check(Function::Power(2.0), &[0.0, 1.0], |q| q * q, 0.0);
+        check(Function::Power(0.0), &[0.0, 0.3], |_| 1.0, 0.0);
+    }
+
+    #[test]
+    fn tangents() {
+        check(Function::Tanh, &between(-9.0, 9.0), f64::tanh, 3e-7);
+        check(Function::Tanh, &[0.0, 60.0, -60.0], f64::tanh, 6e-8);
+    }
+}

@@ -92,7 +92,7 @@ struct Slopes<I: Isa> {
 
 impl Piece<'_> {
     fn sums(&self) -> Sums {
-        Sums { terms: self.prepared.sums_terms(), calibration: self.wanted.calibration }
+        Sums { terms: self.prepared.sums_terms(), pull: self.wanted.gradient, calibration: self.wanted.calibration }
     }
 
     /// Whether dense targets need their first maxima.
@@ -348,19 +348,21 @@ pub(super) fn fold_across<I: Isa, F: Fold, const SPREAD: bool>(
     let across = Across::new(rows, row, label);
     let mut state = F::identity(i);
     let mut bad = i.mask_of(0);
-    for first in (0..classes).step_by(STRETCH) {
-        let count = STRETCH.min(classes - first);
-        let place = row * classes + first;
-        let x = rows.predictions.floats(i, place..place + count, widened);
-        let mut last;
-        let x = if let Some(x) = x.first_chunk::<STRETCH>() {
-            x
-        } else {
-            last = [F::ABSENT; STRETCH];
-            last[..count].copy_from_slice(x);
-            &last
-        };
-        absorb::<I, F, SPREAD>(i, &across, &mut state, &mut bad, x, first);
+    for chunk in (0..classes).step_by(Rows::CHUNK) {
+        let end = classes.min(chunk + Rows::CHUNK);
+        let x = rows.predictions.floats(i, row * classes + chunk..row * classes + end, widened);
+        let (stretches, rest) = x.as_chunks::<STRETCH>();
+        for n in 0..x.len().div_ceil(STRETCH) {
+            let mut last;
+            let x = if let Some(x) = stretches.get(n) {
+                x
+            } else {
+                last = [F::ABSENT; STRETCH];
+                last[..rest.len()].copy_from_slice(rest);
+                &last
+            };
+            absorb::<I, F, SPREAD>(i, &across, &mut state, &mut bad, x, chunk + n * STRETCH);
+        }
     }
     (state, SPREAD && bad.any())
 }

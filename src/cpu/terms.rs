@@ -15,6 +15,8 @@ use crate::loss::{LossTerm, Prepared};
 pub(super) struct Sums {
     /// The loss' own terms.
     pub terms: bool,
+    /// Their slopes, for gradients.
+    pub pull: bool,
     /// Cross-entropy with the target as given, entropy, and squared distance to the label.
     pub calibration: bool,
 }
@@ -60,7 +62,9 @@ impl<I: Isa> Terms<I> {
         if sums.terms {
             let term = T::term(i, prepared, &of, block.coefficient, block.given);
             self.loss = self.loss + there(i, present, term.loss);
-            self.pull = self.pull + there(i, present, term.slope.widen());
+            if sums.pull {
+                self.pull = self.pull + there(i, present, term.slope.widen());
+            }
             self.bad = self.bad | block.bad;
         }
         if sums.calibration {

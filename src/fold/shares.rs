@@ -168,8 +168,17 @@ impl Fold for Shares {
     #[inline(always)]
     fn share<I: Isa>(i: I, prepared: &Prepared, row: &Row<I>, x: F32s<I>) -> Share<I> {
         let of = Self::unclipped(i, prepared, row, x);
-        let gone = !i.f32s(prepared.lowest * 0.5).lt(of.p);
-        Share { surprise: gone.select_d(i.f64s(f64::MAX), of.surprise), ..of }.clip(i, prepared)
+        // As [`Share::clip`], in float32, which the surprise comes from. What is not positive is below every bound.
+        let (nearest, farthest) = (i.f32s(prepared.nearest), i.f32s(prepared.farthest));
+        let surprise = of.surprise.narrow();
+        let (over, under) = (farthest.lt(surprise) | !i.f32s(prepared.lowest * 0.5).lt(of.p), surprise.lt(nearest));
+        Share {
+            p: i.f32s(prepared.highest).min(i.f32s(prepared.lowest).max(of.p)),
+            rest: i.f32s(1.0 - prepared.lowest).min(i.f32s(1.0 - prepared.highest).max(of.rest)),
+            surprise: over.select(farthest, under.select(nearest, surprise)).widen(),
+            clipped: over | under,
+            ..of
+        }
     }
 
     /// Needs the second walk.
