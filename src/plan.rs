@@ -4,24 +4,45 @@ use crate::error::{Error, Result};
 use crate::layout::Element;
 
 /// Who folds a row on the GPU: one WGSL file in `shaders/rows/` each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Driver {
-    /// A lane a row.
+    /// Four rows a lane.
     Lane,
-    /// A workgroup a row.
-    Workgroup,
+    /// A lane a row, staged in workgroup memory.
+    Tile,
+    /// Lanes of a team stride over a row's words.
+    Team,
+    /// A workgroup a part of a row.
+    Split,
 }
 
 impl Driver {
-    #[cfg(test)]
-    pub(crate) const ALL: [Self; 2] = [Self::Lane, Self::Workgroup];
-
     /// The driver's WGSL file.
     pub(crate) fn wgsl(self) -> &'static str {
         match self {
             Self::Lane => include_str!("../shaders/rows/lane.wgsl"),
-            Self::Workgroup => include_str!("../shaders/rows/workgroup.wgsl"),
+            Self::Tile => include_str!("../shaders/rows/tile.wgsl"),
+            Self::Team => include_str!("../shaders/rows/team.wgsl"),
+            Self::Split => include_str!("../shaders/rows/split.wgsl"),
         }
+    }
+
+    /// The functions of a kernel in the order in which they are dispatched. Not every loss needs all.
+    pub(crate) fn entries(self) -> &'static [&'static str] {
+        match self {
+            Self::Lane | Self::Tile | Self::Team => &["rows"],
+            Self::Split => &["find_parts", "join_parts", "sum_parts", "finish_rows", "write_gradients"],
+        }
+    }
+
+    /// Lanes of a row work together.
+    pub(crate) fn is_team(self) -> bool {
+        matches!(self, Self::Team | Self::Split)
+    }
+
+    /// Lanes take the words of memory, so that the order of a row's sums depends on where in a word it begins.
+    pub(crate) fn is_by_words(self) -> bool {
+        self.is_team()
     }
 }
 
@@ -34,18 +55,85 @@ pub(crate) struct DeviceLimits {
     pub binding: u64,
     /// Its memory is the host's, and its lanes are few.
     pub software: bool,
+    /// Lanes of the smallest and the largest subgroup; 0 where lanes cannot shuffle.
+    pub subgroups: (u32, u32),
 }
 
 /// How a row is folded. It follows from the number of classes and the device alone, never from the windows: so the order of
 /// sums in a row, and its bits, do not depend on how a batch is cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Scheme {
     pub driver: Driver,
     /// Lanes of a workgroup.
     pub lanes: u32,
+    /// Lanes that share a row.
+    pub team: u32,
+    /// Lanes of a team that shuffle, a power of two; 1 where all meet in workgroup memory.
+    pub together: u32,
+    /// 16-byte words that a lane holds in registers; 0 where rows are read again for terms and gradient.
+    pub words: u32,
+    /// Classes, where four rows of them are a few words; else 0.
+    pub narrow: u32,
+    /// Words from one staged row to the next: an odd number.
+    pub pitch: u32,
+    /// Predictions of a part of a row; 0 where rows are not split.
+    pub part: u32,
     /// The most workgroups of a dispatch: each loops over rows, a grid's length apart.
     pub workgroups: u32,
 }
+
+/// One range of classes: who folds rows of so many.
+struct Range {
+    /// The last number of classes of the range; the first follows the range before.
+    to: usize,
+    driver: Driver,
+    /// Lanes that share a row.
+    team: u32,
+    /// The row stays in registers.
+    held: bool,
+}
+
+const fn range(to: usize, driver: Driver, team: u32, held: bool) -> Range {
+    Range { to, driver, team, held }
+}
+
+/// The ranges on a GPU, where memory wants 128 neighbouring bytes at a time.
+const GPU: [Range; 7] = [
+    // Four rows are at most four words, and a lane's words are neighbours of the next lane's.
+    range(4, Driver::Lane, 1, true),
+    // A row is too short for several lanes to read together, and too long for a lane's words to be neighbours. Dense targets
+    // as well fit into WebGPU's default of 16 KiB of workgroup memory.
+    range(31, Driver::Tile, 1, true),
+    // 8 lanes read 128 bytes, and a row of 33 words or fewer keeps them busy.
+    range(64, Driver::Team, 8, true),
+    range(128, Driver::Team, 16, true),
+    // As many lanes as most subgroups have: states merge without a barrier. Up to 12 words a lane.
+    range(1024, Driver::Team, 32, true),
+    // Up to 12 words for each lane of a workgroup of WebGPU's default size.
+    range(8192, Driver::Team, 256, true),
+    // More words than registers: the row is read again for terms and gradient.
+    range(SPLIT_FROM, Driver::Team, 256, false),
+];
+
+/// The ranges on a software adapter. Its lanes load one number at a time, so nothing is gained by neighbours, and merging is
+/// what costs: rows side by side need none. A barrier costs more than a second read out of the processor's cache.
+const SOFTWARE: [Range; 3] =
+    [range(4, Driver::Lane, 1, true), range(1024, Driver::Lane, 1, false), range(SPLIT_FROM, Driver::Team, 0, false)];
+
+/// Rows of more classes than this are split, be there many of them or few: which it is would depend on the windows. Joining
+/// the parts costs one short dispatch more.
+const SPLIT_FROM: usize = 16_384;
+/// Predictions of the smallest part.
+const PART: usize = 16_384;
+/// The most parts of a row: longer rows have longer parts.
+const MOST_PARTS: usize = 256;
+
+/// The most lanes of a workgroup, by WebGPU's default.
+const MOST_LANES: u32 = 256;
+/// Lanes of a workgroup where rows need fewer.
+const FEW_LANES: u32 = 64;
+/// Lanes of a team on a software adapter without subgroups.
+const SOFTWARE_TEAM: u32 = 8;
 
 /// How the rows of a batch are worked through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,12 +145,6 @@ pub(crate) struct Plan {
     pub scheme: Scheme,
 }
 
-/// Up to so many classes a lane takes a row: a few 16-byte words, with no need of others.
-const LANE_CLASSES: usize = 64;
-/// Lanes of a workgroup where they do not work together, or where there are few to be had.
-pub(crate) const FEW_LANES: u32 = 64;
-/// Lanes of a workgroup that folds a row: as many as their states fit into WebGPU's default of 16 KiB of workgroup memory.
-pub(crate) const MANY_LANES: u32 = 128;
 /// Bytes of a window on a GPU: far more than a dispatch costs, and well inside WebGPU's default binding of 128 MiB.
 const GPU_WINDOW: u64 = 64 << 20;
 /// Bytes of a window where the memory is the host's: predictions, their copy and their staging all come out of it.
@@ -92,14 +174,43 @@ pub(crate) fn gpu(classes: usize, window_rows: Option<usize>, device: &DeviceLim
 
 /// How rows of `classes` classes are folded.
 pub(crate) fn scheme(classes: usize, device: &DeviceLimits) -> Scheme {
-    let driver = if classes <= LANE_CLASSES { Driver::Lane } else { Driver::Workgroup };
-    let lanes = match (driver, device.software) {
-        (Driver::Lane, _) | (Driver::Workgroup, true) => FEW_LANES,
-        (Driver::Workgroup, false) => MANY_LANES,
+    let (smallest, largest) = device.subgroups;
+    let (table, widest): (&[Range], u32) = if device.software {
+        // A subgroup is a vector of the processor.
+        (&SOFTWARE, if smallest == 0 { SOFTWARE_TEAM } else { smallest.min(MOST_LANES) })
+    } else {
+        (&GPU, MOST_LANES)
     };
-    // Enough workgroups to fill the largest GPUs several times over, few enough for one dimension of a dispatch.
-    Scheme { driver, lanes, workgroups: if device.software { 256 } else { 8192 } }
+    let split = range(usize::MAX, Driver::Split, widest, false);
+    let range = table.iter().find(|range| classes <= range.to).unwrap_or(&split);
+    let team = if range.team == 0 { widest } else { range.team };
+    // No subgroup may have lanes to spare: a workgroup of them would not be counted out.
+    let shuffles = range.driver.is_team() && smallest > 1 && largest <= MOST_LANES;
+    let together = if shuffles { team.min(1 << smallest.ilog2()) } else { 1 };
+    let lanes = match range.driver {
+        Driver::Split => team,
+        Driver::Team if device.software => team,
+        Driver::Lane | Driver::Tile | Driver::Team => team.max(FEW_LANES),
+    };
+    // A row may begin three elements into its first word.
+    let words = (classes as u64 + 3).div_ceil(4).div_ceil(u64::from(team)) as u32;
+    let part = classes.div_ceil(MOST_PARTS).max(PART).next_multiple_of(4);
+    Scheme {
+        driver: range.driver,
+        lanes: if shuffles && range.driver == Driver::Team { lanes.max(largest) } else { lanes },
+        team,
+        together,
+        words: if range.held && range.driver == Driver::Team { words.next_multiple_of(WORDS_AT_A_TIME) } else { 0 },
+        narrow: if range.held && range.driver == Driver::Lane { classes as u32 } else { 0 },
+        pitch: if range.driver == Driver::Tile { classes as u32 | 1 } else { 1 },
+        part: if range.driver == Driver::Split { part as u32 } else { 0 },
+        // Enough to fill the largest GPUs several times over, few enough for one dimension of a dispatch.
+        workgroups: if device.software { 256 } else { 8192 },
+    }
 }
+
+/// Words that a walk takes in at a time: `DEPTH` in `shaders/math.wgsl`.
+pub(crate) const WORDS_AT_A_TIME: u32 = 4;
 
 /// Rows of a window on the CPU: bounded where rows have to be gathered or converted, and labels to be looked at.
 pub(crate) fn cpu_window_rows(classes: usize, window_rows: Option<usize>) -> usize {
@@ -111,12 +222,37 @@ impl Scheme {
     /// Workgroups for so many rows.
     pub(crate) fn dispatch(&self, rows: usize) -> u32 {
         let needed = match self.driver {
-            Driver::Lane => rows.div_ceil(self.lanes as usize),
-            Driver::Workgroup => rows,
+            Driver::Lane => rows.div_ceil(4 * self.lanes as usize),
+            Driver::Tile => rows.div_ceil(self.lanes as usize),
+            Driver::Team => rows.div_ceil((self.lanes / self.team) as usize),
+            Driver::Split => rows,
         };
         needed.clamp(1, self.workgroups as usize) as u32
     }
+
+    /// Parts of a row of `classes` classes, which may begin up to three elements before it.
+    pub(crate) fn parts(&self, classes: usize) -> usize {
+        if self.part == 0 { 1 } else { (classes + 3).div_ceil(self.part as usize) }
+    }
+
+    /// Bytes for the states of the parts of `rows` rows.
+    pub(crate) fn scratch_bytes(&self, rows: usize, classes: usize) -> u64 {
+        if self.part == 0 { 0 } else { rows as u64 * (1 + self.parts(classes) as u64) * SLOT_BYTES }
+    }
+
+    /// Elements that a row begins after a word of 16 bytes, for the row's place in the whole.
+    pub(crate) fn first(&self, row: u64, classes: usize) -> usize {
+        if self.driver.is_by_words() { (u128::from(row) * classes as u128 % 4) as usize } else { 0 }
+    }
+
+    /// Sizes that are constants of the shaders' text, by their names there.
+    pub(crate) fn sizes(&self) -> [(&'static str, u32); 3] {
+        [("WORDS", self.words), ("HELD", self.words.max(1)), ("PITCH", self.pitch)]
+    }
 }
+
+/// Bytes of a slot in the scratch of split rows: `SLOT` in `shaders/rows/split.wgsl`.
+pub(crate) const SLOT_BYTES: u64 = 64;
 
 impl Plan {
     /// Bytes of a buffer with one value for each of a window's predictions.
@@ -136,7 +272,7 @@ mod tests {
     use super::*;
 
     fn device(binding: u64, software: bool) -> DeviceLimits {
-        DeviceLimits { adapter: "test".into(), binding, software }
+        DeviceLimits { adapter: "test".into(), binding, software, subgroups: (32, 32) }
     }
 
     #[test]
@@ -164,16 +300,6 @@ mod tests {
         let error = gpu(1 << 26, None, &device(128 << 20, false)).expect_err("256 MiB in 128 MiB");
         assert!(error.to_string().contains("134217728"), "{error}");
         assert!(gpu(usize::MAX, None, &device(128 << 20, false)).is_err());
-    }
-
-    #[test]
-    fn driver_and_lanes_do_not_depend_on_the_windows() {
-        for classes in [LANE_CLASSES, LANE_CLASSES + 1] {
-            let plans = [Some(1), Some(7), None].map(|rows| gpu(classes, rows, &device(128 << 20, false)).expect("it fits"));
-            assert!(plans.iter().all(|p| p.scheme == plans[0].scheme));
-        }
-        assert_eq!(gpu(LANE_CLASSES, None, &device(128 << 20, false)).expect("it fits").scheme.driver, Driver::Lane);
-        assert_eq!(gpu(LANE_CLASSES + 1, None, &device(128 << 20, false)).expect("it fits").scheme.driver, Driver::Workgroup);
     }
 
     #[test]

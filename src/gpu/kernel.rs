@@ -20,9 +20,17 @@ pub(crate) struct Kernel {
     wanted: Wanted,
     element: Element,
     layout: wgpu::BindGroupLayout,
-    pipeline: Arc<wgpu::ComputePipeline>,
+    passes: Vec<Pass>,
     class_weights: wgpu::Buffer,
     unused: wgpu::Buffer,
+}
+
+/// One dispatch of a kernel.
+#[derive(Clone)]
+struct Pass {
+    pipeline: Arc<wgpu::ComputePipeline>,
+    /// It has a workgroup a part, not a row.
+    by_parts: bool,
 }
 
 /// Where the rows of a kernel lie. Buffers need the usage `STORAGE`; bindings begin at multiples of the device's
@@ -60,9 +68,26 @@ impl Kernel {
             moved: prepared.is_moved(),
             element,
             wanted,
-            lanes: scheme.lanes,
+            strided: false,
+            aligned: false,
+            scheme,
         };
-        let key = Key { fold: prepared.fold, term: prepared.term, driver: scheme.driver, variant };
+        let (fold, term) = (prepared.fold, prepared.term);
+        let sums = prepared.spreads() && !prepared.is_closed() || wanted.calibration || prepared.dense && wanted.ranks;
+        let passes = scheme
+            .driver
+            .entries()
+            .iter()
+            .filter(|&&entry| match entry {
+                "sum_parts" => sums,
+                "write_gradients" => wanted.gradient,
+                _ => true,
+            })
+            .map(|&entry| Pass {
+                pipeline: pipelines.get(device, Key { fold, term, variant, entry }),
+                by_parts: matches!(entry, "find_parts" | "sum_parts" | "write_gradients"),
+            })
+            .collect();
         let weights = prepared.class_weights.as_deref().unwrap_or_default();
         let buffer = |label, size: u64| {
             let usage = Usage::STORAGE | Usage::COPY_DST;
@@ -74,7 +99,7 @@ impl Kernel {
         }
         Self {
             layout: pipelines.layout().clone(),
-            pipeline: pipelines.get(device, key),
+            passes,
             class_weights,
             unused: buffer("xent unused", UNUSED),
             prepared,
@@ -94,12 +119,19 @@ impl Kernel {
         self.element
     }
 
-    /// Binds the kernel to buffers, and makes what else it needs. [`Bound::place`] says how many rows there are in them.
-    pub(crate) fn bind(&self, device: &wgpu::Device, rows: &Rows<'_>) -> Bound {
+    /// Binds the kernel to buffers of at most `most_rows` rows, and makes what else it needs. [`Bound::place`] says how many
+    /// rows there are in them.
+    pub(crate) fn bind(&self, device: &wgpu::Device, rows: &Rows<'_>, most_rows: usize) -> Bound {
         let params = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("xent params"),
             size: size_of::<Params>() as u64,
             usage: Usage::UNIFORM | Usage::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let scratch = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("xent scratch"),
+            size: self.scheme.scratch_bytes(most_rows, self.prepared.classes).max(UNUSED),
+            usage: Usage::STORAGE | Usage::COPY_DST,
             mapped_at_creation: false,
         });
         // In the order of `layout::BINDINGS`. What is missing must not be bound to a buffer that is also written.
@@ -112,6 +144,7 @@ impl Kernel {
             rows.row_scales.clone().unwrap_or(class_weights),
             rows.records.clone(),
             rows.gradient.clone().unwrap_or_else(|| self.unused.as_entire_buffer_binding()),
+            scratch.as_entire_buffer_binding(),
         ];
         let entries: Vec<_> = (0..)
             .zip(bindings)
@@ -122,7 +155,7 @@ impl Kernel {
             layout: &self.layout,
             entries: &entries,
         });
-        Bound { group, params, pipeline: Arc::clone(&self.pipeline), scheme: self.scheme }
+        Bound { group, params, passes: self.passes.clone(), scheme: self.scheme, classes: self.prepared.classes }
     }
 }
 
@@ -130,22 +163,27 @@ impl Kernel {
 pub(crate) struct Bound {
     group: wgpu::BindGroup,
     params: wgpu::Buffer,
-    pipeline: Arc<wgpu::ComputePipeline>,
+    passes: Vec<Pass>,
     scheme: Scheme,
+    classes: usize,
 }
 
 impl Bound {
-    /// Says that there are `rows` rows, the first of which begins `first` elements (0 to 3) after the beginning of the
-    /// predictions, and of all that is laid out as they are. Acts on what is submitted after it.
+    /// Says that there are `rows` rows, the first of which begins `first` elements (as [`Scheme::first`] has it) after the
+    /// beginning of the predictions, and of all that is laid out as they are. Acts on what is submitted after it.
     pub(crate) fn place(&self, queue: &wgpu::Queue, kernel: &Kernel, rows: usize, first: usize) {
-        let params = Params::new(&kernel.prepared, rows as u32, first as u32);
+        let parts = self.scheme.parts(self.classes) as u32;
+        let params = Params::new(&kernel.prepared, rows as u32, first as u32, parts);
         queue.write_buffer(&self.params, 0, bytemuck::bytes_of(&params));
     }
 
     /// Records the dispatches for `rows` rows.
     pub(crate) fn encode(&self, pass: &mut wgpu::ComputePass<'_>, rows: usize) {
-        pass.set_pipeline(&self.pipeline);
         pass.set_bind_group(0, &self.group, &[]);
-        pass.dispatch_workgroups(self.scheme.dispatch(rows), 1, 1);
+        for Pass { pipeline, by_parts } in &self.passes {
+            let workgroups = if *by_parts { rows * self.scheme.parts(self.classes) } else { rows };
+            pass.set_pipeline(pipeline);
+            pass.dispatch_workgroups(self.scheme.dispatch(workgroups), 1, 1);
+        }
     }
 }

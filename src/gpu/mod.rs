@@ -11,3 +11,5 @@ pub(crate) use device::{Choice, Context, open};
 #[cfg(test)]
 pub(crate) use pipelines::{Key, source};
 pub(crate) use stream::Session;
+#[cfg(test)]
+mod timing;

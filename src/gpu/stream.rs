@@ -83,7 +83,7 @@ impl Session {
         let scopes = Scopes::push(device);
         let buffers = Buffers::new(device, &prepared, &plan, wanted, element);
         let kernel = Kernel::new(device, queue, pipelines, prepared, plan.scheme, wanted, element);
-        let bound = kernel.bind(device, &buffers.rows());
+        let bound = kernel.bind(device, &buffers.rows(), plan.window_rows);
         let errors = scopes.pop();
         if let Some(reason) = errors.await.or_else(|| context.failure()) {
             return Err(Error::Gpu { row: 0, reason });
@@ -142,12 +142,6 @@ impl Session {
         self.context.failure().map_or(Ok(()), |reason| Err(failed(reason)))
     }
 
-    /// Elements before a window's first row in its first word. Where the row stands in the whole decides, so its sums are in
-    /// the same order in any window.
-    fn first(row: u64, classes: usize) -> usize {
-        (u128::from(row) * classes as u128 % 4) as usize
-    }
-
     /// Uploads a window, dispatches it and asks for its results.
     fn submit(
         &mut self,
@@ -160,7 +154,7 @@ impl Session {
         let Context { device, queue, .. } = self.context.as_ref();
         let buffers = &self.buffers;
         let scopes = Scopes::push(device);
-        let first = Self::first(row, window.classes);
+        let first = self.plan.scheme.first(row, window.classes);
         self.bound.place(queue, &self.kernel, rows, first);
         let offset = (first * size_of::<f32>()) as u64;
         if self.kernel.element() == Element::F32 {
@@ -220,7 +214,7 @@ impl Session {
             }
         }
         if wanted.gradient {
-            let start = self.plan.row_bytes(wanted.fields()) as usize + Self::first(row, classes) * 4;
+            let start = self.plan.row_bytes(wanted.fields()) as usize + self.plan.scheme.first(row, classes) * 4;
             let bytes = size_of_val(records.gradient);
             records.gradient.copy_from_slice(bytemuck::cast_slice(&view[start..start + bytes]));
         }
