@@ -147,21 +147,12 @@ impl<'a> Batch<'a> {
         matches!(self.targets, Targets::Dense(_))
     }
 
-    /// Checks every label and weight, and brings them into the kernels' form. `first_row` is added in messages.
+    /// Checks every label and weight. `first_row` is added in messages.
     pub(crate) fn check(&self, prepared: &Prepared, first_row: u64) -> Result<Checked<'_, 'a>> {
-        let mut labels = Vec::new();
-        if let Targets::Classes(indices) = &self.targets {
-            labels.reserve_exact(self.rows());
-            each_index!(indices, view => for (row, &label) in view.iter().enumerate() {
-                let label = i128::from(label);
-                labels.push(if prepared.ignore_index.is_some_and(|ignored| i128::from(ignored) == label) {
-                    IGNORED
-                } else if (0..self.classes as i128).contains(&label) {
-                    label as u32
-                } else {
-                    return Err(Error::Label { row: first_row + row as u64, label, classes: self.classes });
-                });
-            });
+        if let Targets::Classes(indices) = &self.targets
+            && let Some(bad) = indices.first_bad(self.classes, prepared.ignore_index)
+        {
+            return Err(Error::Label { row: first_row + bad.row as u64, label: bad.label, classes: self.classes });
         }
         let mut sample_weights = Vec::new();
         if let Some(weights) = &self.sample_weights {
@@ -182,15 +173,14 @@ impl<'a> Batch<'a> {
                 check_weight("row", first_row + row as u64, weight)?;
             }
         }
-        Ok(Checked { batch: self, labels, sample_weights })
+        Ok(Checked { batch: self, ignore_index: prepared.ignore_index, sample_weights })
     }
 }
 
 /// A batch whose labels and weights were found good.
 pub(crate) struct Checked<'b, 'a> {
     batch: &'b Batch<'a>,
-    /// A class index a row, or [`IGNORED`]; empty where targets are dense.
-    pub labels: Vec<u32>,
+    ignore_index: Option<i64>,
     /// A weight a row; empty where every row has weight 1.
     pub sample_weights: Vec<f64>,
 }
@@ -201,30 +191,56 @@ pub(crate) struct Gathered {
     predictions: Vec<f32>,
     halves: Vec<u16>,
     targets: Vec<f32>,
+    labels: Vec<u32>,
 }
+
+/// Labels that are looked at at a time.
+const SCAN: usize = 1 << 16;
 
 impl Checked<'_, '_> {
     /// 1 over what the batch's reduced loss is divided by; 0 where that is 0.
     pub(crate) fn scale_of(&self, prepared: &Prepared, reduction: Reduction) -> f64 {
-        let kept = |row: usize| self.labels.get(row).is_none_or(|&label| label != IGNORED);
-        let rows = || (0..self.batch.rows()).filter(|&row| kept(row));
-        let divisor = match reduction {
-            Reduction::Sum => 1.0,
-            Reduction::Mean => rows().count() as f64,
-            Reduction::WeightedMean => rows()
-                .map(|row| {
-                    let sample_weight = self.sample_weights.get(row).copied().unwrap_or(1.0);
-                    let label = self.labels.get(row).map(|&label| label as usize);
-                    sample_weight * label.map_or(1.0, |label| f64::from(prepared.class_weight(label)))
-                })
-                .sum(),
+        let all = self.batch.rows();
+        let sample_weight = |row: usize| self.sample_weights.get(row).copied().unwrap_or(1.0);
+        let Targets::Classes(indices) = &self.batch.targets else {
+            return inverse(match reduction {
+                Reduction::Sum => 1.0,
+                Reduction::Mean => all as f64,
+                Reduction::WeightedMean => (0..all).map(sample_weight).sum(),
+            });
         };
-        if divisor == 0.0 { 0.0 } else { 1.0 / divisor }
+        let (mut kept, mut weight, mut buffer) = (0_u64, 0.0, Vec::new());
+        if reduction != Reduction::Sum {
+            for first in (0..all).step_by(SCAN) {
+                let labels = indices.classes(first..all.min(first + SCAN), self.ignore_index, &mut buffer);
+                for (row, &label) in (first..).zip(labels) {
+                    if label != IGNORED {
+                        kept += 1;
+                        weight += sample_weight(row) * f64::from(prepared.class_weight(label as usize));
+                    }
+                }
+            }
+        }
+        inverse(match reduction {
+            Reduction::Sum => 1.0,
+            Reduction::Mean => kept as f64,
+            Reduction::WeightedMean => weight,
+        })
     }
 
-    /// What each row's gradient is multiplied with.
-    pub(crate) fn row_scales(&self, scale: f64) -> Vec<f32> {
-        (0..self.batch.rows()).map(|row| (scale * self.sample_weights.get(row).copied().unwrap_or(1.0)) as f32).collect()
+    /// What the gradients of some rows are multiplied with.
+    pub(crate) fn row_scales(&self, rows: std::ops::Range<usize>, scale: f64, out: &mut Vec<f32>) {
+        out.clear();
+        if self.sample_weights.is_empty() {
+            out.resize(rows.len(), scale as f32);
+        } else {
+            out.extend(self.sample_weights[rows].iter().map(|weight| (scale * weight) as f32));
+        }
+    }
+
+    /// The sample weights of some rows; none where every row has weight 1.
+    pub(crate) fn weights(&self, rows: std::ops::Range<usize>) -> &[f64] {
+        if self.sample_weights.is_empty() { &[] } else { &self.sample_weights[rows] }
     }
 
     /// Some of the batch's rows, as kernels take them: predictions as `element`, which is float32 or the batch's own.
@@ -234,29 +250,51 @@ impl Checked<'_, '_> {
         element: Element,
         gathered: &'b mut Gathered,
     ) -> Window<'b> {
+        let Gathered { predictions, halves, targets, labels } = gathered;
         let targets = match &self.batch.targets {
-            Targets::Classes(_) => TargetSlice::Classes(&self.labels[rows.clone()]),
-            Targets::Dense(floats) => TargetSlice::Dense(floats.rows(rows.clone(), &mut gathered.targets)),
+            Targets::Classes(indices) => TargetSlice::Classes(indices.classes(rows.clone(), self.ignore_index, labels)),
+            Targets::Dense(floats) => TargetSlice::Dense(floats.rows(rows.clone(), targets)),
         };
         Window {
             classes: self.batch.classes,
+            element,
             predictions: match element {
-                Element::F32 => self.batch.predictions.rows(rows.clone(), &mut gathered.predictions),
+                Element::F32 => self.batch.predictions.rows(rows.clone(), predictions),
                 Element::F16 | Element::Bf16 => &[],
             },
             halves: match element {
                 Element::F32 => &[],
-                Element::F16 | Element::Bf16 => self.batch.predictions.halves(rows, &mut gathered.halves),
+                Element::F16 | Element::Bf16 => self.batch.predictions.halves(rows, halves),
             },
             targets,
         }
     }
+
+    /// The labels of some of the batch's rows, as kernels take them; of dense targets nothing but that they are dense.
+    pub(crate) fn labels<'b>(&'b self, rows: std::ops::Range<usize>, gathered: &'b mut Gathered) -> TargetSlice<'b> {
+        match &self.batch.targets {
+            Targets::Classes(indices) => {
+                TargetSlice::Classes(indices.classes(rows, self.ignore_index, &mut gathered.labels))
+            }
+            Targets::Dense(_) => TargetSlice::Dense(&[]),
+        }
+    }
+
+    /// How the predictions are stored, as far as kernels take them so.
+    pub(crate) fn element(&self) -> Element {
+        self.batch.element()
+    }
+}
+
+fn inverse(divisor: f64) -> f64 {
+    if divisor == 0.0 { 0.0 } else { 1.0 / divisor }
 }
 
 /// Rows one after the other in memory.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Window<'a> {
     pub classes: usize,
+    pub element: Element,
     /// float32; empty where `halves` holds the bits of 16-bit floats.
     pub predictions: &'a [f32],
     pub halves: &'a [u16],
@@ -270,22 +308,6 @@ pub(crate) enum TargetSlice<'a> {
     Classes(&'a [u32]),
     /// A number for each class, laid out as the predictions are.
     Dense(&'a [f32]),
-}
-
-impl Window<'_> {
-    /// `count` of its rows of float32, from `first` on.
-    pub(crate) fn rows(&self, first: usize, count: usize) -> Self {
-        let elements = first * self.classes..(first + count) * self.classes;
-        Self {
-            classes: self.classes,
-            predictions: &self.predictions[elements.clone()],
-            halves: &[],
-            targets: match self.targets {
-                TargetSlice::Classes(labels) => TargetSlice::Classes(&labels[first..first + count]),
-                TargetSlice::Dense(targets) => TargetSlice::Dense(&targets[elements]),
-            },
-        }
-    }
 }
 
 #[cfg(test)]

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use ndarray::ArrayD;
 
-use crate::batch::{Batch, Gathered, TargetSlice, Window};
+use crate::batch::{Batch, Gathered};
+use crate::cpu::isa::Instructions;
 use crate::error::{Error, Result};
-use crate::layout::{Element, IGNORED, Wanted};
+use crate::layout::{Element, Wanted};
 use crate::loss::{Loss, Prepared};
 use crate::outputs::{Gradient, Outputs};
 use crate::records::Records;
-use crate::totals::{Fold, Reduction, Row, Totals};
+use crate::reduce::{Reducer, Results};
+use crate::totals::{Reduction, Totals};
 use crate::{cpu, gpu, plan};
 
 /// Where to evaluate.
@@ -36,6 +38,8 @@ pub struct EvaluatorDescriptor {
     pub adapter: Option<String>,
     /// At most so many rows a window, where memory would allow for more. Results have the same bits whatever it is.
     pub window_rows: Option<usize>,
+    /// The instructions that the CPU backend uses; the fastest that this processor has, unless others are named.
+    pub instructions: Option<Instructions>,
     /// Lets [`BackendChoice::Auto`] take a software adapter.
     pub allow_software: bool,
     /// For tests of what follows a failure.
@@ -98,6 +102,7 @@ pub struct Evaluator {
     /// None: the CPU.
     gpu: Option<Arc<gpu::Context>>,
     descriptor: EvaluatorDescriptor,
+    instructions: Instructions,
     warnings: Vec<String>,
 }
 
@@ -105,8 +110,13 @@ impl Evaluator {
     /// Chooses a backend and opens it.
     ///
     /// # Errors
-    /// [`Error::NoAdapter`] where a GPU is demanded, by [`BackendChoice::Gpu`] or by name, and none fits.
+    /// [`Error::NoAdapter`] where a GPU is demanded, by [`BackendChoice::Gpu`] or by name, and none fits;
+    /// [`Error::Combination`] for instructions that this processor has not got.
     pub async fn new(descriptor: &EvaluatorDescriptor) -> Result<Self> {
+        let instructions = descriptor.instructions.unwrap_or_else(Instructions::best);
+        if !instructions.is_available() {
+            return Err(Error::Combination("this processor has not got the instructions that were asked for"));
+        }
         let demanded = descriptor.backend == BackendChoice::Gpu || descriptor.adapter.is_some();
         let choice = gpu::Choice { name: descriptor.adapter.clone(), software: demanded || descriptor.allow_software };
         let mut warnings = Vec::new();
@@ -127,7 +137,7 @@ impl Evaluator {
                 Err(_) => None,
             }
         };
-        Ok(Self { gpu, descriptor: descriptor.clone(), warnings })
+        Ok(Self { gpu, descriptor: descriptor.clone(), instructions, warnings })
     }
 
     /// As [`Evaluator::new`], waiting for the driver.
@@ -182,9 +192,11 @@ impl Evaluator {
             outputs: outputs.clone(),
             whole: false,
             engine: None,
-            fold: None,
+            reducer: None,
             gathered: Gathered::default(),
             records: Records::default(),
+            window: Records::default(),
+            scales: Vec::new(),
             warnings: self.warnings.clone(),
         }
     }
@@ -205,9 +217,13 @@ pub struct Stream<'e> {
     engine: Option<(Prepared, Wanted, Engine)>,
     /// Made with the first batch too. It takes in a batch when all of that has come through: one that failed, or whose
     /// future was dropped, leaves no trace.
-    fold: Option<Fold>,
+    reducer: Option<Reducer>,
     gathered: Gathered,
+    /// What the caller asked for of each row.
     records: Records,
+    /// What of the rest a window of the GPU brings.
+    window: Records,
+    scales: Vec<f32>,
     warnings: Vec<String>,
 }
 
@@ -250,18 +266,18 @@ impl Stream<'_> {
             let engine = self.open(&prepared, wanted, batch.element(), batch.rows()).await?;
             (prepared, wanted, engine)
         };
-        let mut fold = self.fold.get_or_insert_with(|| Fold::new(self.outputs.totals(&prepared))).clone();
-        if let Err(error) = self.run(batch, &prepared, wanted, &mut engine, &mut fold).await {
+        let mut reducer = self.reducer.get_or_insert_with(|| Reducer::new(self.outputs.totals(&prepared))).clone();
+        if let Err(error) = self.run(batch, &prepared, wanted, &mut engine, &mut reducer).await {
             // What failed may be in any state: the next batch opens the GPU anew.
             if !matches!(error, Error::Gpu { .. }) {
                 self.engine = Some((prepared, wanted, engine));
             }
             return Err(error);
         }
-        self.fold = Some(fold);
+        self.reducer = Some(reducer);
         self.engine = Some((prepared, wanted, engine));
         let Records { losses, logsumexp, gradient, .. } = &self.records;
-        Ok(Rows { losses: if self.outputs.losses { losses } else { &[] }, logsumexp, gradient })
+        Ok(Rows { losses, logsumexp, gradient })
     }
 
     /// As [`Stream::push`], waiting for the result.
@@ -274,7 +290,7 @@ impl Stream<'_> {
 
     /// Rows so far.
     pub fn rows(&self) -> u64 {
-        self.fold.as_ref().map_or(0, Fold::rows)
+        self.reducer.as_ref().map_or(0, Reducer::rows)
     }
 
     /// What all rows add up to. Of the results of rows there are none: they went by with each batch.
@@ -284,7 +300,7 @@ impl Stream<'_> {
             _ => self.evaluator.gpu.as_deref(),
         };
         Evaluation {
-            totals: self.fold.map(Fold::finish).unwrap_or_default(),
+            totals: self.reducer.map(Reducer::finish).unwrap_or_default(),
             losses: None,
             logsumexp: None,
             gradient: None,
@@ -332,80 +348,67 @@ impl Stream<'_> {
         prepared: &Prepared,
         wanted: Wanted,
         engine: &mut Engine,
-        fold: &mut Fold,
+        reducer: &mut Reducer,
     ) -> Result<()> {
         if batch.classes() != prepared.classes || batch.is_dense() != prepared.dense {
             let kind = |dense| if dense { "dense targets" } else { "class indices" };
             let wanted = format!("{} classes and {}", prepared.classes, kind(prepared.dense));
             return Err(Error::Shape { what: "a batch with other classes or targets", found: vec![batch.classes()], wanted });
         }
-        let first_row = fold.rows();
+        let first_row = reducer.rows();
         let checked = batch.check(prepared, first_row)?;
         let rows = batch.rows();
-        let scales = match self.outputs.gradient {
-            None => Vec::new(),
-            Some(Gradient::Scaled(scale)) => checked.row_scales(scale),
-            Some(Gradient::Of(reduction)) => checked.row_scales(checked.scale_of(prepared, reduction)),
+        let scale = match self.outputs.gradient {
+            None => 0.0,
+            Some(Gradient::Scaled(scale)) => scale,
+            Some(Gradient::Of(reduction)) => checked.scale_of(prepared, reduction),
         };
-        self.records.reset(wanted, rows, prepared.classes);
+        let asked = Wanted { ranks: false, calibration: false, ..wanted };
+        self.records.reset(asked, self.outputs.losses, rows, prepared.classes);
         if let Engine::Gpu(session) = engine
             && (session.window_rows() < rows.min(session.most_rows()) || session.element() != batch.element())
         {
             // The batches before were smaller, or stored otherwise: room for this one, as far as there may be.
             *engine = self.open(prepared, wanted, batch.element(), rows).await?;
         }
-        let mut gathered = std::mem::take(&mut self.gathered);
+        let mut outputs = std::mem::take(&mut self.records);
+        let mut left = outputs.all(rows, prepared.classes);
         let mut next = 0;
         while next < rows {
-            let (most, element) = match engine {
-                Engine::Cpu => (plan::cpu_window_rows(prepared.classes, self.evaluator.descriptor.window_rows), Element::F32),
-                Engine::Gpu(session) => (session.window_rows(), session.element()),
-            };
-            let range = next..rows.min(next.saturating_add(most));
-            let window = checked.window(range.clone(), element, &mut gathered);
-            let scales = if scales.is_empty() { &[] } else { &scales[range.clone()] };
-            let records = self.records.all(prepared.classes).rows(range.clone());
-            match engine {
-                Engine::Cpu => cpu::evaluate(prepared, &window, scales, records),
+            let error = match engine {
+                Engine::Cpu => {
+                    let instructions = self.evaluator.instructions;
+                    let task = cpu::Task { prepared, wanted, instructions, scale };
+                    cpu::evaluate(task, &checked, next..rows, left.take(rows - next), reducer);
+                    break;
+                }
                 Engine::Gpu(session) => {
-                    if let Err(error) = session.evaluate(&window, first_row + next as u64, scales, records).await {
-                        // The window again, on the CPU.
-                        *engine = self.fall_back(error)?;
-                        continue;
+                    let range = next..rows.min(next.saturating_add(session.window_rows()));
+                    let window = checked.window(range.clone(), session.element(), &mut self.gathered);
+                    if wanted.gradient {
+                        checked.row_scales(range.clone(), scale, &mut self.scales);
+                    }
+                    let own = Wanted { gradient: false, logsumexp: false, ..wanted };
+                    self.window.reset(own, true, range.len(), prepared.classes);
+                    let mut some = left.take(range.len());
+                    let mut records = some.with(&mut self.window);
+                    match session.evaluate(&window, reducer.rows(), &self.scales, records.reborrow()).await {
+                        Ok(()) => {
+                            let weights = checked.weights(range.clone());
+                            reducer.push(prepared, &Results::of(&records, window.targets, weights));
+                            next = range.end;
+                            continue;
+                        }
+                        Err(error) => error,
                     }
                 }
-            }
-            self.fold_window(fold, prepared, &window, range.clone(), &checked.sample_weights);
-            next = range.end;
-        }
-        self.gathered = gathered;
-        Ok(())
-    }
-
-    fn fold_window(
-        &self,
-        fold: &mut Fold,
-        prepared: &Prepared,
-        window: &Window<'_>,
-        range: std::ops::Range<usize>,
-        weights: &[f64],
-    ) {
-        for (i, row) in range.enumerate() {
-            let class_weight = match window.targets {
-                TargetSlice::Classes(labels) if labels[i] == IGNORED => {
-                    fold.push(None);
-                    continue;
-                }
-                TargetSlice::Classes(labels) => prepared.class_weight(labels[i] as usize),
-                TargetSlice::Dense(_) => 1.0,
             };
-            fold.push(Some(Row {
-                loss: self.records.losses[row],
-                sample_weight: weights.get(row).copied().unwrap_or(1.0),
-                class_weight,
-                rank: self.records.ranks.get(row).copied().unwrap_or_default(),
-                calibration: self.records.calibration.get(row).copied().unwrap_or_default(),
-            }));
+            // The window again, on the CPU.
+            *engine = self.fall_back(error)?;
+            left = outputs.all(rows, prepared.classes);
+            left.take(next);
         }
+        self.records = outputs;
+        Ok(())
     }
 }

@@ -61,12 +61,14 @@ mod metric;
 mod outputs;
 mod plan;
 mod records;
+mod reduce;
 mod totals;
 #[cfg(test)]
 mod twins;
 mod views;
 
 pub use batch::{Batch, Targets};
+pub use cpu::isa::Instructions;
 pub use calibration::{Bin, Calibration};
 pub use error::{Error, Result};
 #[doc(hidden)]

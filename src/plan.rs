@@ -212,14 +212,8 @@ pub(crate) fn scheme(classes: usize, device: &DeviceLimits) -> Scheme {
 /// Words that a walk takes in at a time: `DEPTH` in `shaders/math.wgsl`.
 pub(crate) const WORDS_AT_A_TIME: u32 = 4;
 
-/// Rows of a window on the CPU: bounded where rows have to be gathered or converted, and labels to be looked at.
-pub(crate) fn cpu_window_rows(classes: usize, window_rows: Option<usize>) -> usize {
-    let most = (HOST_WINDOW / (classes as u64).saturating_mul(ELEMENT).max(ELEMENT)).max(1) as usize;
-    window_rows.map_or(most, |rows| rows.clamp(1, most))
-}
-
 impl Scheme {
-    /// Workgroups for so many rows.
+    /// Workgroups for so many rows, or parts of rows.
     pub(crate) fn dispatch(&self, rows: usize) -> u32 {
         let needed = match self.driver {
             Driver::Lane => rows.div_ceil(4 * self.lanes as usize),

@@ -15,23 +15,35 @@ pub(crate) struct Records {
 }
 
 impl Records {
-    /// Makes room for `rows` rows, poisoned: a slot that nobody wrote must show.
-    pub(crate) fn reset(&mut self, wanted: Wanted, rows: usize, classes: usize) {
-        fn fill<T: Copy>(part: &mut Vec<T>, count: usize, poison: T) {
-            part.clear();
+    /// Makes room for `rows` rows. What is in the slots means nothing until a kernel has written it: in debug builds they
+    /// are poisoned, so that one that nobody wrote shows.
+    pub(crate) fn reset(&mut self, wanted: Wanted, losses: bool, rows: usize, classes: usize) {
+        fn room<T: Copy>(part: &mut Vec<T>, count: usize, poison: T) {
+            if cfg!(debug_assertions) {
+                part.clear();
+            }
+            if count == 0 {
+                part.clear();
+            }
             part.resize(count, poison);
         }
         let rows_if = |wanted| if wanted { rows } else { 0 };
-        fill(&mut self.losses, rows, f32::NAN);
-        fill(&mut self.ranks, rows_if(wanted.ranks), 0);
-        fill(&mut self.logsumexp, rows_if(wanted.logsumexp), f32::NAN);
-        fill(&mut self.calibration, rows_if(wanted.calibration), [f32::NAN; 4]);
-        fill(&mut self.gradient, rows_if(wanted.gradient) * classes, f32::NAN);
+        room(&mut self.losses, rows_if(losses), f32::NAN);
+        room(&mut self.ranks, rows_if(wanted.ranks), 0);
+        room(&mut self.logsumexp, rows_if(wanted.logsumexp), f32::NAN);
+        room(&mut self.calibration, rows_if(wanted.calibration), [f32::NAN; 4]);
+        let elements = rows_if(wanted.gradient) * classes;
+        if self.gradient.is_empty() && elements > 0 && !cfg!(debug_assertions) {
+            // Zeros come from the system, and cost nothing until they are written over.
+            self.gradient = vec![0.0; elements];
+        }
+        room(&mut self.gradient, elements, f32::NAN);
     }
 
-    /// All of it, to be written.
-    pub(crate) fn all(&mut self, classes: usize) -> RecordsMut<'_> {
+    /// All of it, of `rows` rows, to be written.
+    pub(crate) fn all(&mut self, rows: usize, classes: usize) -> RecordsMut<'_> {
         RecordsMut {
+            rows,
             classes,
             losses: &mut self.losses,
             ranks: &mut self.ranks,
@@ -43,9 +55,10 @@ impl Records {
 }
 
 /// Some of the rows, to be written. Parts that are not wanted are empty.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct RecordsMut<'a> {
-    classes: usize,
+    pub rows: usize,
+    pub classes: usize,
     pub losses: &'a mut [f32],
     pub ranks: &'a mut [u32],
     pub logsumexp: &'a mut [f32],
@@ -54,40 +67,50 @@ pub(crate) struct RecordsMut<'a> {
 }
 
 impl<'a> RecordsMut<'a> {
-    /// The first `rows` rows, and the others.
-    pub(crate) fn split(self, rows: usize) -> (Self, Self) {
-        let classes = self.classes;
-        let rows = rows.min(self.losses.len());
-        let if_any = |length: usize, count: usize| if length == 0 { 0 } else { count };
-        let (losses, more_losses) = self.losses.split_at_mut(rows);
-        let at = if_any(self.ranks.len(), rows);
-        let (ranks, more_ranks) = self.ranks.split_at_mut(at);
-        let at = if_any(self.logsumexp.len(), rows);
-        let (logsumexp, more_logsumexp) = self.logsumexp.split_at_mut(at);
-        let at = if_any(self.calibration.len(), rows);
-        let (calibration, more_calibration) = self.calibration.split_at_mut(at);
-        let at = if_any(self.gradient.len(), rows * classes);
-        let (gradient, more_gradient) = self.gradient.split_at_mut(at);
-        (
-            Self { classes, losses, ranks, logsumexp, calibration, gradient },
-            Self {
-                classes,
-                losses: more_losses,
-                ranks: more_ranks,
-                logsumexp: more_logsumexp,
-                calibration: more_calibration,
-                gradient: more_gradient,
-            },
-        )
+    /// Takes the first `rows` rows off.
+    pub(crate) fn take(&mut self, rows: usize) -> Self {
+        fn first<'a, T>(part: &mut &'a mut [T], count: usize) -> &'a mut [T] {
+            let count = if part.is_empty() { 0 } else { count };
+            let (first, rest) = std::mem::take(part).split_at_mut(count);
+            *part = rest;
+            first
+        }
+        let rows = rows.min(self.rows);
+        self.rows -= rows;
+        Self {
+            rows,
+            classes: self.classes,
+            losses: first(&mut self.losses, rows),
+            ranks: first(&mut self.ranks, rows),
+            logsumexp: first(&mut self.logsumexp, rows),
+            calibration: first(&mut self.calibration, rows),
+            gradient: first(&mut self.gradient, rows * self.classes),
+        }
     }
 
-    /// Rows `range`, the others left as they are.
-    pub(crate) fn rows(self, range: std::ops::Range<usize>) -> RecordsMut<'a> {
-        self.split(range.start).1.split(range.len()).0
+    /// The same, for a while.
+    pub(crate) fn reborrow(&mut self) -> RecordsMut<'_> {
+        RecordsMut {
+            rows: self.rows,
+            classes: self.classes,
+            losses: self.losses,
+            ranks: self.ranks,
+            logsumexp: self.logsumexp,
+            calibration: self.calibration,
+            gradient: self.gradient,
+        }
     }
 
-    /// The gradient of one row; empty where none is wanted.
-    pub(crate) fn gradient_of(&mut self, row: usize) -> &mut [f32] {
-        if self.gradient.is_empty() { &mut [] } else { &mut self.gradient[row * self.classes..][..self.classes] }
+    /// These outputs, and `own` in the place of what is missing of the rest.
+    pub(crate) fn with<'s>(&'s mut self, own: &'s mut Records) -> RecordsMut<'s> {
+        RecordsMut {
+            rows: self.rows,
+            classes: self.classes,
+            losses: if self.losses.is_empty() { &mut own.losses } else { self.losses },
+            ranks: if self.ranks.is_empty() { &mut own.ranks } else { self.ranks },
+            logsumexp: self.logsumexp,
+            calibration: if self.calibration.is_empty() { &mut own.calibration } else { self.calibration },
+            gradient: self.gradient,
+        }
     }
 }

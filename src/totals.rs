@@ -1,7 +1,6 @@
 //! What a batch adds up to.
 
 use crate::calibration::Calibration;
-use crate::layout::{RANK_FIRST, RANK_NAN};
 
 /// How the losses of many rows become one number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -151,127 +150,9 @@ impl Totals {
     }
 }
 
-/// Rows that are summed before their sum joins the totals.
-const BLOCK: u64 = 1024;
-/// Partial sums of a block.
-const PARTIALS: usize = 8;
-
-/// Folds the results of rows into totals, in an order that only the rows' places decide: row i of the whole joins partial
-/// sum i mod 8 of its block of 1,024 rows. So windows and batches may end anywhere, and the bits stay the same.
-#[derive(Debug, Clone)]
-pub(crate) struct Fold {
-    totals: Totals,
-    loss: [f64; PARTIALS],
-    weight: [f64; PARTIALS],
-}
-
-/// What is known of a row that is not ignored.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Row {
-    pub loss: f32,
-    pub sample_weight: f64,
-    pub class_weight: f32,
-    pub rank: u32,
-    /// Plain cross-entropy, entropy, Brier score, confidence.
-    pub calibration: [f32; 4],
-}
-
-impl Fold {
-    pub(crate) fn new(totals: Totals) -> Self {
-        Self { totals, loss: [0.0; PARTIALS], weight: [0.0; PARTIALS] }
-    }
-
-    /// Rows seen so far.
-    pub(crate) fn rows(&self) -> u64 {
-        self.totals.rows
-    }
-
-    /// Takes in the next row; `None` is an ignored one.
-    pub(crate) fn push(&mut self, row: Option<Row>) {
-        let place = (self.totals.rows % PARTIALS as u64) as usize;
-        self.totals.rows += 1;
-        if let Some(row) = row {
-            self.totals.kept += 1;
-            self.totals.non_finite += u64::from(!row.loss.is_finite());
-            self.loss[place] += f64::from(row.loss) * row.sample_weight;
-            self.weight[place] += f64::from(row.class_weight) * row.sample_weight;
-            if self.totals.ranked && row.rank != RANK_NAN {
-                self.totals.correct += u64::from(row.rank & RANK_FIRST != 0);
-                let above = row.rank & !RANK_FIRST;
-                for (k, count) in &mut self.totals.top_k {
-                    *count += u64::from(above < *k);
-                }
-            }
-        }
-        if let Some(row) = row {
-            let [plain, entropy, brier, confidence] = row.calibration;
-            if let Some(sum) = &mut self.totals.plain {
-                *sum += f64::from(plain);
-            }
-            if let Some(calibration) = &mut self.totals.calibration {
-                let correct = row.rank != RANK_NAN && row.rank & RANK_FIRST != 0;
-                calibration.push(entropy, brier, confidence, correct);
-            }
-        }
-        if self.totals.rows.is_multiple_of(BLOCK) {
-            self.close_block();
-        }
-    }
-
-    fn close_block(&mut self) {
-        self.totals.loss += pairwise(std::mem::take(&mut self.loss));
-        self.totals.weight += pairwise(std::mem::take(&mut self.weight));
-    }
-
-    /// The totals of all rows so far.
-    pub(crate) fn finish(mut self) -> Totals {
-        self.close_block();
-        self.totals
-    }
-}
-
-fn pairwise(v: [f64; PARTIALS]) -> f64 {
-    ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + (v[6] + v[7]))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn row(loss: f32, rank: u32) -> Row {
-        Row { loss, sample_weight: 1.0, class_weight: 1.0, rank, calibration: [0.0; 4] }
-    }
-
-    #[test]
-    fn nothing_kept_is_zero() {
-        let mut fold = Fold::new(Totals::new(true, &[1]));
-        fold.push(None);
-        let totals = fold.finish();
-        assert_eq!((totals.rows, totals.kept), (1, 0));
-        assert_eq!((totals.mean(), totals.weighted_mean(), totals.accuracy()), (0.0, 0.0, Some(0.0)));
-    }
-
-    #[test]
-    fn counters_pass_2_to_the_24() {
-        let mut fold = Fold::new(Totals::new(false, &[]));
-        let rows = (1 << 24) + 1000;
-        for _ in 0..rows {
-            fold.push(Some(row(1.0, 0)));
-        }
-        assert_eq!(fold.finish().loss, f64::from(rows));
-    }
-
-    #[test]
-    fn ranks_count_ties_at_the_boundary() {
-        let mut fold = Fold::new(Totals::new(true, &[3, 1, 3]));
-        for rank in [RANK_FIRST, 0, 2, 3, RANK_NAN] {
-            fold.push(Some(row(0.5, rank)));
-        }
-        let totals = fold.finish();
-        assert_eq!(totals.top_k, [(1, 2), (3, 3)]);
-        assert_eq!(totals.correct, 1);
-        assert_eq!(totals.top_k_accuracy(2), None);
-    }
 
     #[test]
     fn merging_keeps_what_both_have() {

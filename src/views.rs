@@ -3,7 +3,8 @@
 use half::{bf16, f16};
 use ndarray::{ArrayView, ArrayViewD, Axis, Dimension, Slice};
 
-use crate::layout::Element;
+use crate::cpu::isa::{Instructions, Isa, Work, dispatch};
+use crate::layout::{Element, IGNORED};
 
 /// An element that the host rounds to float32, or takes as a class index.
 trait Float: Copy {
@@ -100,6 +101,128 @@ impl Float for f64 {
     }
 }
 
+/// What is wrong with class indices: the first bad one, with its row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BadLabel {
+    pub row: usize,
+    pub label: i128,
+}
+
+/// A type of class indices.
+trait Label: Copy + Sync {
+    /// Whether the index is neither one of `classes` nor the ignored one.
+    fn is_bad(classes: usize, ignore_index: Option<i64>) -> impl Fn(Self) -> bool + Copy + Sync;
+
+    /// The index as kernels take it.
+    fn to_class(ignore_index: Option<i64>) -> impl Fn(Self) -> u32 + Copy;
+
+    fn to_i128(self) -> i128;
+}
+
+macro_rules! labels {
+    ($($type:ty as $unsigned:ty),+) => {
+        $(impl Label for $type {
+            #[inline(always)]
+            fn is_bad(classes: usize, ignore_index: Option<i64>) -> impl Fn(Self) -> bool + Copy + Sync {
+                // As unsigned numbers, negative ones are above every class.
+                let last = <$type>::try_from(classes.saturating_sub(1)).unwrap_or(<$type>::MAX) as $unsigned;
+                let ignored = ignore_index.and_then(|index| Self::try_from(index).ok());
+                let (none, ignores, ignored) = (classes == 0, ignored.is_some(), ignored.unwrap_or_default());
+                move |label| ((label as $unsigned > last) | none) & !(ignores & (label == ignored))
+            }
+
+            #[inline(always)]
+            fn to_class(ignore_index: Option<i64>) -> impl Fn(Self) -> u32 + Copy {
+                let ignored = ignore_index.and_then(|index| Self::try_from(index).ok());
+                let (ignores, ignored) = (ignored.is_some(), ignored.unwrap_or_default());
+                move |label| if ignores & (label == ignored) { IGNORED } else { label as u32 }
+            }
+
+            fn to_i128(self) -> i128 {
+                i128::from(self)
+            }
+        })+
+    };
+}
+
+labels!(u8 as u8, i8 as u8, u16 as u16, i16 as u16, u32 as u32, i32 as u32, u64 as u64, i64 as u64);
+
+/// Looks for a label that [`Label::is_bad`].
+struct Search<'a, T> {
+    labels: &'a [T],
+    classes: usize,
+    ignore_index: Option<i64>,
+}
+
+impl<T: Label> Work for Search<'_, T> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) -> bool {
+        let is_bad = T::is_bad(self.classes, self.ignore_index);
+        // No early exit within a stretch: so it goes through vectors.
+        self.labels.chunks(4096).any(|labels| labels.iter().fold(false, |bad, &label| bad | is_bad(label)))
+    }
+}
+
+fn first_bad<T: Label>(labels: &[T], classes: usize, ignore_index: Option<i64>) -> Option<BadLabel> {
+    let search = |labels| dispatch(Instructions::best(), Search { labels, classes, ignore_index });
+    #[cfg(feature = "threads")]
+    let any = {
+        use rayon::prelude::*;
+        labels.par_chunks(1 << 18).any(search)
+    };
+    #[cfg(not(feature = "threads"))]
+    let any = search(labels);
+    if !any {
+        return None;
+    }
+    let is_bad = T::is_bad(classes, ignore_index);
+    let row = labels.iter().position(|&label| is_bad(label))?;
+    Some(BadLabel { row, label: labels[row].to_i128() })
+}
+
+impl Indices<'_> {
+    /// The first label that is neither one of `classes` nor the ignored one.
+    pub(crate) fn first_bad(&self, classes: usize, ignore_index: Option<i64>) -> Option<BadLabel> {
+        each_index!(self, view => match view.as_slice() {
+            Some(labels) => first_bad(labels, classes, ignore_index),
+            None => {
+                let labels: Vec<_> = view.iter().copied().collect();
+                first_bad(&labels, classes, ignore_index)
+            }
+        })
+    }
+
+    /// Some of the labels as kernels take them, each one good. Borrowed where they already are so, else put into `buffer`.
+    pub(crate) fn classes<'b>(
+        &'b self,
+        rows: std::ops::Range<usize>,
+        ignore_index: Option<i64>,
+        buffer: &'b mut Vec<u32>,
+    ) -> &'b [u32] {
+        if let Self::U32(view) = self
+            && ignore_index.is_none()
+            && let Some(all) = view.as_slice()
+        {
+            return &all[rows];
+        }
+        fn put<T: Label>(labels: impl Iterator<Item = T>, ignore_index: Option<i64>, buffer: &mut Vec<u32>) {
+            buffer.extend(labels.map(T::to_class(ignore_index)));
+        }
+        buffer.clear();
+        each_index!(self, view => match view.as_slice() {
+            Some(all) => put(all[rows].iter().copied(), ignore_index, buffer),
+            None => {
+                let mut some = Vec::new();
+                gather(&view.view().insert_axis(Axis(view.ndim())), rows, |label| label, &mut some);
+                put(some.into_iter(), ignore_index, buffer);
+            }
+        });
+        buffer
+    }
+}
+
 impl Floats<'_> {
     pub(crate) fn shape(&self) -> &[usize] {
         each_float!(self, view => view.shape())
@@ -145,6 +268,16 @@ impl Floats<'_> {
 
     /// As [`rows`](Self::rows), as the bits of 16-bit floats. There are none of other types.
     pub(crate) fn halves<'b>(&'b self, rows: std::ops::Range<usize>, buffer: &'b mut Vec<u16>) -> &'b [u16] {
+        let classes = self.shape().last().copied().unwrap_or(1);
+        let elements = rows.start * classes..rows.end * classes;
+        let lying = match self {
+            Self::F16(view) => view.as_slice().map(|all| bytemuck::cast_slice(&all[elements])),
+            Self::Bf16(view) => view.as_slice().map(|all| bytemuck::cast_slice(&all[elements])),
+            Self::F32(_) | Self::F64(_) => None,
+        };
+        if let Some(halves) = lying {
+            return halves;
+        }
         buffer.clear();
         match self {
             Self::F16(view) => gather(view, rows, f16::to_bits, buffer),

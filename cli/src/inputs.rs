@@ -70,10 +70,8 @@ impl Inputs {
 
     /// The class of a label in the targets.
     pub(crate) fn class_of(&self, label: i64, row: usize) -> Result<usize, FileError> {
-        usize::try_from(label).ok().filter(|&class| class < self.classes).ok_or_else(|| {
-            let problem = format!("class index {label} is not among the {} classes", self.classes);
-            FileError::at_row(self.targets.name(), row, problem)
-        })
+        let class = usize::try_from(label).ok().filter(|&class| class < self.classes);
+        class.ok_or_else(|| self.targets.no_class(row, label, self.classes))
     }
 }
 
@@ -97,7 +95,12 @@ pub(crate) fn check_weights(
     first: usize,
     weights: &[f64],
 ) -> Result<(), FileError> {
-    match weights.iter().position(|w| !(*w >= 0.0 && *w <= most)) {
+    let is_good = |w: &f64| (*w >= 0.0) & (*w <= most);
+    // Without a way out in between, so that it goes through vectors: hardly ever is one bad.
+    if weights.iter().fold(true, |good, w| good & is_good(w)) {
+        return Ok(());
+    }
+    match weights.iter().position(|w| !is_good(w)) {
         None => Ok(()),
         Some(i) => {
             let problem = format!("{what} {}: the weight {:?} is not a finite number of at least 0", first + i, weights[i]);

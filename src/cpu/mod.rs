@@ -1,11 +1,15 @@
 //! The CPU backend: the hooks of each loss over SIMD lanes, rows over threads.
 
-mod isa;
+mod evaluate;
+mod explain;
+pub(crate) mod isa;
+pub(crate) mod lanes;
 pub(crate) mod math;
 mod rank;
 mod rows;
+mod source;
 mod targets;
 mod terms;
 
-pub(crate) use isa::Isa;
-pub(crate) use rows::{evaluate, explain};
+pub(crate) use evaluate::{Task, evaluate};
+pub(crate) use explain::explain;

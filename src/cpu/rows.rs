@@ -1,340 +1,423 @@
 //! The drivers: which lane folds what of a row. They know no loss.
 //!
-//! Long rows lie across the lanes: each lane takes every 16th class, and the lanes' states merge in a fixed tree. Of short
-//! rows there are 16 in the lanes at a time, and nothing merges. Which of the two depends on the number of classes alone.
-//! What needs the whole row first, terms and gradients, walks over it again while it is in the cache.
+//! Of short rows there are sixteen down the lanes, and nothing merges. Long rows lie across the lanes: each lane takes every
+//! sixteenth class; then the states of sixteen rows change places with their lanes and merge in a fixed tree, so that from
+//! there on rows lie down the lanes as well. Which of the two depends on the number of classes alone. What needs the whole
+//! row first, terms and gradients, walks over it again while it is in the cache.
 
-use std::array::from_ref;
 use std::marker::PhantomData;
 
-use super::isa::{Isa, Work, dispatch};
-use super::math::{LANES, Lane};
+use super::isa::{Isa, LANES, Work};
+use super::lanes::{F32s, Make, Mask};
+use super::math::or_zero;
 use super::rank::Rank;
-use super::targets::RowTargets;
-use super::terms::Folded;
+use super::source::{Rows, SHORT, Tile};
+use super::targets::{Across, Down, Labels};
+use super::terms::{Standing, Sums, Terms, gradient, sums};
 use crate::batch::Window;
-use crate::explain::Explanation;
 use crate::fold::Fold;
-use crate::layout::RANK_NAN;
-use crate::loss::{LossTerm, Prepared, Visitor, visit};
+use crate::layout::{RANK_NAN, Wanted};
+use crate::loss::{LossTerm, Prepared};
 use crate::records::RecordsMut;
 
-/// Rows up to so many classes are short.
-const SHORT: usize = 64;
 /// Predictions that a lane absorbs at a time.
 const DEPTH: usize = 8;
 /// Classes of a long row that are absorbed at a time.
-const TILE: usize = DEPTH * LANES;
-/// Rows that a thread takes at a time have about so many predictions.
-#[cfg(feature = "threads")]
-const PIECE: usize = 1 << 16;
-
-/// Fills the records of a window's rows. `scales` has what each row's gradient is multiplied with, where one is wanted.
-pub(crate) fn evaluate(prepared: &Prepared, window: &Window<'_>, scales: &[f32], records: RecordsMut<'_>) {
-    if window.classes == 0 {
-        // Nothing was predicted: losses stay NaN, and nothing is right.
-        records.ranks.fill(RANK_NAN);
-        return;
-    }
-    #[cfg(feature = "threads")]
-    {
-        use rayon::prelude::*;
-        // A multiple of the lanes, so that only the last piece has lanes to spare.
-        let rows = (PIECE / window.classes.max(1)).next_multiple_of(LANES).max(LANES);
-        let mut pieces = Vec::new();
-        let (mut first, mut rest) = (0, records);
-        while !rest.losses.is_empty() {
-            let (piece, others) = rest.split(rows);
-            let count = piece.losses.len();
-            pieces.push((first, piece));
-            (first, rest) = (first + count, others);
-        }
-        pieces.into_par_iter().for_each(|(first, records)| {
-            let count = records.losses.len();
-            let scales = if scales.is_empty() { scales } else { &scales[first..first + count] };
-            piece(prepared, &window.rows(first, count), scales, records);
-        });
-    }
-    #[cfg(not(feature = "threads"))]
-    piece(prepared, window, scales, records);
-}
-
-fn piece(prepared: &Prepared, window: &Window<'_>, scales: &[f32], records: RecordsMut<'_>) {
-    visit(prepared.fold, prepared.term, Task { prepared, window, scales, records });
-}
-
-/// A piece whose loss is still to be looked up.
-struct Task<'a> {
-    prepared: &'a Prepared,
-    window: &'a Window<'a>,
-    scales: &'a [f32],
-    records: RecordsMut<'a>,
-}
-
-impl Visitor for Task<'_> {
-    fn visit<F: Fold, T: LossTerm>(self) {
-        let Self { prepared, window, scales, records } = self;
-        let rows = records.losses.len();
-        let sink = Recorder::<T> { prepared, window, scales, records, of: PhantomData };
-        dispatch(Piece::<F, _> { prepared, window, rows, sink, of: PhantomData });
-    }
-}
-
-/// How the one row of a window comes to its loss.
-pub(crate) fn explain(prepared: &Prepared, window: &Window<'_>) -> Explanation {
-    let mut explanation = Explanation::default();
-    visit(prepared.fold, prepared.term, Question { prepared, window, explanation: &mut explanation });
-    explanation
-}
-
-/// A row that is to be explained.
-struct Question<'a> {
-    prepared: &'a Prepared,
-    window: &'a Window<'a>,
-    explanation: &'a mut Explanation,
-}
-
-impl Visitor for Question<'_> {
-    fn visit<F: Fold, T: LossTerm>(self) {
-        let Self { prepared, window, explanation } = self;
-        let sink = Explainer::<T> { prepared, window, explanation, of: PhantomData };
-        dispatch(Piece::<F, _> { prepared, window, rows: 1, sink, of: PhantomData });
-    }
-}
-
-/// Where rows go once they are folded.
-trait Sink<F: Fold> {
-    fn take<I: Isa>(&mut self, row: usize, folded: F::Row);
-}
+const STRETCH: usize = DEPTH * LANES;
 
 /// The rows that one thread folds at a time.
-struct Piece<'a, F, S> {
-    prepared: &'a Prepared,
-    window: &'a Window<'a>,
-    rows: usize,
-    sink: S,
-    of: PhantomData<F>,
+pub(super) struct Piece<'a> {
+    pub prepared: &'a Prepared,
+    pub window: &'a Window<'a>,
+    pub wanted: Wanted,
+    /// What each row's gradient is multiplied with, where one is wanted.
+    pub scales: &'a [f32],
+    pub records: RecordsMut<'a>,
 }
 
-impl<F: Fold, S: Sink<F>> Work for Piece<'_, F, S> {
+/// A piece whose loss has been looked up.
+pub(super) struct Evaluate<'a, F, T> {
+    pub piece: Piece<'a>,
+    pub of: PhantomData<(F, T)>,
+}
+
+impl<F: Fold, T: LossTerm> Work for Evaluate<'_, F, T> {
+    type Output = ();
+
     #[inline(always)]
-    fn run<I: Isa>(mut self) {
-        match (self.prepared.spreads() && self.prepared.is_closed(), self.window.classes <= SHORT) {
-            (false, true) => self.short_rows::<I, false>(),
-            (true, true) => self.short_rows::<I, true>(),
-            (false, false) => self.long_rows::<I, false>(),
-            (true, false) => self.long_rows::<I, true>(),
+    fn run<I: Isa>(self, i: I) {
+        let Self { mut piece, .. } = self;
+        let spread = piece.prepared.spreads() && piece.prepared.is_closed();
+        if piece.window.classes <= SHORT {
+            if spread {
+                piece.short::<I, F, T, true>(i);
+            } else {
+                piece.short::<I, F, T, false>(i);
+            }
+        } else if spread {
+            piece.long::<I, F, T, true>(i);
+        } else {
+            piece.long::<I, F, T, false>(i);
         }
     }
 }
 
-impl<F: Fold, S: Sink<F>> Piece<'_, F, S> {
-    fn predictions(&self, row: usize) -> &[f32] {
-        &self.window.predictions[row * self.window.classes..][..self.window.classes]
+/// What is known of the rows in the lanes once they are folded.
+struct Folded<I: Isa, F: Fold> {
+    /// Their place among the piece's rows.
+    first: usize,
+    row: F::Row<I>,
+    labels: Labels<I>,
+    /// The labels' predictions.
+    goal: F32s<I>,
+    walked: Terms<I>,
+}
+
+/// How the ranks and gradients of the rows in the lanes come about.
+struct Slopes<I: Isa> {
+    standing: Standing<I>,
+    /// The row has no label, or does not count.
+    unlabelled: Mask<I>,
+    pull: F32s<I>,
+    scale: F32s<I>,
+}
+
+impl Piece<'_> {
+    fn sums(&self) -> Sums {
+        Sums { terms: self.prepared.sums_terms(), calibration: self.wanted.calibration }
     }
 
-    /// One row in each lane. With `SPREAD` the fold sums the terms itself and takes coefficients.
+    /// Whether dense targets need their first maxima.
+    fn needs_label(&self) -> bool {
+        self.wanted.ranks || self.wanted.calibration
+    }
+
     #[inline(always)]
-    fn short_rows<I: Isa, const SPREAD: bool>(&mut self) {
-        let classes = self.window.classes;
-        let mut x = [[F::ABSENT; LANES]; SHORT];
-        let mut coefficients = [[0.0; LANES]; SHORT];
-        let mut row = 0;
-        while row < self.rows {
-            let lanes = LANES.min(self.rows - row);
-            for l in 0..lanes {
-                for (class, &prediction) in self.predictions(row + l).iter().enumerate() {
-                    x[class][l] = prediction;
+    fn short<I: Isa, F: Fold, T: LossTerm, const SPREAD: bool>(&mut self, i: I) {
+        let (mut x, mut dense, mut slopes) = (Tile::new(), Tile::new(), Tile::new());
+        let mut widened = [0.0; LANES * SHORT + LANES];
+        let (prepared, classes, all) = (self.prepared, self.window.classes, self.records.losses.len());
+        let sums = self.sums();
+        for first in (0..all).step_by(LANES) {
+            let rows = Rows::of(prepared, self.window, first, LANES.min(all - first));
+            let predictions = rows.floats(i, &mut widened);
+            x.fill(i, predictions, classes, rows.count);
+            if let Some(targets) = rows.dense_rows() {
+                dense.fill(i, targets, classes, rows.count);
+            }
+            let labels = Labels::of(i, &rows, self.needs_label());
+            let down = Down { rows: &rows, x: &x, dense: rows.is_dense().then_some(&dense), labels };
+
+            let mut state = F::identity(i);
+            let mut bad = i.mask_of(0);
+            let zero = [i.f32s(0.0); DEPTH];
+            let (deep, single) = x.0[..classes].as_chunks::<DEPTH>();
+            for (n, x) in deep.iter().enumerate() {
+                let mut coefficients = zero;
+                if SPREAD {
+                    for (d, coefficient) in coefficients.iter_mut().enumerate() {
+                        let block = down.block(i, n * DEPTH + d);
+                        *coefficient = block.coefficient;
+                        bad = bad | block.bad;
+                    }
                 }
-                if SPREAD && let Some(targets) = RowTargets::of(self.window, row + l) {
-                    for (class, coefficient) in coefficients[..classes].iter_mut().enumerate() {
-                        coefficient[l] = targets.coefficient(self.prepared, class);
+                let x = std::array::from_fn(|d| i.f32s_of(&x[d]));
+                F::absorb::<I, DEPTH, SPREAD>(i, prepared, &mut state, &x, &coefficients);
+            }
+            let after = deep.len() * DEPTH;
+            let mut class = after;
+            while class < classes {
+                // Two at a time, as far as there are two.
+                if single.len() - (class - after) >= 2 {
+                    let blocks = [down.block(i, class), down.block(i, class + 1)];
+                    F::absorb::<I, 2, SPREAD>(i, prepared, &mut state, &blocks.map(|b| b.x), &blocks.map(|b| b.coefficient));
+                    bad = bad | blocks[0].bad | blocks[1].bad;
+                    class += 2;
+                } else {
+                    let block = down.block(i, class);
+                    F::absorb::<I, 1, SPREAD>(i, prepared, &mut state, &[block.x], &[block.coefficient]);
+                    bad = bad | block.bad;
+                    class += 1;
+                }
+            }
+            let row = F::row(i, prepared, &state);
+            let goal = i.f32s_at(predictions, i.count_by(classes as u32) + labels.class);
+            let mut walked = if sums.any() { Terms::down::<F, T>(i, &down, sums, &row) } else { Terms::none(i) };
+            if SPREAD {
+                walked.bad = bad;
+            }
+            let folded = Folded::<I, F> { first, row, labels, goal, walked };
+            let of = self.write::<I, F, T>(i, &rows, &folded);
+            if self.wanted.ranks {
+                let mut rank = Rank::none(i);
+                for class in 0..classes {
+                    rank.absorb(i, i.f32s_of(&x.0[class]), i.u32s(class as u32), goal, labels.class);
+                }
+                self.write_ranks(first, of.unlabelled, &rank.finish());
+            }
+            if self.wanted.gradient {
+                for class in 0..classes {
+                    let g = gradient::<I, F, T>(i, prepared, &folded.row, &down.block(i, class), of.pull, of.scale);
+                    of.standing.apply(i, g).store(&mut slopes.0[class]);
+                }
+                slopes.write(i, classes, rows.count, &mut self.records.gradient[first * classes..]);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn long<I: Isa, F: Fold, T: LossTerm, const SPREAD: bool>(&mut self, i: I) {
+        let mut widened = [0.0; Rows::CHUNK];
+        let (prepared, classes, all) = (self.prepared, self.window.classes, self.records.losses.len());
+        let sums = self.sums();
+        for first in (0..all).step_by(LANES) {
+            let rows = Rows::of(prepared, self.window, first, LANES.min(all - first));
+            let labels = Labels::of(i, &rows, self.needs_label());
+            let class = labels.class.to_array();
+            let across = |row: usize| Across::new(&rows, row, class[row]);
+            let mut states = [F::identity(i); LANES];
+            let mut bad = 0;
+            for row in 0..rows.count {
+                let (state, is_bad) = fold_across::<I, F, SPREAD>(i, &rows, row, &across(row), &mut widened);
+                states[row] = state;
+                bad |= u16::from(is_bad) << row;
+            }
+            for row in rows.count..LANES {
+                states[row] = states[0];
+            }
+            let row = F::row(i, prepared, &merged::<I, F, SPREAD>(i, prepared, &states));
+            let mut goals = [0.0; LANES];
+            for l in 0..rows.count {
+                if (class[l] as usize) < classes {
+                    goals[l] = rows.predictions.at(l * classes + class[l] as usize);
+                }
+            }
+            let goal = i.f32s_of(&goals);
+            let mut walked = Terms::none(i);
+            if sums.any() {
+                let mut all_terms = [walked; LANES];
+                for (l, terms) in all_terms[..rows.count].iter_mut().enumerate() {
+                    *terms = Terms::across::<F, T>(i, prepared, &across(l), sums, &F::lane(i, &row, l));
+                }
+                walked = Terms::turned(i, &all_terms, rows.count);
+            }
+            if SPREAD {
+                walked.bad = i.mask_of(bad);
+            }
+            let folded = Folded::<I, F> { first, row, labels, goal, walked };
+            let of = self.write::<I, F, T>(i, &rows, &folded);
+            if self.wanted.ranks {
+                let mut ranks = [0; LANES];
+                for l in 0..rows.count {
+                    ranks[l] = rank_across(i, &rows, l, goals[l], class[l], &mut widened);
+                }
+                self.write_ranks(first, of.unlabelled, &ranks);
+            }
+            if self.wanted.gradient {
+                for l in 0..rows.count {
+                    let out = &mut self.records.gradient[(first + l) * classes..][..classes];
+                    let of_lane = Slopes {
+                        standing: Standing {
+                            ignored: of.standing.ignored.lane(i, l),
+                            undefined: of.standing.undefined.lane(i, l),
+                        },
+                        unlabelled: of.unlabelled,
+                        pull: of.pull.lane(i, l),
+                        scale: of.scale.lane(i, l),
+                    };
+                    gradient_across::<I, F, T>(i, prepared, &F::lane(i, &folded.row, l), &across(l), &of_lane, out);
+                }
+            }
+        }
+    }
+
+    /// Writes down what is wanted of the rows in the lanes, but for ranks and gradients.
+    #[inline(always)]
+    fn write<I: Isa, F: Fold, T: LossTerm>(&mut self, i: I, rows: &Rows<'_>, of: &Folded<I, F>) -> Slopes<I> {
+        let prepared = self.prepared;
+        let (first, count) = (of.first, rows.count);
+        let weight = match &prepared.class_weights {
+            None => i.f32s(1.0),
+            Some(weights) => {
+                let class = of.labels.class.to_array();
+                i.f32s_of(&class.map(|class| weights.get(class as usize).copied().unwrap_or(1.0)))
+            }
+        };
+        let (loss, pull) = sums::<I, F, T>(i, prepared, &of.row, &of.walked, of.goal, weight);
+        let loss = loss + F::extra_loss(i, prepared, &of.row);
+        // A row without probabilities has no loss; a loss that is NaN leaves no gradient.
+        let empty = F::is_undefined(&of.row);
+        let undefined = empty | of.walked.bad;
+        let standing = Standing { ignored: of.labels.ignored, undefined };
+        put(&mut self.records.losses, first, count, standing.apply(i, loss.narrow()));
+        if self.wanted.logsumexp {
+            let logsumexp = F::logsumexp(i, prepared, &of.row).narrow();
+            put(&mut self.records.logsumexp, first, count, empty.select(i.f32s(f32::NAN), logsumexp));
+        }
+        if self.wanted.calibration {
+            let walked = &of.walked;
+            let confidence = F::confidence(i, &of.row);
+            let values = [walked.plain.narrow(), walked.entropy.narrow(), walked.brier.narrow(), confidence];
+            let values = values.map(|v| standing.apply(i, v).to_array());
+            for (l, slot) in self.records.calibration[first..first + count].iter_mut().enumerate() {
+                *slot = values.map(|v| v[l]);
+            }
+        }
+        let scale = if self.wanted.gradient {
+            let mut scales = [0.0; LANES];
+            scales[..count].copy_from_slice(&self.scales[first..first + count]);
+            i.f32s_of(&scales) * i.f32s(prepared.share)
+        } else {
+            i.f32s(0.0)
+        };
+        Slopes {
+            standing: Standing { undefined: undefined | loss.narrow().is_nan(), ..standing },
+            unlabelled: of.labels.ignored | of.walked.bad,
+            pull: pull.narrow(),
+            scale,
+        }
+    }
+
+    #[inline(always)]
+    fn write_ranks<I: Isa>(&mut self, first: usize, unlabelled: Mask<I>, ranks: &[u32; LANES]) {
+        let unlabelled = unlabelled.bits();
+        for (l, slot) in self.records.ranks[first..].iter_mut().take(LANES).enumerate() {
+            *slot = if unlabelled >> l & 1 != 0 { RANK_NAN } else { ranks[l] };
+        }
+    }
+}
+
+#[inline(always)]
+fn put<I: Isa>(all: &mut [f32], first: usize, count: usize, values: F32s<I>) {
+    match all[first..].first_chunk_mut::<LANES>() {
+        Some(whole) if count == LANES => values.store(whole),
+        _ => all[first..first + count].copy_from_slice(&values.to_array()[..count]),
+    }
+}
+
+/// Sixteen rows, each across the lanes of its state, down the lanes of one.
+#[inline(always)]
+pub(super) fn merged<I: Isa, F: Fold, const SPREAD: bool>(
+    i: I,
+    prepared: &Prepared,
+    states: &[F::State<I>; LANES],
+) -> F::State<I> {
+    let mut states = F::transpose::<I, SPREAD>(i, states);
+    for reach in [8, 4, 2, 1] {
+        for l in 0..reach {
+            states[l] = F::merge(i, prepared, &states[l], &states[l + reach]);
+        }
+    }
+    states[0]
+}
+
+/// Folds one row across the lanes. Also says whether a target is not finite, where targets are looked at.
+#[inline(always)]
+pub(super) fn fold_across<I: Isa, F: Fold, const SPREAD: bool>(
+    i: I,
+    rows: &Rows<'_>,
+    row: usize,
+    across: &Across<'_, '_>,
+    widened: &mut [f32; Rows::CHUNK],
+) -> (F::State<I>, bool) {
+    let classes = rows.classes;
+    let mut state = F::identity(i);
+    let mut bad = i.mask_of(0);
+    let mut last = [F::ABSENT; STRETCH];
+    for chunk in (0..classes).step_by(Rows::CHUNK) {
+        let end = classes.min(chunk + Rows::CHUNK);
+        let x = rows.predictions.floats(i, row * classes + chunk..row * classes + end, widened);
+        let (stretches, rest) = x.as_chunks::<STRETCH>();
+        let mut absorb = |x: &[f32; STRETCH], first: usize| {
+            let x: [F32s<I>; DEPTH] = std::array::from_fn(|d| i.f32s_of(part(x, d)));
+            let mut coefficients = [i.f32s(0.0); DEPTH];
+            if SPREAD {
+                for (d, coefficient) in coefficients.iter_mut().enumerate() {
+                    let class = first + d * LANES;
+                    if class < classes {
+                        let block = across.block(i, &[0.0; LANES], class);
+                        let present = i.first_lanes(classes - class);
+                        *coefficient = or_zero(i, present, block.coefficient);
+                        bad = bad | (block.bad & present);
                     }
                 }
             }
-            let (deep, single) = x[..classes].as_chunks::<DEPTH>();
-            let (deep_coefficients, single_coefficients) = coefficients[..classes].as_chunks::<DEPTH>();
-            let mut state = F::identity();
-            for (x, c) in deep.iter().zip(deep_coefficients) {
-                F::absorb::<I, DEPTH, SPREAD>(self.prepared, &mut state, x, c);
-            }
-            for (x, c) in single.iter().zip(single_coefficients) {
-                F::absorb::<I, 1, SPREAD>(self.prepared, &mut state, from_ref(x), from_ref(c));
-            }
-            for l in 0..lanes {
-                self.sink.take::<I>(row + l, F::row::<I>(self.prepared, &state, l));
-            }
-            row += lanes;
-        }
-    }
-
-    /// One row across all lanes.
-    #[inline(always)]
-    fn long_rows<I: Isa, const SPREAD: bool>(&mut self) {
-        for row in 0..self.rows {
-            let targets = RowTargets::of(self.window, row);
-            let parts = Parts::new(self.predictions(row), F::ABSENT);
-            let mut state = F::identity();
-            for (x, class) in parts.tiles() {
-                let coefficients = self.coefficients::<DEPTH, SPREAD>(targets, class);
-                F::absorb::<I, DEPTH, SPREAD>(self.prepared, &mut state, x, &coefficients);
-            }
-            for (x, class) in parts.registers() {
-                let coefficients = self.coefficients::<1, SPREAD>(targets, class);
-                F::absorb::<I, 1, SPREAD>(self.prepared, &mut state, from_ref(x), &coefficients);
-            }
-            // A fixed tree over the lanes; at its end every lane holds the whole row.
-            for reach in [8, 4, 2, 1] {
-                state = F::merge::<I>(self.prepared, &state, &F::rotate(&state, reach));
-            }
-            self.sink.take::<I>(row, F::row::<I>(self.prepared, &state, 0));
-        }
-    }
-
-    /// The coefficients of `D` registers from class `first` on; 0 past the row's end.
-    #[inline(always)]
-    fn coefficients<const D: usize, const SPREAD: bool>(&self, targets: Option<RowTargets<'_>>, first: usize) -> [Lane; D] {
-        let mut all = [[0.0; LANES]; D];
-        if SPREAD && let Some(targets) = targets {
-            for (d, lane) in all.iter_mut().enumerate() {
-                for (l, coefficient) in lane.iter_mut().enumerate() {
-                    let class = first + d * LANES + l;
-                    if class < self.window.classes {
-                        *coefficient = targets.coefficient(self.prepared, class);
-                    }
-                }
-            }
-        }
-        all
-    }
-}
-
-/// Writes down what is wanted of each row.
-struct Recorder<'a, T> {
-    prepared: &'a Prepared,
-    window: &'a Window<'a>,
-    scales: &'a [f32],
-    records: RecordsMut<'a>,
-    of: PhantomData<T>,
-}
-
-impl<F: Fold, T: LossTerm> Sink<F> for Recorder<'_, T> {
-    #[inline(always)]
-    fn take<I: Isa>(&mut self, row: usize, folded: F::Row) {
-        if let Some(logsumexp) = self.records.logsumexp.get_mut(row) {
-            *logsumexp = if F::is_undefined(&folded) { f32::NAN } else { F::logsumexp(&folded) };
-        }
-        let Some(targets) = RowTargets::of(self.window, row) else {
-            self.records.losses[row] = 0.0;
-            if let Some(rank) = self.records.ranks.get_mut(row) {
-                *rank = RANK_NAN;
-            }
-            if let Some(calibration) = self.records.calibration.get_mut(row) {
-                *calibration = [0.0; 4];
-            }
-            self.records.gradient_of(row).fill(0.0);
-            return;
+            F::absorb::<I, DEPTH, SPREAD>(i, rows.prepared, &mut state, &x, &coefficients);
         };
-        let label = targets.label();
-        let window = self.window;
-        let predictions = &window.predictions[row * window.classes..][..window.classes];
-        let of = Folded::<F> { prepared: self.prepared, row: folded, predictions, targets, label: label.class };
-        let walked = of.walk::<I, T>(!self.records.calibration.is_empty());
-        self.records.losses[row] = if label.finite { of.loss::<I, T>(&walked) } else { f32::NAN };
-        if let Some(calibration) = self.records.calibration.get_mut(row) {
-            let values = [walked.plain as f32, walked.entropy as f32, walked.brier as f32, F::confidence(&of.row)];
-            *calibration = if label.finite && !F::is_undefined(&of.row) { values } else { [f32::NAN; 4] };
+        for (n, x) in stretches.iter().enumerate() {
+            absorb(x, chunk + n * STRETCH);
         }
-        if !self.records.gradient.is_empty() {
-            let scale = self.scales[row];
-            of.gradient::<I, T>(&walked, scale, !label.finite, self.records.gradient_of(row));
-        }
-        if let Some(slot) = self.records.ranks.get_mut(row) {
-            *slot = if label.finite { rank(predictions, label.class) } else { RANK_NAN };
+        if !rest.is_empty() {
+            last[..rest.len()].copy_from_slice(rest);
+            absorb(&last, end - rest.len());
         }
     }
+    (state, bad.any())
 }
 
-/// Keeps the steps of a row.
-struct Explainer<'a, T> {
-    prepared: &'a Prepared,
-    window: &'a Window<'a>,
-    explanation: &'a mut Explanation,
-    of: PhantomData<T>,
-}
-
-impl<F: Fold, T: LossTerm> Sink<F> for Explainer<'_, T> {
-    #[inline(always)]
-    fn take<I: Isa>(&mut self, row: usize, folded: F::Row) {
-        let window = self.window;
-        let predictions = &window.predictions[row * window.classes..][..window.classes];
-        let targets = RowTargets::of(window, row);
-        let label = targets.map(RowTargets::label);
-        // An ignored row is shown all the same, without a label.
-        let of = Folded::<F> {
-            prepared: self.prepared,
-            row: folded,
-            predictions,
-            targets: targets.unwrap_or(RowTargets::Class(usize::MAX)),
-            label: label.map_or(0, |label| label.class),
-        };
-        *self.explanation = of.explain::<I, T>(targets.is_none(), label);
-    }
-}
-
-/// The label's rank among a row's predictions.
+/// Register `d` of a stretch.
 #[inline(always)]
-fn rank(predictions: &[f32], label: usize) -> u32 {
-    let mut rank = Rank::none();
-    let goal = [predictions[label]; LANES];
-    for (x, class) in Parts::new(predictions, f32::NEG_INFINITY).all_registers() {
-        // What pads the last register comes after every class, so that not even a tie counts.
-        rank.absorb(x, &count_from(class), &goal, &[label as u32; LANES]);
-    }
-    rank.finish()
+fn part(x: &[f32; STRETCH], d: usize) -> &[f32; LANES] {
+    &x.as_chunks::<LANES>().0[d]
 }
 
-/// A row cut for the lanes: as many whole tiles as there are, then whole registers, then one padded register.
-struct Parts<'a> {
-    registers: &'a [Lane],
-    padded: Option<Lane>,
-}
-
-impl<'a> Parts<'a> {
-    #[inline(always)]
-    fn new(row: &'a [f32], absent: f32) -> Self {
-        let (registers, rest) = row.as_chunks::<LANES>();
-        let mut padded = [absent; LANES];
-        padded[..rest.len()].copy_from_slice(rest);
-        Self { registers, padded: (!rest.is_empty()).then_some(padded) }
-    }
-
-    /// The tiles, each with its first class.
-    #[inline(always)]
-    fn tiles(&self) -> impl Iterator<Item = (&[Lane; DEPTH], usize)> {
-        self.registers.as_chunks::<DEPTH>().0.iter().zip((0..).step_by(TILE))
-    }
-
-    /// The registers after the last tile, each with its first class.
-    #[inline(always)]
-    fn registers(&self) -> impl Iterator<Item = (&Lane, usize)> {
-        let (tiles, registers) = self.registers.as_chunks::<DEPTH>();
-        registers.iter().chain(&self.padded).zip((tiles.len() * TILE..).step_by(LANES))
-    }
-
-    /// All registers, each with its first class.
-    #[inline(always)]
-    fn all_registers(&self) -> impl Iterator<Item = (&Lane, usize)> {
-        self.registers.iter().chain(&self.padded).zip((0..).step_by(LANES))
-    }
-}
-
-/// `first` and the numbers after it.
+/// The rank of one row's label, whose prediction is `goal`.
 #[inline(always)]
-fn count_from(first: usize) -> [u32; LANES] {
-    let mut count = [first as u32; LANES];
-    for (l, class) in count.iter_mut().enumerate() {
-        *class += l as u32;
+fn rank_across<I: Isa>(
+    i: I,
+    rows: &Rows<'_>,
+    row: usize,
+    goal: f32,
+    label: u32,
+    widened: &mut [f32; Rows::CHUNK],
+) -> u32 {
+    let classes = rows.classes;
+    let (goal, label) = (i.f32s(goal), i.u32s(label));
+    let mut rank = Rank::none(i);
+    for chunk in (0..classes).step_by(Rows::CHUNK) {
+        let end = classes.min(chunk + Rows::CHUNK);
+        let x = rows.predictions.floats(i, row * classes + chunk..row * classes + end, widened);
+        let (registers, rest) = x.as_chunks::<LANES>();
+        for (n, x) in registers.iter().enumerate() {
+            rank.absorb(i, i.f32s_of(x), i.count_from((chunk + n * LANES) as u32), goal, label);
+        }
+        if !rest.is_empty() {
+            // What pads the last register comes after every class, so that not even a tie counts.
+            let mut padded = [f32::NEG_INFINITY; LANES];
+            padded[..rest.len()].copy_from_slice(rest);
+            rank.absorb(i, i.f32s_of(&padded), i.count_from((end - rest.len()) as u32), goal, label);
+        }
     }
-    count
+    rank.finish_row()
+}
+
+/// Writes the gradient of one row, which `row` has in all lanes.
+#[inline(always)]
+fn gradient_across<I: Isa, F: Fold, T: LossTerm>(
+    i: I,
+    prepared: &Prepared,
+    row: &F::Row<I>,
+    across: &Across<'_, '_>,
+    of: &Slopes<I>,
+    out: &mut [f32],
+) {
+    if of.standing.ignored.any() {
+        out.fill(0.0);
+        return;
+    }
+    if of.standing.undefined.any() {
+        out.fill(f32::NAN);
+        return;
+    }
+    let (whole, rest) = out.as_chunks_mut::<LANES>();
+    across.blocks(
+        i,
+        |first, block| {
+            gradient::<I, F, T>(i, prepared, row, block, of.pull, of.scale).store(&mut whole[first / LANES]);
+        },
+        |_, block, count| {
+            let values = gradient::<I, F, T>(i, prepared, row, block, of.pull, of.scale).to_array();
+            rest.copy_from_slice(&values[..count]);
+        },
+    );
 }

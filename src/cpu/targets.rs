@@ -1,83 +1,170 @@
-//! Targets into coefficients, and the label of a row. Twin: `shaders/targets.wgsl`.
+//! Targets into coefficients, and the labels of rows. Twin: `shaders/targets.wgsl`.
 
-use crate::batch::{TargetSlice, Window};
+use super::isa::{Isa, LANES};
+use super::lanes::{F32s, Make, Mask, U32s};
+use super::source::{Rows, Tile};
+use crate::batch::TargetSlice;
 use crate::layout::IGNORED;
-use crate::loss::Prepared;
 
-/// The targets of one row.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum RowTargets<'a> {
-    Class(usize),
-    Dense(&'a [f32]),
-}
-
-/// A row's label, and whether its targets are finite.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct RowLabel {
-    pub class: usize,
-    pub finite: bool,
-}
-
-impl<'a> RowTargets<'a> {
-    /// The row's targets; `None` where it is ignored.
-    #[inline(always)]
-    pub(super) fn of(window: &Window<'a>, row: usize) -> Option<Self> {
-        match window.targets {
-            TargetSlice::Classes(labels) => (labels[row] != IGNORED).then_some(Self::Class(labels[row] as usize)),
-            TargetSlice::Dense(targets) => Some(Self::Dense(&targets[row * window.classes..][..window.classes])),
-        }
-    }
-
-    /// The label of a dense target is its first maximum.
-    #[inline(always)]
-    pub(super) fn label(self) -> RowLabel {
-        match self {
-            Self::Class(class) => RowLabel { class, finite: true },
-            Self::Dense(targets) => {
-                let mut label = RowLabel { class: 0, finite: true };
-                let mut best = f32::NEG_INFINITY;
-                for (class, &t) in targets.iter().enumerate() {
-                    label.finite &= t.is_finite();
-                    if t > best {
-                        (label.class, best) = (class, t);
-                    }
-                }
-                label
-            }
-        }
-    }
-
-    /// The target of a class as given. One that is not finite makes the row NaN in the end; until then it counts as 0, so
-    /// that it does not disturb other lanes.
-    #[inline(always)]
-    pub(super) fn given(self, class: usize) -> f32 {
-        match self {
-            Self::Class(label) => f32::from(u8::from(label == class)),
-            Self::Dense(targets) => {
-                if targets[class].is_finite() {
-                    targets[class]
-                } else {
-                    0.0
-                }
-            }
-        }
-    }
-
-    /// The target of a class, whatever it is.
-    pub(super) fn raw(self, class: usize) -> f32 {
-        match self {
-            Self::Class(_) => self.given(class),
-            Self::Dense(targets) => targets[class],
-        }
-    }
-
+/// Sixteen predictions with what belongs to them: classes of one row, or a class of sixteen rows.
+#[derive(Clone, Copy)]
+pub(super) struct Block<I: Isa> {
+    pub x: F32s<I>,
+    /// The target as given. One that is not finite makes the row NaN in the end; until then it counts as 0, so that it does
+    /// not disturb other lanes.
+    pub given: F32s<I>,
     /// Class weight times smoothed target.
+    pub coefficient: F32s<I>,
+    pub is_label: Mask<I>,
+    /// A target is NaN or infinite.
+    pub bad: Mask<I>,
+}
+
+impl<I: Isa> Block<I> {
+    /// A block of these predictions, with its targets as given, of the classes `class`.
     #[inline(always)]
-    pub(super) fn coefficient(self, prepared: &Prepared, class: usize) -> f32 {
-        let smoothed = self.given(class) * prepared.keep + prepared.spread;
-        match &prepared.class_weights {
-            Some(weights) => smoothed * weights[class],
-            None => smoothed,
+    fn of(i: I, rows: &Rows<'_>, x: F32s<I>, target: Option<F32s<I>>, is_label: Mask<I>, weight: Option<F32s<I>>) -> Self {
+        let (zero, prepared) = (i.f32s(0.0), rows.prepared);
+        let (given, bad) = if let Some(target) = target {
+            let finite = target.is_finite(i);
+            (finite.select(target, zero), !finite)
+        } else {
+            (is_label.select(i.f32s(1.0), zero), i.mask_of(0))
+        };
+        let smoothed = given * i.f32s(prepared.keep) + i.f32s(prepared.spread);
+        Self { x, given, coefficient: weight.map_or(smoothed, |weight| smoothed * weight), is_label, bad }
+    }
+}
+
+/// The labels of rows.
+#[derive(Clone, Copy)]
+pub(super) struct Labels<I: Isa> {
+    pub class: U32s<I>,
+    /// The row does not count.
+    pub ignored: Mask<I>,
+}
+
+impl<I: Isa> Labels<I> {
+    /// Those of class indices; of dense targets the first maxima, where `wanted`, else class 0.
+    #[inline(always)]
+    pub(super) fn of(i: I, rows: &Rows<'_>, wanted: bool) -> Self {
+        let mut class = [0; LANES];
+        match rows.targets {
+            TargetSlice::Classes(labels) => class[..rows.count].copy_from_slice(labels),
+            TargetSlice::Dense(_) if wanted => {
+                for (row, class) in class[..rows.count].iter_mut().enumerate() {
+                    *class = first_maximum(i, rows.dense_row(row).unwrap_or_default());
+                }
+            }
+            TargetSlice::Dense(_) => {}
         }
+        let class = i.u32s_of(&class);
+        let ignored = if rows.is_dense() { i.mask_of(0) } else { class.eq(i.u32s(IGNORED)) };
+        Self { class, ignored }
+    }
+}
+
+/// The class of the first of a row's largest targets; 0 where there is none.
+#[inline(always)]
+fn first_maximum<I: Isa>(i: I, targets: &[f32]) -> u32 {
+    let mut best = i.f32s(f32::NEG_INFINITY);
+    let mut class = i.u32s(0);
+    let (registers, rest) = targets.as_chunks::<LANES>();
+    let mut last = [f32::NEG_INFINITY; LANES];
+    last[..rest.len()].copy_from_slice(rest);
+    for (n, t) in registers.iter().chain([&last]).enumerate() {
+        let t = i.f32s_of(t);
+        let larger = best.lt(t);
+        best = larger.select(t, best);
+        class = larger.select_u(i.count_from((n * LANES) as u32), class);
+    }
+    let (best, class) = (best.to_array(), class.to_array());
+    let mut winner = 0;
+    for l in 1..LANES {
+        if best[l] > best[winner] || (best[l] == best[winner] && class[l] < class[winner]) {
+            winner = l;
+        }
+    }
+    class[winner]
+}
+
+/// One row across the lanes.
+pub(super) struct Across<'r, 'a> {
+    rows: &'r Rows<'a>,
+    row: usize,
+    /// Its targets where they are dense.
+    dense: Option<&'a [f32]>,
+    label: u32,
+}
+
+impl<'r, 'a> Across<'r, 'a> {
+    #[inline(always)]
+    pub(super) fn new(rows: &'r Rows<'a>, row: usize, label: u32) -> Self {
+        Self { rows, row, dense: rows.dense_row(row), label }
+    }
+
+    /// The block of these predictions, which are of class `first` and those after it.
+    #[inline(always)]
+    pub(super) fn block<I: Isa>(&self, i: I, x: &[f32; LANES], first: usize) -> Block<I> {
+        let is_label = i.count_from(first as u32).eq(i.u32s(self.label));
+        let target = self.dense.map(|dense| i.f32s_of(&register(dense, first)));
+        let weight = self.rows.prepared.class_weights.as_deref().map(|weights| i.f32s_of(&register(weights, first)));
+        Block::of(i, self.rows, i.f32s_of(x), target, is_label, weight)
+    }
+
+    /// Calls `full` with every block that is all there, then `last` with one that is not, and the number of its classes.
+    #[inline(always)]
+    pub(super) fn blocks<I: Isa>(
+        &self,
+        i: I,
+        mut full: impl FnMut(usize, &Block<I>),
+        last: impl FnOnce(usize, &Block<I>, usize),
+    ) {
+        let classes = self.rows.classes;
+        let mut widened = [0.0; Rows::CHUNK];
+        for chunk in (0..classes).step_by(Rows::CHUNK) {
+            let end = classes.min(chunk + Rows::CHUNK);
+            let start = self.row * classes;
+            let x = self.rows.predictions.floats(i, start + chunk..start + end, &mut widened);
+            let (registers, rest) = x.as_chunks::<LANES>();
+            for (n, x) in registers.iter().enumerate() {
+                let first = chunk + n * LANES;
+                full(first, &self.block(i, x, first));
+            }
+            if !rest.is_empty() {
+                let first = end - rest.len();
+                return last(first, &self.block(i, &register(rest, 0), first), rest.len());
+            }
+        }
+    }
+}
+
+/// Sixteen numbers from `first` on; 0 past the end.
+#[inline(always)]
+fn register(all: &[f32], first: usize) -> [f32; LANES] {
+    if let Some(whole) = all[first..].first_chunk::<LANES>() {
+        return *whole;
+    }
+    let mut padded = [0.0; LANES];
+    padded[..all.len() - first].copy_from_slice(&all[first..]);
+    padded
+}
+
+/// Sixteen rows down the lanes.
+pub(super) struct Down<'r, 'a, I: Isa> {
+    pub rows: &'r Rows<'a>,
+    pub x: &'r Tile,
+    /// The targets where they are dense.
+    pub dense: Option<&'r Tile>,
+    pub labels: Labels<I>,
+}
+
+impl<I: Isa> Down<'_, '_, I> {
+    #[inline(always)]
+    pub(super) fn block(&self, i: I, class: usize) -> Block<I> {
+        let is_label = i.u32s(class as u32).eq(self.labels.class);
+        let target = self.dense.map(|dense| i.f32s_of(&dense.0[class]));
+        let weight = self.rows.prepared.class_weights.as_deref().map(|weights| i.f32s(weights[class]));
+        Block::of(i, self.rows, i.f32s_of(&self.x.0[class]), target, is_label, weight)
     }
 }

@@ -1,153 +1,181 @@
 //! What a loss does with its classes once their row is folded: sums of terms, the row's loss, its gradient.
 //! Twin: `shaders/terms.wgsl`.
 
-use super::isa::Isa;
-use super::math::LANES;
-use super::targets::{RowLabel, RowTargets};
-use crate::explain::{Explanation, Step};
+use super::isa::{Isa, LANES};
+use super::lanes::{F32s, F64s, Make, Mask};
+use super::math::or_zero;
+use super::targets::{Across, Block, Down};
 use crate::fold::Fold;
 use crate::loss::{LossTerm, Prepared};
 
-/// Sums over a row's classes in the second walk.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Terms {
-    pub loss: f64,
-    pub pull: f64,
+/// What the second walk has to sum.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sums {
+    /// The loss' own terms.
+    pub terms: bool,
     /// Cross-entropy with the target as given, entropy, and squared distance to the label.
-    pub plain: f64,
-    pub entropy: f64,
-    pub brier: f64,
+    pub calibration: bool,
 }
 
-/// A row that was folded, with its predictions and targets.
-pub(super) struct Folded<'a, F: Fold> {
-    pub prepared: &'a Prepared,
-    pub row: F::Row,
-    pub predictions: &'a [f32],
-    pub targets: RowTargets<'a>,
-    /// The label's class.
-    pub label: usize,
+impl Sums {
+    pub(super) fn any(self) -> bool {
+        self.terms || self.calibration
+    }
 }
 
-impl<F: Fold> Folded<'_, F> {
-    /// Whether the row's terms need a second walk.
-    fn sums_terms(&self) -> bool {
-        self.prepared.spreads() && !self.prepared.is_closed()
+/// Sums over classes in the second walk, for each lane.
+#[derive(Clone, Copy)]
+pub(super) struct Terms<I: Isa> {
+    pub loss: F64s<I>,
+    pub pull: F64s<I>,
+    pub plain: F64s<I>,
+    pub entropy: F64s<I>,
+    pub brier: F64s<I>,
+    /// A target is NaN or infinite.
+    pub bad: Mask<I>,
+}
+
+impl<I: Isa> Terms<I> {
+    #[inline(always)]
+    pub(super) fn none(i: I) -> Self {
+        let zero = i.f64s(0.0);
+        Self { loss: zero, pull: zero, plain: zero, entropy: zero, brier: zero, bad: i.mask_of(0) }
     }
 
-    /// The second walk.
+    /// Adds the terms of a block's classes.
     #[inline(always)]
-    pub(super) fn walk<I: Isa, T: LossTerm>(&self, calibrated: bool) -> Terms {
-        if !self.sums_terms() && !calibrated {
-            return Terms::default();
+    fn absorb<F: Fold, T: LossTerm>(
+        &mut self,
+        i: I,
+        prepared: &Prepared,
+        sums: Sums,
+        row: &F::Row<I>,
+        block: &Block<I>,
+        present: Option<Mask<I>>,
+    ) {
+        let zero = i.f64s(0.0);
+        let there = |v: F64s<I>| present.map_or(v, |present| present.select_d(v, zero));
+        let of = F::share(i, prepared, row, block.x);
+        if sums.terms {
+            let term = T::term(i, prepared, &of, block.coefficient, block.given);
+            self.loss = self.loss + there(term.loss);
+            self.pull = self.pull + there(term.slope.widen());
+            self.bad = self.bad | block.bad;
         }
-        let summed = self.sums_terms();
-        let mut sums = [[0.0_f64; LANES]; 5];
-        for (i, x) in self.predictions.chunks(LANES).enumerate() {
-            for (l, &x) in x.iter().enumerate() {
-                let class = i * LANES + l;
-                let of = F::share::<I>(&self.row, self.prepared, x);
-                let given = self.targets.given(class);
-                if summed {
-                    let term = T::term::<I>(self.prepared, &of, self.targets.coefficient(self.prepared, class), given);
-                    sums[0][l] += term.loss;
-                    sums[1][l] += f64::from(term.slope);
-                }
-                if calibrated {
-                    let raw = F::unclipped::<I>(&self.row, self.prepared, x);
-                    let distance = f64::from(if class == self.label { raw.rest } else { raw.p });
-                    sums[2][l] += if given == 0.0 { 0.0 } else { f64::from(given) * of.surprise };
-                    sums[3][l] += f64::from(raw.p) * raw.surprise;
-                    sums[4][l] += distance * distance;
-                }
+        if sums.calibration {
+            let raw = F::unclipped(i, prepared, row, block.x);
+            let distance = block.is_label.select(raw.rest, raw.p).widen();
+            let plain = block.given.eq(i.f32s(0.0)).select_d(zero, block.given.widen() * of.surprise);
+            self.plain = self.plain + there(plain);
+            self.entropy = self.entropy + there(raw.p.widen() * raw.surprise);
+            self.brier = self.brier + there(distance * distance);
+        }
+    }
+
+    /// The terms of the rows down the lanes.
+    #[inline(always)]
+    pub(super) fn down<F: Fold, T: LossTerm>(i: I, down: &Down<'_, '_, I>, sums: Sums, row: &F::Row<I>) -> Self {
+        let mut terms = Self::none(i);
+        for class in 0..down.rows.classes {
+            terms.absorb::<F, T>(i, down.rows.prepared, sums, row, &down.block(i, class), None);
+        }
+        terms
+    }
+
+    /// The terms of one row across the lanes; `row` has it in all of them.
+    #[inline(always)]
+    pub(super) fn across<F: Fold, T: LossTerm>(
+        i: I,
+        prepared: &Prepared,
+        across: &Across<'_, '_>,
+        sums: Sums,
+        row: &F::Row<I>,
+    ) -> Self {
+        let (mut terms, mut last) = (Self::none(i), Self::none(i));
+        across.blocks(
+            i,
+            |_, block| terms.absorb::<F, T>(i, prepared, sums, row, block, None),
+            |_, block, count| last.absorb::<F, T>(i, prepared, sums, row, block, Some(i.first_lanes(count))),
+        );
+        Self {
+            loss: terms.loss + last.loss,
+            pull: terms.pull + last.pull,
+            plain: terms.plain + last.plain,
+            entropy: terms.entropy + last.entropy,
+            brier: terms.brier + last.brier,
+            bad: terms.bad | last.bad,
+        }
+    }
+
+    /// Sixteen rows' terms, each across the lanes, as rows down the lanes.
+    #[inline(always)]
+    pub(super) fn turned(i: I, rows: &[Self], count: usize) -> Self {
+        let sum = |part: fn(&Self) -> F64s<I>| {
+            let mut sums = [0.0; LANES];
+            for (sum, row) in sums.iter_mut().zip(&rows[..count]) {
+                *sum = part(row).sum();
             }
-        }
-        let [loss, pull, plain, entropy, brier] = sums.map(|sum| sum.iter().sum());
-        Terms { loss, pull, plain, entropy, brier }
-    }
-
-    /// The row's loss before anything extra, and its pull: from the second walk where that summed them, else from the fold
-    /// or the label alone.
-    #[inline(always)]
-    fn sums<I: Isa, T: LossTerm>(&self, walked: &Terms) -> (f64, f64) {
-        if self.sums_terms() {
-            (walked.loss, walked.pull)
-        } else if self.prepared.spreads() {
-            F::closed_terms(&self.row)
-        } else {
-            let of = F::share::<I>(&self.row, self.prepared, self.predictions[self.label]);
-            let term = T::term::<I>(self.prepared, &of, self.prepared.class_weight(self.label), 1.0);
-            (term.loss, f64::from(term.slope))
-        }
-    }
-
-    /// The row's loss.
-    #[inline(always)]
-    pub(super) fn loss<I: Isa, T: LossTerm>(&self, walked: &Terms) -> f32 {
-        let (loss, _) = self.sums::<I, T>(walked);
-        let loss = loss + F::extra_loss(&self.row, self.prepared);
-        if F::is_undefined(&self.row) { f32::NAN } else { loss as f32 }
-    }
-
-    /// The row's gradient times `scale`; NaN throughout where the loss is.
-    #[inline(always)]
-    pub(super) fn gradient<I: Isa, T: LossTerm>(&self, walked: &Terms, scale: f32, undefined: bool, out: &mut [f32]) {
-        let (loss, pull) = self.sums::<I, T>(walked);
-        if undefined || F::is_undefined(&self.row) || loss.is_nan() {
-            out.fill(f32::NAN);
-            return;
-        }
-        let (pull, scale) = (pull as f32, self.prepared.share * scale);
-        for (class, (out, &x)) in out.iter_mut().zip(self.predictions).enumerate() {
-            let of = F::share::<I>(&self.row, self.prepared, x);
-            let coefficient = self.targets.coefficient(self.prepared, class);
-            let term = T::term::<I>(self.prepared, &of, coefficient, self.targets.given(class));
-            *out = F::through::<I>(&self.row, self.prepared, x, &of, term.slope, pull) * scale;
-        }
-    }
-
-    /// The row step by step, with the same hooks.
-    pub(super) fn explain<I: Isa, T: LossTerm>(&self, ignored: bool, label: Option<RowLabel>) -> Explanation {
-        let prepared = self.prepared;
-        let step = |(class, &given): (usize, &f32)| {
-            let raw = F::unclipped::<I>(&self.row, prepared, given);
-            // The focal loss clips what the softmax leaves.
-            let used = F::share::<I>(&self.row, prepared, given);
-            let used = if prepared.clips() { used.clip(prepared) } else { used };
-            let target = if ignored { 0.0 } else { self.targets.given(class) };
-            let coefficient = if ignored { 0.0 } else { self.targets.coefficient(prepared, class) };
-            let term = T::term::<I>(prepared, &used, coefficient, target);
-            let none = !prepared.is_distribution() || F::is_undefined(&self.row);
-            Step {
-                class,
-                given,
-                // Temperature alone is not in the fold's logits: it acts on their differences.
-                moved: if prepared.softcap == 0.0 { given * prepared.sharpness } else { used.x },
-                probability: if none { f32::NAN } else { raw.p },
-                clipped: if none { f32::NAN } else { used.p },
-                is_clipped: !none && used.clipped,
-                log: -used.surprise as f32,
-                target: if ignored { 0.0 } else { self.targets.raw(class) },
-                coefficient,
-                term: if ignored { 0.0 } else { (term.loss / f64::from(prepared.share)) as f32 },
-            }
+            i.f64s_of(&sums)
         };
-        let walked = self.walk::<I, T>(false);
-        let finite = label.is_none_or(|label| label.finite);
-        Explanation {
-            loss: if ignored {
-                0.0
-            } else if finite {
-                self.loss::<I, T>(&walked)
-            } else {
-                f32::NAN
-            },
-            ignored,
-            label: label.map(|label| label.class),
-            normaliser: F::normaliser(&self.row),
-            extra: if ignored { 0.0 } else { F::extra_loss(&self.row, prepared) },
-            share: prepared.share,
-            steps: self.predictions.iter().enumerate().map(step).collect(),
+        let bad = rows[..count].iter().enumerate().fold(0, |bits, (l, row)| bits | u16::from(row.bad.any()) << l);
+        Self {
+            loss: sum(|row| row.loss),
+            pull: sum(|row| row.pull),
+            plain: sum(|row| row.plain),
+            entropy: sum(|row| row.entropy),
+            brier: sum(|row| row.brier),
+            bad: i.mask_of(bad),
         }
+    }
+}
+
+/// The rows' losses before anything extra, and their pulls: from the second walk where that summed them, else from the
+/// fold, or from the labels alone, whose predictions are `goal` and whose weights `weight`.
+#[inline(always)]
+pub(super) fn sums<I: Isa, F: Fold, T: LossTerm>(
+    i: I,
+    prepared: &Prepared,
+    row: &F::Row<I>,
+    walked: &Terms<I>,
+    goal: F32s<I>,
+    weight: F32s<I>,
+) -> (F64s<I>, F64s<I>) {
+    if prepared.sums_terms() {
+        (walked.loss, walked.pull)
+    } else if prepared.spreads() {
+        F::closed_terms(i, row)
+    } else {
+        let of = F::share(i, prepared, row, goal);
+        let term = T::term(i, prepared, &of, weight, i.f32s(1.0));
+        (term.loss, term.slope.widen())
+    }
+}
+
+/// The derivatives by a block's predictions, times `scale`.
+#[inline(always)]
+pub(super) fn gradient<I: Isa, F: Fold, T: LossTerm>(
+    i: I,
+    prepared: &Prepared,
+    row: &F::Row<I>,
+    block: &Block<I>,
+    pull: F32s<I>,
+    scale: F32s<I>,
+) -> F32s<I> {
+    let of = F::share(i, prepared, row, block.x);
+    let term = T::term(i, prepared, &of, block.coefficient, block.given);
+    F::through(i, prepared, row, block.x, &of, term.slope, pull) * scale
+}
+
+/// Values of the rows that count, NaN where they are undefined, and 0 where they are ignored.
+#[derive(Clone, Copy)]
+pub(super) struct Standing<I: Isa> {
+    pub ignored: Mask<I>,
+    pub undefined: Mask<I>,
+}
+
+impl<I: Isa> Standing<I> {
+    #[inline(always)]
+    pub(super) fn apply(&self, i: I, v: F32s<I>) -> F32s<I> {
+        or_zero(i, !self.ignored, self.undefined.select(i.f32s(f32::NAN), v))
     }
 }

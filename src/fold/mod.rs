@@ -5,8 +5,8 @@ pub(crate) mod plain;
 pub(crate) mod shares;
 pub(crate) mod softmax;
 
-use crate::cpu::Isa;
-use crate::cpu::math::Lane;
+use crate::cpu::isa::{Isa, LANES};
+use crate::cpu::lanes::{F32s, F64s, Make, Mask};
 use crate::loss::Prepared;
 
 /// The folds: one entry for each pair of twins in `shaders/fold` and `src/fold`.
@@ -28,94 +28,119 @@ impl FoldKind {
     }
 }
 
-/// What is known of one class once the row is folded.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Share {
+/// What is known of one class in each lane once their rows are folded.
+#[derive(Clone, Copy)]
+pub(crate) struct Share<I: Isa> {
     /// The prediction, transformed where it is a logit.
-    pub x: f32,
+    pub x: F32s<I>,
     /// Its probability, and what is left to 1, with all of its digits.
-    pub p: f32,
-    pub rest: f32,
+    pub p: F32s<I>,
+    pub rest: F32s<I>,
     /// −log p, infinite or NaN where that is so.
-    pub surprise: f64,
+    pub surprise: F64s<I>,
     /// p stands at a clip bound: the loss does not move with it.
-    pub clipped: bool,
+    pub clipped: Mask<I>,
 }
 
-impl Share {
+impl<I: Isa> Share<I> {
     /// Brings a probability within the clip bounds. Near 1 the logarithm has digits that p has not: it decides.
     #[inline(always)]
-    pub(crate) fn clip(self, prepared: &Prepared) -> Self {
+    pub(crate) fn clip(self, i: I, prepared: &Prepared) -> Self {
+        let between = |v: F32s<I>, low: f32, high: f32| i.f32s(high).min(i.f32s(low).max(v));
+        let (nearest, farthest) = (i.f64s(f64::from(prepared.nearest)), i.f64s(f64::from(prepared.farthest)));
+        let (over, under) = (farthest.lt(self.surprise), self.surprise.lt(nearest));
         Self {
             x: self.x,
-            p: self.p.clamp(prepared.lowest, prepared.highest),
-            rest: self.rest.clamp(1.0 - prepared.highest, 1.0 - prepared.lowest),
-            surprise: self.surprise.clamp(f64::from(prepared.nearest), f64::from(prepared.farthest)),
-            clipped: self.clipped
-                || self.surprise > f64::from(prepared.farthest)
-                || self.surprise < f64::from(prepared.nearest),
+            p: between(self.p, prepared.lowest, prepared.highest),
+            rest: between(self.rest, 1.0 - prepared.highest, 1.0 - prepared.lowest),
+            surprise: over.select_d(farthest, under.select_d(nearest, self.surprise)),
+            clipped: self.clipped | over | under,
         }
     }
 }
 
-/// The hooks of a fold on the CPU: what its WGSL twin does for a lane of the GPU, for [`LANES`](crate::cpu::math::LANES)
-/// lanes in step.
+/// The hooks of a fold on the CPU: what its WGSL twin does for a lane of the GPU, for [`LANES`] lanes in step.
 ///
-/// Lanes are independent until [`merge`](Fold::merge) joins them: drivers decide whether they hold classes of one row or
-/// rows of one class.
+/// Lanes are independent until [`merge`](Fold::merge) joins them, and what one holds never shows in another: drivers
+/// decide whether they hold classes of one row or rows of one class.
 pub(crate) trait Fold {
     /// The states of all lanes.
-    type State: Copy;
-    /// A row that was folded.
-    type Row: Copy;
+    type State<I: Isa>: Copy;
+    /// A folded row for each lane.
+    type Row<I: Isa>: Copy;
 
     /// What stands in for a class that is not there: it changes no state.
     const ABSENT: f32;
 
     /// The empty state.
-    fn identity() -> Self::State;
+    fn identity<I: Isa>(i: I) -> Self::State<I>;
 
     /// Takes in `DEPTH` predictions for each lane, and with `SPREAD` their coefficients.
     fn absorb<I: Isa, const DEPTH: usize, const SPREAD: bool>(
+        i: I,
         prepared: &Prepared,
-        state: &mut Self::State,
-        x: &[Lane; DEPTH],
-        coefficients: &[Lane; DEPTH],
+        state: &mut Self::State<I>,
+        x: &[F32s<I>; DEPTH],
+        coefficients: &[F32s<I>; DEPTH],
     );
 
     /// Joins the lanes' states with others.
-    fn merge<I: Isa>(prepared: &Prepared, a: &Self::State, b: &Self::State) -> Self::State;
+    fn merge<I: Isa>(i: I, prepared: &Prepared, a: &Self::State<I>, b: &Self::State<I>) -> Self::State<I>;
 
-    /// The states of the lanes `by` further on.
-    fn rotate(state: &Self::State, by: usize) -> Self::State;
+    /// Sixteen states, lanes and states exchanged: lane `a` of state `b` becomes lane `b` of state `a`.
+    fn transpose<I: Isa, const SPREAD: bool>(i: I, states: &[Self::State<I>; LANES]) -> [Self::State<I>; LANES];
 
-    /// The row of one lane, all of it folded.
-    fn row<I: Isa>(prepared: &Prepared, state: &Self::State, lane: usize) -> Self::Row;
+    /// The rows of the lanes, all of them folded.
+    fn row<I: Isa>(i: I, prepared: &Prepared, state: &Self::State<I>) -> Self::Row<I>;
 
-    /// Whether the row has no probabilities: its loss is NaN.
-    fn is_undefined(row: &Self::Row) -> bool;
+    /// The row of one lane in all lanes.
+    fn lane<I: Isa>(i: I, row: &Self::Row<I>, lane: usize) -> Self::Row<I>;
 
-    /// What makes probabilities of the row's predictions, for people: the sum of probabilities, the logsumexp of logits.
-    fn normaliser(row: &Self::Row) -> Option<f64>;
+    /// Where the row has no probabilities: its loss is NaN.
+    fn is_undefined<I: Isa>(row: &Self::Row<I>) -> Mask<I>;
+
+    /// What makes probabilities of the rows' predictions, for people: the sum of probabilities, the logsumexp of logits.
+    fn normaliser<I: Isa>(i: I, prepared: &Prepared, row: &Self::Row<I>) -> Option<F64s<I>>;
 
     /// Of a softmax: log Σ e^x.
-    fn logsumexp(row: &Self::Row) -> f32;
+    fn logsumexp<I: Isa>(i: I, prepared: &Prepared, row: &Self::Row<I>) -> F64s<I>;
 
     /// The largest probability.
-    fn confidence(row: &Self::Row) -> f32;
+    fn confidence<I: Isa>(i: I, row: &Self::Row<I>) -> F32s<I>;
 
     /// What a class is before clipping, with 0·log 0 = 0.
-    fn unclipped<I: Isa>(row: &Self::Row, prepared: &Prepared, x: f32) -> Share;
+    fn unclipped<I: Isa>(i: I, prepared: &Prepared, row: &Self::Row<I>, x: F32s<I>) -> Share<I>;
 
     /// What a class is.
-    fn share<I: Isa>(row: &Self::Row, prepared: &Prepared, x: f32) -> Share;
+    fn share<I: Isa>(i: I, prepared: &Prepared, row: &Self::Row<I>, x: F32s<I>) -> Share<I>;
 
     /// The sum and the pull of a categorical loss, where the state has them.
-    fn closed_terms(row: &Self::Row) -> (f64, f64);
+    fn closed_terms<I: Isa>(i: I, row: &Self::Row<I>) -> (F64s<I>, F64s<I>);
 
     /// What a row costs whatever its target.
-    fn extra_loss(row: &Self::Row, prepared: &Prepared) -> f64;
+    fn extra_loss<I: Isa>(i: I, prepared: &Prepared, row: &Self::Row<I>) -> F64s<I>;
 
     /// The derivative by a prediction, from the slope of its own term and the sum of all slopes.
-    fn through<I: Isa>(row: &Self::Row, prepared: &Prepared, x: f32, of: &Share, slope: f32, pull: f32) -> f32;
+    fn through<I: Isa>(
+        i: I,
+        prepared: &Prepared,
+        row: &Self::Row<I>,
+        x: F32s<I>,
+        of: &Share<I>,
+        slope: F32s<I>,
+        pull: F32s<I>,
+    ) -> F32s<I>;
+}
+
+/// Exchanges lanes and states of one part of sixteen states.
+#[inline(always)]
+fn transposed<I: Isa>(part: impl Fn(usize) -> F32s<I>) -> [F32s<I>; LANES] {
+    F32s::transpose(std::array::from_fn(part))
+}
+
+/// As [`transposed`], of float64.
+#[inline(always)]
+fn transposed_d<I: Isa>(i: I, part: impl Fn(usize) -> F64s<I>) -> [F64s<I>; LANES] {
+    let rows: [[f64; LANES]; LANES] = std::array::from_fn(|r| part(r).to_array());
+    std::array::from_fn(|l| i.f64s_of(&std::array::from_fn(|r| rows[r][l])))
 }

@@ -1,85 +1,112 @@
 //! Every class by itself: nothing is normalised, and there is no state. Twin: `shaders/fold/plain.wgsl`.
 
-use crate::cpu::Isa;
-use crate::cpu::math::Lane;
+use crate::cpu::isa::{Isa, LANES};
+use crate::cpu::lanes::{F32s, F64s, Make, Mask};
 use crate::fold::{Fold, Share};
 use crate::loss::Prepared;
 
 pub(crate) struct Plain;
 
-/// What was folded of a row: nothing.
+/// What was folded of rows: nothing.
 #[derive(Clone, Copy)]
-pub(crate) struct Nothing;
+pub(crate) struct Nothing<I: Isa> {
+    /// No lane.
+    none: Mask<I>,
+}
 
 impl Fold for Plain {
-    type State = Nothing;
-    type Row = Nothing;
+    type State<I: Isa> = Nothing<I>;
+    type Row<I: Isa> = Nothing<I>;
 
     const ABSENT: f32 = 0.0;
 
-    fn identity() -> Nothing {
-        Nothing
+    #[inline(always)]
+    fn identity<I: Isa>(i: I) -> Nothing<I> {
+        Nothing { none: i.mask_of(0) }
     }
 
     #[inline(always)]
     fn absorb<I: Isa, const DEPTH: usize, const SPREAD: bool>(
+        _: I,
         _: &Prepared,
-        _: &mut Nothing,
-        _: &[Lane; DEPTH],
-        _: &[Lane; DEPTH],
+        _: &mut Nothing<I>,
+        _: &[F32s<I>; DEPTH],
+        _: &[F32s<I>; DEPTH],
     ) {
     }
 
-    fn merge<I: Isa>(_: &Prepared, _: &Nothing, _: &Nothing) -> Nothing {
-        Nothing
-    }
-
-    fn rotate(_: &Nothing, _: usize) -> Nothing {
-        Nothing
-    }
-
-    fn row<I: Isa>(_: &Prepared, _: &Nothing, _: usize) -> Nothing {
-        Nothing
-    }
-
-    fn is_undefined(_: &Nothing) -> bool {
-        false
-    }
-
-    fn normaliser(_: &Nothing) -> Option<f64> {
-        None
-    }
-
-    fn logsumexp(_: &Nothing) -> f32 {
-        0.0
-    }
-
-    fn confidence(_: &Nothing) -> f32 {
-        0.0
+    #[inline(always)]
+    fn merge<I: Isa>(_: I, _: &Prepared, a: &Nothing<I>, _: &Nothing<I>) -> Nothing<I> {
+        *a
     }
 
     #[inline(always)]
-    fn unclipped<I: Isa>(row: &Nothing, prepared: &Prepared, x: f32) -> Share {
-        Self::share::<I>(row, prepared, x)
+    fn transpose<I: Isa, const SPREAD: bool>(_: I, states: &[Nothing<I>; LANES]) -> [Nothing<I>; LANES] {
+        *states
+    }
+
+    #[inline(always)]
+    fn row<I: Isa>(_: I, _: &Prepared, state: &Nothing<I>) -> Nothing<I> {
+        *state
+    }
+
+    #[inline(always)]
+    fn lane<I: Isa>(_: I, row: &Nothing<I>, _: usize) -> Nothing<I> {
+        *row
+    }
+
+    #[inline(always)]
+    fn is_undefined<I: Isa>(row: &Nothing<I>) -> Mask<I> {
+        row.none
+    }
+
+    fn normaliser<I: Isa>(_: I, _: &Prepared, _: &Nothing<I>) -> Option<F64s<I>> {
+        None
+    }
+
+    #[inline(always)]
+    fn logsumexp<I: Isa>(i: I, _: &Prepared, _: &Nothing<I>) -> F64s<I> {
+        i.f64s(0.0)
+    }
+
+    #[inline(always)]
+    fn confidence<I: Isa>(i: I, _: &Nothing<I>) -> F32s<I> {
+        i.f32s(0.0)
+    }
+
+    #[inline(always)]
+    fn unclipped<I: Isa>(i: I, prepared: &Prepared, row: &Nothing<I>, x: F32s<I>) -> Share<I> {
+        Self::share(i, prepared, row, x)
     }
 
     /// A log-probability: −log p is −x. Losses of other inputs look at x alone.
     #[inline(always)]
-    fn share<I: Isa>(_: &Nothing, _: &Prepared, x: f32) -> Share {
-        Share { x, p: 0.0, rest: 0.0, surprise: -f64::from(x), clipped: false }
+    fn share<I: Isa>(i: I, _: &Prepared, row: &Nothing<I>, x: F32s<I>) -> Share<I> {
+        let zero = i.f32s(0.0);
+        Share { x, p: zero, rest: zero, surprise: (zero - x).widen(), clipped: row.none }
     }
 
     /// Needs the second walk.
-    fn closed_terms(_: &Nothing) -> (f64, f64) {
-        (0.0, 0.0)
-    }
-
-    fn extra_loss(_: &Nothing, _: &Prepared) -> f64 {
-        0.0
+    #[inline(always)]
+    fn closed_terms<I: Isa>(i: I, _: &Nothing<I>) -> (F64s<I>, F64s<I>) {
+        (i.f64s(0.0), i.f64s(0.0))
     }
 
     #[inline(always)]
-    fn through<I: Isa>(_: &Nothing, _: &Prepared, _: f32, _: &Share, slope: f32, _: f32) -> f32 {
+    fn extra_loss<I: Isa>(i: I, _: &Prepared, _: &Nothing<I>) -> F64s<I> {
+        i.f64s(0.0)
+    }
+
+    #[inline(always)]
+    fn through<I: Isa>(
+        _: I,
+        _: &Prepared,
+        _: &Nothing<I>,
+        _: F32s<I>,
+        _: &Share<I>,
+        slope: F32s<I>,
+        _: F32s<I>,
+    ) -> F32s<I> {
         slope
     }
 }

@@ -8,137 +8,194 @@
 //! derivative by xⱼ is (hⱼ / pⱼ − Σ h) / s, which is (hⱼ·(1 − pⱼ) / pⱼ − (Σ h − hⱼ)) / s and so does not cancel for
 //! the largest entry.
 
-use crate::cpu::Isa;
-use crate::cpu::math::{LANES, Lane, Lane64, log_of, rotate};
-use crate::fold::{Fold, Share};
+use crate::cpu::isa::{Isa, LANES};
+use crate::cpu::lanes::{F32s, F64s, Make, Mask};
+use crate::cpu::math::log_of;
+use crate::fold::{Fold, Share, transposed, transposed_d};
 use crate::loss::Prepared;
 
 pub(crate) struct Shares;
 
 #[derive(Clone, Copy)]
-pub(crate) struct State {
+pub(crate) struct State<I: Isa> {
     /// The entry of the largest magnitude.
-    big: Lane,
+    big: F32s<I>,
     /// The signed sum of the other entries. NaN if one is NaN; float64 does not overflow here, and flushes nothing.
-    rest: Lane64,
+    rest: F64s<I>,
 }
 
-/// A row's largest entry, the sum of the others, and the sum of all.
+/// Rows' largest entries, the sums of the others, and the sums of all.
 #[derive(Clone, Copy)]
-pub(crate) struct Row {
-    big: f32,
-    rest: f64,
-    total: f64,
+pub(crate) struct Row<I: Isa> {
+    big: F32s<I>,
+    rest: F64s<I>,
+    total: F64s<I>,
+    /// 1 / total.
+    inverse: F64s<I>,
+    /// 1 − p and −log p of the largest entry.
+    big_rest: F32s<I>,
+    big_surprise: F32s<I>,
+    /// A float32 holds the inverse with all of its digits.
+    ordinary: Mask<I>,
 }
+
+/// Sums between this and its inverse, 2^100, have an inverse in float32, and so have what is divided by them.
+const ORDINARY: f64 = 1.267_650_600_228_229_4e30;
 
 impl Fold for Shares {
-    type State = State;
-    type Row = Row;
+    type State<I: Isa> = State<I>;
+    type Row<I: Isa> = Row<I>;
 
     const ABSENT: f32 = 0.0;
 
     #[inline(always)]
-    fn identity() -> State {
-        State { big: [0.0; LANES], rest: [0.0; LANES] }
+    fn identity<I: Isa>(i: I) -> State<I> {
+        State { big: i.f32s(0.0), rest: i.f64s(0.0) }
     }
 
     #[inline(always)]
     fn absorb<I: Isa, const DEPTH: usize, const SPREAD: bool>(
+        i: I,
         _: &Prepared,
-        s: &mut State,
-        x: &[Lane; DEPTH],
-        _: &[Lane; DEPTH],
+        s: &mut State<I>,
+        x: &[F32s<I>; DEPTH],
+        _: &[F32s<I>; DEPTH],
     ) {
-        for x in x {
-            for l in 0..LANES {
-                let (x, big) = (x[l], s.big[l]);
-                // A NaN is not larger, so it ends in the rest.
-                let wins = x.abs() > big.abs();
-                s.rest[l] += f64::from(if wins { big } else { x });
-                s.big[l] = if wins { x } else { big };
-            }
+        for &x in x {
+            // A NaN is not larger, so it ends in the rest.
+            let wins = s.big.abs(i).lt(x.abs(i));
+            s.rest = s.rest + wins.select(s.big, x).widen();
+            s.big = wins.select(x, s.big);
         }
     }
 
     #[inline(always)]
-    fn merge<I: Isa>(_: &Prepared, a: &State, b: &State) -> State {
-        let mut s = *a;
-        for l in 0..LANES {
-            let first = a.big[l].abs() >= b.big[l].abs();
-            s.big[l] = if first { a.big[l] } else { b.big[l] };
-            s.rest[l] = (a.rest[l] + b.rest[l]) + f64::from(if first { b.big[l] } else { a.big[l] });
+    fn merge<I: Isa>(i: I, _: &Prepared, a: &State<I>, b: &State<I>) -> State<I> {
+        let second = a.big.abs(i).lt(b.big.abs(i));
+        State {
+            big: second.select(b.big, a.big),
+            rest: (a.rest + b.rest) + second.select(a.big, b.big).widen(),
         }
-        s
     }
 
     #[inline(always)]
-    fn rotate(s: &State, by: usize) -> State {
-        State { big: rotate(&s.big, by), rest: rotate(&s.rest, by) }
+    fn transpose<I: Isa, const SPREAD: bool>(i: I, states: &[State<I>; LANES]) -> [State<I>; LANES] {
+        let (big, rest) = (transposed(|s| states[s].big), transposed_d(i, |s| states[s].rest));
+        std::array::from_fn(|s| State { big: big[s], rest: rest[s] })
     }
 
     #[inline(always)]
-    fn row<I: Isa>(_: &Prepared, s: &State, l: usize) -> Row {
-        Row { big: s.big[l], rest: s.rest[l], total: f64::from(s.big[l]) + s.rest[l] }
+    fn row<I: Isa>(i: I, _: &Prepared, s: &State<I>) -> Row<I> {
+        let total = s.big.widen() + s.rest;
+        let (big, one) = (s.big.widen(), i.f64s(1.0));
+        let inverse = one.over(total);
+        let excess = s.rest.over(big);
+        let size = total.abs();
+        Row {
+            big: s.big,
+            rest: s.rest,
+            total,
+            inverse,
+            big_rest: (s.rest * inverse).narrow(),
+            big_surprise: log_of(i, (one + excess).narrow(), excess.narrow()),
+            ordinary: size.lt(i.f64s(ORDINARY)) & i.f64s(1.0 / ORDINARY).lt(size),
+        }
     }
 
     #[inline(always)]
-    fn is_undefined(row: &Row) -> bool {
-        // A NaN or an infinity among the entries, or nothing to divide by.
-        !((row.total != 0.0) & (row.total.abs() < f64::INFINITY))
+    fn lane<I: Isa>(i: I, row: &Row<I>, lane: usize) -> Row<I> {
+        Row {
+            big: row.big.lane(i, lane),
+            rest: row.rest.lane(i, lane),
+            total: row.total.lane(i, lane),
+            inverse: row.inverse.lane(i, lane),
+            big_rest: row.big_rest.lane(i, lane),
+            big_surprise: row.big_surprise.lane(i, lane),
+            ordinary: row.ordinary.lane(i, lane),
+        }
     }
 
-    fn normaliser(row: &Row) -> Option<f64> {
+    #[inline(always)]
+    fn is_undefined<I: Isa>(row: &Row<I>) -> Mask<I> {
+        // A NaN or an infinity among the entries, or nothing to divide by: what is neither, times 0, is 0.
+        let total = row.total;
+        !(total - total).eq(total - total) | total.eq(total - total)
+    }
+
+    fn normaliser<I: Isa>(_: I, _: &Prepared, row: &Row<I>) -> Option<F64s<I>> {
         Some(row.total)
     }
 
     /// There is none.
     #[inline(always)]
-    fn logsumexp(_: &Row) -> f32 {
-        0.0
+    fn logsumexp<I: Isa>(i: I, _: &Prepared, _: &Row<I>) -> F64s<I> {
+        i.f64s(0.0)
     }
 
     /// Before clipping. That of the entry of the largest magnitude: where entries are probabilities they have one sign.
     #[inline(always)]
-    fn confidence(row: &Row) -> f32 {
-        (f64::from(row.big) / row.total) as f32
+    fn confidence<I: Isa>(_: I, row: &Row<I>) -> F32s<I> {
+        (row.big.widen() * row.inverse).narrow()
     }
 
     #[inline(always)]
-    fn unclipped<I: Isa>(row: &Row, _: &Prepared, x: f32) -> Share {
-        let x64 = f64::from(x);
-        let p = x64 / row.total;
-        if p <= 0.0 {
-            return Share { x, p: p as f32, rest: (1.0 - p) as f32, surprise: 0.0, clipped: false };
+    fn unclipped<I: Isa>(i: I, _: &Prepared, row: &Row<I>, x: F32s<I>) -> Share<I> {
+        let (zero, one) = (i.f32s(0.0), i.f32s(1.0));
+        let mut p = x * row.inverse.narrow();
+        if (!row.ordinary).any() {
+            p = row.ordinary.select(p, (x.widen() * row.inverse).narrow());
         }
-        // The sum beyond the entry itself: 1 − p keeps its digits.
-        let beyond = if x == row.big { row.rest } else { row.total - x64 };
-        let excess = beyond / x64;
-        let surprise = f64::from(log_of::<I>((1.0 + excess) as f32, excess as f32));
-        Share { x, p: p as f32, rest: (beyond / row.total) as f32, surprise, clipped: false }
+        let is_big = x.eq(row.big);
+        let mut rest = is_big.select(row.big_rest, one - p);
+        let mut surprise = is_big.select(row.big_surprise, zero - log_of(i, p, p - one));
+        // Entries of both signs: one that is not the largest may be nearly the sum. The sum beyond it has the digits.
+        let near = i.f32s(0.75).lt(p) & !is_big;
+        if near.any() {
+            let beyond = row.total - x.widen();
+            let excess = beyond.over(x.widen());
+            rest = near.select((beyond * row.inverse).narrow(), rest);
+            surprise = near.select(log_of(i, (i.f64s(1.0) + excess).narrow(), excess.narrow()), surprise);
+        }
+        // What is not positive has no logarithm, and adds none.
+        let surprise = zero.lt(p).select(surprise, zero);
+        Share { x, p, rest, surprise: surprise.widen(), clipped: i.mask_of(0) }
     }
 
     #[inline(always)]
-    fn share<I: Isa>(row: &Row, prepared: &Prepared, x: f32) -> Share {
-        let of = Self::unclipped::<I>(row, prepared, x);
-        let surprise = if of.p <= prepared.lowest * 0.5 { f64::MAX } else { of.surprise };
-        Share { surprise, ..of }.clip(prepared)
+    fn share<I: Isa>(i: I, prepared: &Prepared, row: &Row<I>, x: F32s<I>) -> Share<I> {
+        let of = Self::unclipped(i, prepared, row, x);
+        let gone = !i.f32s(prepared.lowest * 0.5).lt(of.p);
+        Share { surprise: gone.select_d(i.f64s(f64::MAX), of.surprise), ..of }.clip(i, prepared)
     }
 
     /// Needs the second walk.
     #[inline(always)]
-    fn closed_terms(_: &Row) -> (f64, f64) {
-        (0.0, 0.0)
+    fn closed_terms<I: Isa>(i: I, _: &Row<I>) -> (F64s<I>, F64s<I>) {
+        (i.f64s(0.0), i.f64s(0.0))
     }
 
     #[inline(always)]
-    fn extra_loss(_: &Row, _: &Prepared) -> f64 {
-        0.0
+    fn extra_loss<I: Isa>(i: I, _: &Prepared, _: &Row<I>) -> F64s<I> {
+        i.f64s(0.0)
     }
 
     #[inline(always)]
-    fn through<I: Isa>(row: &Row, _: &Prepared, _: f32, of: &Share, slope: f32, pull: f32) -> f32 {
-        let moves = !of.clipped && slope != 0.0;
-        let derivative = if moves { slope * (of.rest / of.p) - (pull - slope) } else { -pull };
-        (f64::from(derivative) / row.total) as f32
+    fn through<I: Isa>(
+        i: I,
+        _: &Prepared,
+        row: &Row<I>,
+        _: F32s<I>,
+        of: &Share<I>,
+        slope: F32s<I>,
+        pull: F32s<I>,
+    ) -> F32s<I> {
+        let zero = i.f32s(0.0);
+        let moves = !of.clipped & !slope.eq(zero);
+        let derivative = moves.select(slope * of.rest.over(of.p) - (pull - slope), zero - pull);
+        let plain = derivative * row.inverse.narrow();
+        if (!row.ordinary).any() {
+            return row.ordinary.select(plain, (derivative.widen() * row.inverse).narrow());
+        }
+        plain
     }
 }

@@ -6,330 +6,472 @@
 //!
 //! > weight · log1p(rest) + gap
 //!
-//! whose parts have one sign and do not cancel. `rest` is kept in units of a power of two, 2^whole(top), so that moving to
-//! a new top is exact: an ascending row would otherwise collect a rounding with every step.
+//! whose parts have one sign and do not cancel. `rest` is counted in a power of two near e^top, 2^unit: the unit stays while
+//! the top grows a little, and moving to another is exact, so an ascending row does not collect a rounding with every step.
 //!
 //! Of any other loss Σ c·φ(p), with slopes h = c·p·φ′(p): since ∂pᵢ/∂xⱼ = pᵢ·(δᵢⱼ − pⱼ), the derivative by xⱼ is
 //! hⱼ − pⱼ·Σ h, which is hⱼ·(1 − pⱼ) − pⱼ·(Σ h − hⱼ) and so does not cancel where one class has nearly all.
 
-use crate::cpu::Isa;
-use crate::cpu::math::{
-    HUGE, LANES, Lane, Lane64, exp_in, exp2_part, log1p, part, power_of_two_64, rotate, sum, tanh_of, whole,
-};
-use crate::fold::{Fold, Share};
+use crate::cpu::isa::{Isa, LANES};
+use crate::cpu::lanes::{F32s, F64s, Make, Mask};
+use crate::cpu::math::{HUGE, biased, exp, exp2_part, log1p, or_zero, power_of_two, round, sum, tanh_of};
+use crate::fold::{Fold, Share, transposed, transposed_d};
 use crate::loss::Prepared;
 
 pub(crate) struct Softmax;
 
 #[derive(Clone, Copy)]
-pub(crate) struct State {
+pub(crate) struct State<I: Isa> {
     /// The largest logit; the lowest float before any.
-    top: Lane,
-    /// Σ e^x over the other logits, in units of 2^whole(top), or of e^top where top is huge, times ONE: terms may be too
-    /// small for a float whose sum is not. −ONE before any: the empty state holds a phantom at the lowest float, and this
-    /// takes it out again. NaN if a logit is NaN.
-    rest: Lane64,
+    top: F32s<I>,
+    /// Up to here the top may grow without a look at the unit. −∞ where it is no power of two.
+    limit: F32s<I>,
+    /// Σ e^x over the other logits, in units of 2^unit, or of e^top where top is huge, times ONE: terms may be too small
+    /// for a float whose sum is not. −ONE before any: the empty state holds a phantom at the lowest float, and this takes
+    /// it out again. NaN if a logit is NaN.
+    unit: F32s<I>,
+    rest: F64s<I>,
     /// Σ coefficient, and Σ coefficient · (top − x) · SMALL: differences, and sums of both signs, may be beyond any float.
-    weight: Lane64,
-    gap: Lane64,
+    weight: F64s<I>,
+    gap: F64s<I>,
     /// A logit of −∞ has a coefficient.
-    impossible: [bool; LANES],
+    impossible: Mask<I>,
 }
 
 /// 1 in a rest's unit, 2^64.
 const ONE: f64 = 18_446_744_073_709_551_616.0;
 const ONE_EXPONENT: f32 = 64.0;
+/// The top may be so many powers of two above the unit: sums of 2^31 classes stay below the largest float.
+const SLACK: f32 = 16.0;
+
+/// Sums that exponentials of a block join in turn: a longer chain would wait, and round more often.
+const PARTIALS: usize = 4;
 
 /// Scales gaps down: 2^-32.
 const SMALL: f32 = 2.328_306_4e-10;
 
-/// A row: its top, the sum of the others relative to e^top, and what follows from them.
+/// Rows: their tops, the sums of the others relative to e^top, and what follows from them.
 #[derive(Clone, Copy)]
-pub(crate) struct Row {
-    top: f32,
-    /// What differences from it are multiplied with.
-    scale: f64,
-    others: f32,
-    log1p_others: f32,
+pub(crate) struct Row<I: Isa> {
+    top: F32s<I>,
+    others: F32s<I>,
+    log1p_others: F32s<I>,
     /// 1 / (1 + others): the largest probability.
-    inverse: f32,
-    weight: f64,
-    gap: f64,
-    impossible: bool,
-    undefined: bool,
+    inverse: F32s<I>,
+    weight: F64s<I>,
+    gap: F64s<I>,
+    impossible: Mask<I>,
+    undefined: Mask<I>,
 }
 
 /// A logit after softcap, and its derivative there. A temperature alone waits for differences of logits, which are exact
 /// where they matter.
 #[inline(always)]
-fn moved<I: Isa>(prepared: &Prepared, x: f32) -> (f32, f32) {
+fn moved<I: Isa>(i: I, prepared: &Prepared, x: F32s<I>) -> (F32s<I>, F32s<I>) {
+    let sharpness = i.f32s(prepared.sharpness);
+    if prepared.softcap == 0.0 {
+        return (x, sharpness);
+    }
+    let cap = i.f32s(prepared.softcap);
+    let (value, slope) = tanh_of(i, (x * sharpness).over(cap));
     // −∞ masks a class, before softcap and after it.
-    if prepared.softcap == 0.0 || x == f32::NEG_INFINITY {
-        return (x, prepared.sharpness);
-    }
-    let (value, slope) = tanh_of::<I>(x * prepared.sharpness / prepared.softcap);
-    (prepared.softcap * value, slope * prepared.sharpness)
+    let masked = x.eq(i.f32s(f32::NEG_INFINITY));
+    (masked.select(x, cap * value), masked.select(sharpness, slope * sharpness))
 }
 
-/// A temperature alone: what differences of logits are multiplied with.
+/// Exponentials are of differences here: multiplied with log₂ e, these logits have no places left.
+#[inline(always)]
+fn is_huge<I: Isa>(i: I, prepared: &Prepared, x: F32s<I>) -> Mask<I> {
+    !prepared.base.times(i, x).abs(i).lt(i.f32s(HUGE))
+}
+
+/// One of the tops is huge. The phantom of an empty state is of no account: whatever outplays it leaves nothing.
+#[inline(always)]
+fn is_exceptional<I: Isa>(i: I, prepared: &Prepared, low: F32s<I>, high: F32s<I>) -> Mask<I> {
+    is_huge(i, prepared, high) | (is_huge(i, prepared, low) & !is_phantom(i, low))
+}
+
+#[inline(always)]
+fn is_phantom<I: Isa>(i: I, top: F32s<I>) -> Mask<I> {
+    top.eq(i.f32s(f32::MIN))
+}
+
+/// What turns a sum in one unit into another. In two steps: the factor may be too small for a float where the sum is not.
+#[inline(always)]
+fn rescale<I: Isa>(i: I, from: F32s<I>, to: F32s<I>) -> F64s<I> {
+    let k = from - to;
+    let first = k.max(i.f32s(-126.0));
+    power_of_two(i, first).widen() * power_of_two(i, k - first).widen()
+}
+
+/// How exponentials are counted: in units of 2^unit, times ONE.
 #[derive(Clone, Copy)]
-struct Temper {
-    scale: f64,
-    acts: bool,
+struct Count<I: Isa> {
+    /// What is below adds nothing.
+    floor: F32s<I>,
+    biased: F32s<I>,
 }
 
-impl Temper {
+impl<I: Isa> Count<I> {
     #[inline(always)]
-    fn of(prepared: &Prepared) -> Self {
-        let acts = prepared.softcap == 0.0 && prepared.sharpness != 1.0;
-        Self { scale: if acts { f64::from(prepared.sharpness) } else { 1.0 }, acts }
+    fn in_units(i: I, prepared: &Prepared, unit: F32s<I>) -> Self {
+        let unit = unit - i.f32s(ONE_EXPONENT);
+        Self { floor: prepared.base.floor(i, unit), biased: biased(i, unit) }
     }
 
-    /// Exponentials are of differences: far from 0, or where these are scaled.
+    /// e^x in two factors, for logits that are not far above the unit.
     #[inline(always)]
-    fn is_huge(self, x: f32) -> bool {
-        self.acts | (x.abs() >= HUGE)
+    fn exp(self, i: I, prepared: &Prepared, x: F32s<I>) -> (F32s<I>, F32s<I>) {
+        // The floor is the first operand: a NaN passes.
+        prepared.base.power(i, self.floor.max(x), self.biased)
+    }
+}
+
+/// A lane of the cold path: a sum and what it is counted in.
+#[derive(Clone, Copy)]
+struct Sum {
+    top: f32,
+    unit: f32,
+    rest: f64,
+}
+
+impl Sum {
+    /// The logarithm of what the sum is counted in.
+    fn log_unit(self, factor: f64, huge: bool) -> f64 {
+        if huge { f64::from(self.top) * factor } else { f64::from(self.unit) * std::f64::consts::LN_2 }
     }
 
-    /// The logarithm of the unit that a top's rest is counted in.
-    fn log_unit(self, top: f32) -> f64 {
-        if self.is_huge(top) { f64::from(top) * self.scale } else { f64::from(whole(top)) * std::f64::consts::LN_2 }
-    }
-
-    /// What turns a sum in the unit of one top into the unit of another, at least as large.
-    #[inline(always)]
-    fn rescale(self, low: f32, high: f32) -> f64 {
-        if self.is_huge(low) | self.is_huge(high) {
-            // The phantom of an empty state leaves nothing, however mild the temperature.
-            if low == f32::MIN && high != f32::MIN { 0.0 } else { (self.log_unit(low) - self.log_unit(high)).exp() }
+    /// The sum with the exponentials of `losers`, in the unit that belongs to `top`, at least as large as any of them.
+    fn with(self, prepared: &Prepared, top: f32, unit: f32, losers: impl Iterator<Item = f32>) -> f64 {
+        let factor = prepared.factor();
+        let huge = |x: f32| prepared.base.is_huge(x);
+        let new = Self { top, unit, rest: 0.0 };
+        // The phantom of an empty state leaves nothing, however mild the temperature; but a NaN stays.
+        let scale = if self.top == f32::MIN && top != f32::MIN {
+            0.0
         } else {
-            power_of_two_64(whole(low) - whole(high))
-        }
-    }
-
-    /// e^x of a logit that is at most `top`, in the unit of its rest.
-    #[inline(always)]
-    fn exp_under<I: Isa>(self, x: f32, top: f32) -> f64 {
-        if self.is_huge(top) {
-            ((f64::from(x) - f64::from(top)) * self.scale).exp() * ONE
-        } else {
-            f64::from(exp_in::<I>(x, whole(top) - ONE_EXPONENT))
-        }
-    }
-
-    /// One of the tops is huge. The phantom of an empty state is of no account: whatever outplays it leaves nothing.
-    #[inline(always)]
-    fn is_exceptional(self, low: f32, high: f32) -> bool {
-        self.is_huge(high) | (self.is_huge(low) & (low != f32::MIN))
+            (self.log_unit(factor, huge(self.top)) - new.log_unit(factor, huge(top))).exp()
+        };
+        // Differences of floats are exact where they matter.
+        let beyond = if huge(top) { 0.0 } else { f64::from(top) * factor - new.log_unit(factor, false) };
+        let exponential = |x: f32| ((f64::from(x) - f64::from(top)) * factor + beyond).exp() * ONE;
+        let phantom = |x: f32| x == f32::MIN && top != f32::MIN;
+        self.rest * scale + losers.map(|x| if phantom(x) { 0.0 } else { exponential(x) }).sum::<f64>()
     }
 }
 
 /// Takes in the losers where one of the tops is huge. Lanes do not depend on each other: whatever their neighbours hold,
 /// the others keep the sums of the ordinary way.
 #[cold]
-fn absorb_huge<I: Isa, const DEPTH: usize>(temper: Temper, s: &mut State, rest: &Lane64, top: &Lane, losers: &[Lane; DEPTH]) {
-    for l in 0..LANES {
-        if temper.is_exceptional(s.top[l], top[l]) {
-            let added: f64 = losers.iter().map(|x| temper.exp_under::<I>(x[l], top[l])).sum();
-            s.rest[l] = rest[l] * temper.rescale(s.top[l], top[l]) + added;
+#[inline(never)]
+fn absorb_huge<const DEPTH: usize>(
+    prepared: &Prepared,
+    before: &[Sum; LANES],
+    after: &[Sum; LANES],
+    losers: &[[f32; LANES]; DEPTH],
+    exceptional: u16,
+) -> [f64; LANES] {
+    std::array::from_fn(|l| {
+        if exceptional >> l & 1 == 0 {
+            return after[l].rest;
         }
+        before[l].with(prepared, after[l].top, after[l].unit, losers.iter().map(|loser| loser[l]))
+    })
+}
+
+/// Merges sums where one of the tops is huge.
+#[cold]
+#[inline(never)]
+fn merge_huge(prepared: &Prepared, high: &[Sum; LANES], low: &[Sum; LANES], exceptional: u16, rest: [f64; LANES]) -> [f64; LANES] {
+    std::array::from_fn(|l| {
+        if exceptional >> l & 1 == 0 {
+            return rest[l];
+        }
+        // Two phantoms are one too many; another logit leaves nothing of one.
+        high[l].rest + low[l].with(prepared, high[l].top, high[l].unit, std::iter::once(low[l].top))
+    })
+}
+
+impl<I: Isa> State<I> {
+    fn sums(&self) -> [Sum; LANES] {
+        let (top, unit, rest) = (self.top.to_array(), self.unit.to_array(), self.rest.to_array());
+        std::array::from_fn(|l| Sum { top: top[l], unit: unit[l], rest: rest[l] })
+    }
+
+    /// Brings the unit near the top where that has outgrown it.
+    #[inline(always)]
+    fn settle(&mut self, i: I, prepared: &Prepared, top: F32s<I>) {
+        let outgrown = self.limit.lt(top);
+        let huge = is_huge(i, prepared, top);
+        let unit = huge.select(i.f32s(0.0), round(i, prepared.base.times(i, top)));
+        // Whatever is not above the limit is surely not huge.
+        let highest = (unit + i.f32s(SLACK)).min(i.f32s(0.999 * HUGE));
+        let limit = huge.select(i.f32s(f32::NEG_INFINITY), prepared.base.inverse(i, highest));
+        // The phantom of an empty state leaves nothing.
+        let scale = is_phantom(i, self.top).select_d(i.f64s(0.0), rescale(i, self.unit, unit));
+        self.rest = outgrown.select_d(self.rest * scale, self.rest);
+        self.unit = outgrown.select(unit, self.unit);
+        self.limit = outgrown.select(limit, self.limit);
     }
 }
 
 impl Fold for Softmax {
-    type State = State;
-    type Row = Row;
+    type State<I: Isa> = State<I>;
+    type Row<I: Isa> = Row<I>;
 
     const ABSENT: f32 = f32::NEG_INFINITY;
 
     #[inline(always)]
-    fn identity() -> State {
+    fn identity<I: Isa>(i: I) -> State<I> {
         State {
-            top: [f32::MIN; LANES],
-            rest: [-ONE; LANES],
-            weight: [0.0; LANES],
-            gap: [0.0; LANES],
-            impossible: [false; LANES],
+            top: i.f32s(f32::MIN),
+            limit: i.f32s(f32::NEG_INFINITY),
+            unit: i.f32s(0.0),
+            rest: i.f64s(-ONE),
+            weight: i.f64s(0.0),
+            gap: i.f64s(0.0),
+            impossible: i.mask_of(0),
         }
     }
 
     #[inline(always)]
     fn absorb<I: Isa, const DEPTH: usize, const SPREAD: bool>(
+        i: I,
         prepared: &Prepared,
-        s: &mut State,
-        x: &[Lane; DEPTH],
-        coefficients: &[Lane; DEPTH],
+        s: &mut State<I>,
+        x: &[F32s<I>; DEPTH],
+        coefficients: &[F32s<I>; DEPTH],
     ) {
         let mut x = *x;
-        if prepared.is_moved() {
+        if prepared.softcap != 0.0 {
             for x in &mut x {
-                for l in 0..LANES {
-                    // +∞ is no logit, and a softcap would hide it.
-                    x[l] = if x[l] == f32::INFINITY { f32::NAN } else { moved::<I>(prepared, x[l]).0 };
-                }
+                // +∞ is no logit, and a softcap would hide it.
+                let infinite = x.eq(i.f32s(f32::INFINITY));
+                *x = infinite.select(i.f32s(f32::NAN), moved(i, prepared, *x).0);
             }
         }
         // Each logit plays the top; the loser joins the rest. One exponential an element. A NaN always loses.
         let mut top = s.top;
         let mut losers = x;
         for loser in &mut losers {
-            for l in 0..LANES {
-                let (x, t) = (loser[l], top[l]);
-                loser[l] = if x > t { t } else { x };
-                top[l] = if x > t { x } else { t };
-            }
+            let x = *loser;
+            *loser = top.min(x);
+            top = x.max(top);
         }
-        let temper = Temper::of(prepared);
-        let before = s.rest;
-        let mut exceptional = false;
-        let mut exponentials = losers;
-        for loser in &mut exponentials {
-            for l in 0..LANES {
-                loser[l] = exp_in::<I>(loser[l], whole(top[l]) - ONE_EXPONENT);
-            }
+        let before = *s;
+        let outgrown = s.limit.lt(top).any();
+        if outgrown {
+            s.settle(i, prepared, top);
         }
-        let added = sum(exponentials);
-        for l in 0..LANES {
-            let scale = if s.top[l] == f32::MIN { 0.0 } else { power_of_two_64(whole(s.top[l]) - whole(top[l])) };
-            s.rest[l] = s.rest[l] * scale + added[l];
-            exceptional |= temper.is_exceptional(s.top[l], top[l]);
+        let count = Count::in_units(i, prepared, s.unit);
+        let mut sums = [i.f32s(0.0); PARTIALS];
+        for (d, &loser) in losers.iter().enumerate() {
+            let (part, power) = count.exp(i, prepared, loser);
+            let partial = &mut sums[d % PARTIALS];
+            *partial = if d < PARTIALS { part * power } else { part.fma(power, *partial) };
         }
-        if exceptional {
-            absorb_huge::<I, DEPTH>(temper, s, &before, &top, &losers);
-        }
+        s.rest = s.rest + sum(sums).widen();
         if SPREAD {
             let mut gaps = x;
             let mut weights = *coefficients;
+            let small = i.f32s(SMALL);
+            let (small_top, zero) = (small * top, i.f32s(0.0));
             for d in 0..DEPTH {
-                for l in 0..LANES {
-                    let (x, c) = (x[d][l], coefficients[d][l]);
-                    s.impossible[l] |= (c != 0.0) & (x == f32::NEG_INFINITY);
-                    // By selection, not by multiplication: 0·∞ is NaN.
-                    let counts = (c != 0.0) & (x > f32::NEG_INFINITY);
-                    gaps[d][l] = if counts { c * (SMALL * top[l] - SMALL * x) } else { 0.0 };
-                    weights[d][l] = if counts { c } else { 0.0 };
-                }
+                let c = coefficients[d];
+                let (none, masked) = (c.eq(zero), x[d].eq(i.f32s(f32::NEG_INFINITY)));
+                s.impossible = s.impossible | (masked & !none);
+                // By selection, not by multiplication: 0·∞ is NaN.
+                let counts = !(none | masked);
+                gaps[d] = or_zero(i, counts, c * (small_top - small * x[d]));
+                weights[d] = or_zero(i, counts, c);
             }
-            let (gaps, weights) = (sum(gaps), sum(weights));
-            for l in 0..LANES {
-                let moved = s.weight[l] * (f64::from(SMALL * top[l]) - f64::from(SMALL * s.top[l]));
-                s.gap[l] += moved + gaps[l];
-                s.weight[l] += weights[l];
-            }
+            let grown = small_top.widen() - (small * s.top).widen();
+            s.gap = s.weight.fma(grown, s.gap) + sum(gaps).widen();
+            s.weight = s.weight + sum(weights).widen();
         }
         s.top = top;
+        if outgrown {
+            // Where the top is huge, every block comes here.
+            let exceptional = is_exceptional(i, prepared, before.top, top);
+            if exceptional.any() {
+                let losers = losers.map(F32s::to_array);
+                s.rest = i.f64s_of(&absorb_huge(prepared, &before.sums(), &s.sums(), &losers, exceptional.bits()));
+            }
+        }
     }
 
     #[inline(always)]
-    fn merge<I: Isa>(prepared: &Prepared, a: &State, b: &State) -> State {
-        let temper = Temper::of(prepared);
-        let mut s = *a;
-        for l in 0..LANES {
-            let above = a.top[l] >= b.top[l];
-            let (high, low) = if above { (a, b) } else { (b, a) };
-            let (high_top, low_top) = (high.top[l], low.top[l]);
-            // Two phantoms are one too many; another logit leaves nothing of one.
-            let loser =
-                if low_top == f32::MIN && high_top != f32::MIN { 0.0 } else { temper.exp_under::<I>(low_top, high_top) };
-            s.rest[l] = high.rest[l] + (low.rest[l] * temper.rescale(low_top, high_top) + loser);
-            let moved = low.weight[l] * (f64::from(SMALL * high_top) - f64::from(SMALL * low_top));
-            s.gap[l] = (a.gap[l] + b.gap[l]) + moved;
-            s.weight[l] = a.weight[l] + b.weight[l];
-            s.impossible[l] = a.impossible[l] | b.impossible[l];
-            s.top[l] = high_top;
+    fn merge<I: Isa>(i: I, prepared: &Prepared, a: &State<I>, b: &State<I>) -> State<I> {
+        let second = a.top.lt(b.top);
+        let high = State {
+            top: second.select(b.top, a.top),
+            limit: second.select(b.limit, a.limit),
+            unit: second.select(b.unit, a.unit),
+            rest: second.select_d(b.rest, a.rest),
+            weight: a.weight + b.weight,
+            gap: a.gap + b.gap,
+            impossible: a.impossible | b.impossible,
+        };
+        let low = State {
+            top: second.select(a.top, b.top),
+            unit: second.select(a.unit, b.unit),
+            rest: second.select_d(a.rest, b.rest),
+            weight: second.select_d(a.weight, b.weight),
+            ..*a
+        };
+        let mut s = high;
+        // A phantom leaves nothing; but a NaN stays.
+        let empty = is_phantom(i, low.top);
+        let (part, power) = Count::in_units(i, prepared, high.unit).exp(i, prepared, low.top);
+        let loser = or_zero(i, !empty, part * power);
+        let scale = empty.select_d(i.f64s(0.0), rescale(i, low.unit, high.unit));
+        s.rest = high.rest + low.rest.fma(scale, loser.widen());
+        let small = i.f32s(SMALL);
+        s.gap = low.weight.fma((small * high.top).widen() - (small * low.top).widen(), s.gap);
+        let exceptional = is_exceptional(i, prepared, low.top, high.top);
+        if exceptional.any() {
+            let rest = s.rest.to_array();
+            s.rest = i.f64s_of(&merge_huge(prepared, &high.sums(), &low.sums(), exceptional.bits(), rest));
         }
         s
     }
 
     #[inline(always)]
-    fn rotate(s: &State, by: usize) -> State {
-        State {
-            top: rotate(&s.top, by),
-            rest: rotate(&s.rest, by),
-            weight: rotate(&s.weight, by),
-            gap: rotate(&s.gap, by),
-            impossible: rotate(&s.impossible, by),
+    fn transpose<I: Isa, const SPREAD: bool>(i: I, states: &[State<I>; LANES]) -> [State<I>; LANES] {
+        let (top, unit) = (transposed(|s| states[s].top), transposed(|s| states[s].unit));
+        // A float holds a lane's sum, ONE included, with digits enough.
+        let rest = transposed(|s| states[s].rest.narrow());
+        let mut weight = [i.f64s(0.0); LANES];
+        let mut gap = weight;
+        let mut impossible = [0; LANES];
+        if SPREAD {
+            weight = transposed_d(i, |s| states[s].weight);
+            gap = transposed_d(i, |s| states[s].gap);
+            impossible = states.map(|s| s.impossible.bits());
         }
+        std::array::from_fn(|s| State {
+            top: top[s],
+            // What was exchanged is merged, but takes in nothing more.
+            limit: i.f32s(f32::NEG_INFINITY),
+            unit: unit[s],
+            rest: rest[s].widen(),
+            weight: weight[s],
+            gap: gap[s],
+            impossible: i.mask_of((0..LANES).fold(0, |bits, r| bits | (impossible[r] >> s & 1) << r)),
+        })
     }
 
     #[inline(always)]
-    fn row<I: Isa>(prepared: &Prepared, s: &State, l: usize) -> Row {
-        let temper = Temper::of(prepared);
-        // Dividing by e^top is multiplying with the inverse of its part. A huge top is its own unit.
-        let top = if temper.is_huge(s.top[l]) { 0.0 } else { s.top[l] };
-        let others = (s.rest[l] / ONE * f64::from(exp2_part::<I>(-part::<I>(top, whole(top))))) as f32;
+    fn row<I: Isa>(i: I, prepared: &Prepared, s: &State<I>) -> Row<I> {
+        let huge = is_huge(i, prepared, s.top);
+        // Dividing by e^top is multiplying with the inverse of its power of two. A huge top is its own unit.
+        let top = huge.select(i.f32s(0.0), s.top);
+        let k = round(i, prepared.base.times(i, top));
+        let part = exp2_part(i, i.f32s(0.0) - prepared.base.part(i, top, k));
+        let power = power_of_two(i, huge.select(i.f32s(0.0), s.unit - k));
+        let others = (s.rest * i.f64s(1.0 / ONE) * (part * power).widen()).narrow();
+        let one = i.f32s(1.0);
+        // Without a finite logit the phantom was never outplayed. A NaN fails every comparison.
+        let defined = i.f64s(-0.5 * ONE).lt(s.rest) & s.top.lt(i.f32s(f32::INFINITY));
+        let factor = i.f64s(prepared.factor() / f64::from(SMALL));
         Row {
-            top: s.top[l],
-            scale: temper.scale,
+            top: s.top,
             others,
-            log1p_others: log1p::<I>(others),
-            inverse: 1.0 / (1.0 + others),
-            weight: s.weight[l],
-            gap: s.gap[l] / f64::from(SMALL) * temper.scale,
-            impossible: s.impossible[l],
-            // Without a finite logit the phantom was never outplayed. A NaN fails every comparison.
-            undefined: !((s.rest[l] >= -0.5 * ONE) & (s.top[l] < f32::INFINITY)),
+            log1p_others: log1p(i, others),
+            inverse: one.over(one + others),
+            weight: s.weight,
+            gap: s.gap * factor,
+            impossible: s.impossible,
+            undefined: !defined,
         }
     }
 
     #[inline(always)]
-    fn is_undefined(row: &Row) -> bool {
+    fn lane<I: Isa>(i: I, row: &Row<I>, lane: usize) -> Row<I> {
+        Row {
+            top: row.top.lane(i, lane),
+            others: row.others.lane(i, lane),
+            log1p_others: row.log1p_others.lane(i, lane),
+            inverse: row.inverse.lane(i, lane),
+            weight: row.weight.lane(i, lane),
+            gap: row.gap.lane(i, lane),
+            impossible: row.impossible.lane(i, lane),
+            undefined: row.undefined.lane(i, lane),
+        }
+    }
+
+    #[inline(always)]
+    fn is_undefined<I: Isa>(row: &Row<I>) -> Mask<I> {
         row.undefined
     }
 
-    fn normaliser(row: &Row) -> Option<f64> {
-        Some(f64::from(Self::logsumexp(row)))
+    fn normaliser<I: Isa>(i: I, prepared: &Prepared, row: &Row<I>) -> Option<F64s<I>> {
+        Some(Self::logsumexp(i, prepared, row))
     }
 
     #[inline(always)]
-    fn logsumexp(row: &Row) -> f32 {
-        (f64::from(row.top) * row.scale + f64::from(row.log1p_others)) as f32
+    fn logsumexp<I: Isa>(i: I, prepared: &Prepared, row: &Row<I>) -> F64s<I> {
+        row.top.widen().fma(i.f64s(prepared.factor()), row.log1p_others.widen())
     }
 
     #[inline(always)]
-    fn confidence(row: &Row) -> f32 {
+    fn confidence<I: Isa>(_: I, row: &Row<I>) -> F32s<I> {
         row.inverse
     }
 
     #[inline(always)]
-    fn unclipped<I: Isa>(row: &Row, prepared: &Prepared, x: f32) -> Share {
-        let of = Self::share::<I>(row, prepared, x);
-        if of.p == 0.0 { Share { surprise: 0.0, ..of } } else { of }
+    fn unclipped<I: Isa>(i: I, prepared: &Prepared, row: &Row<I>, x: F32s<I>) -> Share<I> {
+        let of = Self::share(i, prepared, row, x);
+        let gone = of.p.eq(i.f32s(0.0));
+        Share { surprise: gone.select_d(i.f64s(0.0), of.surprise), ..of }
     }
 
     #[inline(always)]
-    fn share<I: Isa>(row: &Row, prepared: &Prepared, x: f32) -> Share {
-        let x = if prepared.is_moved() { moved::<I>(prepared, x).0 } else { x };
-        let below = (f64::from(row.top) - f64::from(x)) * row.scale;
-        let surprise = f64::from(row.log1p_others) + below;
-        let is_top = x == row.top;
-        let p = if is_top { row.inverse } else { exp_in::<I>(-below as f32, 0.0) * row.inverse };
-        let rest = if is_top { row.others * row.inverse } else { 1.0 - p };
-        Share { x, p, rest, surprise, clipped: false }
+    fn share<I: Isa>(i: I, prepared: &Prepared, row: &Row<I>, x: F32s<I>) -> Share<I> {
+        let x = if prepared.softcap == 0.0 { x } else { moved(i, prepared, x).0 };
+        let one = i.f32s(1.0);
+        let below = (row.top.widen() - x.widen()) * i.f64s(prepared.factor());
+        let is_top = x.eq(row.top);
+        let above = (x - row.top) * i.f32s(prepared.factor() as f32);
+        let p = is_top.select(row.inverse, exp(i, above) * row.inverse);
+        let rest = is_top.select(row.others * row.inverse, one - p);
+        Share { x, p, rest, surprise: row.log1p_others.widen() + below, clipped: i.mask_of(0) }
     }
 
     #[inline(always)]
-    fn closed_terms(row: &Row) -> (f64, f64) {
-        let loss = row.weight * f64::from(row.log1p_others) + row.gap;
-        (if row.impossible { f64::INFINITY } else { loss }, -row.weight)
+    fn closed_terms<I: Isa>(i: I, row: &Row<I>) -> (F64s<I>, F64s<I>) {
+        let loss = row.weight.fma(row.log1p_others.widen(), row.gap);
+        (row.impossible.select_d(i.f64s(f64::INFINITY), loss), i.f64s(0.0) - row.weight)
     }
 
     /// z-loss: on the logsumexp.
     #[inline(always)]
-    fn extra_loss(row: &Row, prepared: &Prepared) -> f64 {
-        let l = f64::from(row.top) * row.scale + f64::from(row.log1p_others);
-        if prepared.z_loss == 0.0 { 0.0 } else { f64::from(prepared.z_loss) * l * l }
+    fn extra_loss<I: Isa>(i: I, prepared: &Prepared, row: &Row<I>) -> F64s<I> {
+        if prepared.z_loss == 0.0 {
+            return i.f64s(0.0);
+        }
+        let l = Self::logsumexp(i, prepared, row);
+        i.f64s(f64::from(prepared.z_loss)) * l * l
     }
 
     #[inline(always)]
-    fn through<I: Isa>(row: &Row, prepared: &Prepared, x: f32, of: &Share, slope: f32, pull: f32) -> f32 {
+    fn through<I: Isa>(
+        i: I,
+        prepared: &Prepared,
+        row: &Row<I>,
+        x: F32s<I>,
+        of: &Share<I>,
+        slope: F32s<I>,
+        pull: F32s<I>,
+    ) -> F32s<I> {
         let mut derivative = slope * of.rest - of.p * (pull - slope);
         if prepared.z_loss != 0.0 {
             // ∂ logsumexp / ∂x = p.
-            derivative += 2.0 * prepared.z_loss * Self::logsumexp(row) * of.p;
+            let logsumexp = Self::logsumexp(i, prepared, row).narrow();
+            derivative = derivative + i.f32s(2.0 * prepared.z_loss) * logsumexp * of.p;
         }
         if prepared.is_moved() {
-            derivative *= moved::<I>(prepared, x).1;
+            derivative = derivative * moved(i, prepared, x).1;
         }
         derivative
     }

@@ -1,7 +1,8 @@
 //! Binary cross-entropy from logits, a class by itself. Twin: `shaders/loss/binary_logits.wgsl`.
 
-use crate::cpu::Isa;
-use crate::cpu::math::{exp_in, log1p};
+use crate::cpu::isa::Isa;
+use crate::cpu::lanes::{F32s, Make};
+use crate::cpu::math::{exp, log1p};
 use crate::fold::Share;
 use crate::loss::{LossTerm, Prepared, Term};
 
@@ -10,18 +11,22 @@ pub(crate) struct BinaryLogits;
 impl LossTerm for BinaryLogits {
     /// −t′·log σ(x) − (1 − t′)·log σ(−x); its derivative is σ(x) − t′.
     #[inline(always)]
-    fn term<I: Isa>(prepared: &Prepared, of: &Share, coefficient: f32, given: f32) -> Term {
+    fn term<I: Isa>(i: I, prepared: &Prepared, of: &Share<I>, coefficient: F32s<I>, given: F32s<I>) -> Term<I> {
+        let (zero, one) = (i.f32s(0.0), i.f32s(1.0));
         // 1 − t′, from 1 − t: t′ has not its digits.
-        let complement = (1.0 - given) * prepared.keep + prepared.spread;
-        let e = exp_in::<I>(-of.x.abs(), 0.0);
-        let tail = e / (1.0 + e);
+        let complement = (one - given) * i.f32s(prepared.keep) + i.f32s(prepared.spread);
+        let size = of.x.abs(i);
+        let e = exp(i, zero - size);
+        let tail = e.over(one + e);
         // σ − t′ is (1 − t′) − (1 − σ) as well. Infinities have no loss.
-        let (loss, slope) = if of.x > 0.0 {
-            (f64::from(complement) * f64::from(of.x), complement - tail)
-        } else {
-            (f64::from(coefficient) * -f64::from(of.x), tail - coefficient)
-        };
-        let loss = (loss + f64::from(log1p::<I>(e))) * f64::from(prepared.share);
-        if of.x.is_finite() { Term { loss, slope } } else { Term { loss: f64::NAN, slope: f32::NAN } }
+        let positive = zero.lt(of.x);
+        let slope = positive.select(complement - tail, tail - coefficient);
+        let straight = positive.select(complement, coefficient).widen() * size.widen();
+        let loss = (straight + log1p(i, e).widen()) * i.f64s(f64::from(prepared.share));
+        let finite = of.x.is_finite(i);
+        Term {
+            loss: finite.select_d(loss, i.f64s(f64::NAN)),
+            slope: finite.select(slope, i.f32s(f32::NAN)),
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Binary cross-entropy from probabilities, clipped, a class by itself. Twin: `shaders/loss/binary_probabilities.wgsl`.
 
-use crate::cpu::Isa;
+use crate::cpu::isa::Isa;
+use crate::cpu::lanes::{F32s, Make};
 use crate::cpu::math::log_of;
 use crate::fold::Share;
 use crate::loss::{LossTerm, Prepared, Term};
@@ -10,16 +11,18 @@ pub(crate) struct BinaryProbabilities;
 impl LossTerm for BinaryProbabilities {
     /// −t′·log p − (1 − t′)·log(1 − p); its derivative is (1 − t′) / (1 − p) − t′ / p.
     #[inline(always)]
-    fn term<I: Isa>(prepared: &Prepared, of: &Share, coefficient: f32, given: f32) -> Term {
+    fn term<I: Isa>(i: I, prepared: &Prepared, of: &Share<I>, coefficient: F32s<I>, given: F32s<I>) -> Term<I> {
+        let (zero, one) = (i.f32s(0.0), i.f32s(1.0));
         // 1 − t′, from 1 − t: t′ has not its digits.
-        let complement = (1.0 - given) * prepared.keep + prepared.spread;
-        let p = of.x.clamp(prepared.lowest, prepared.highest);
-        let loss = -coefficient * log_of::<I>(p, p - 1.0) - complement * log_of::<I>(1.0 - p, -p);
-        let slope = complement / (1.0 - p) - coefficient / p;
-        if of.x.is_finite() {
-            Term { loss: f64::from(loss) * f64::from(prepared.share), slope: if p == of.x { slope } else { 0.0 } }
-        } else {
-            Term { loss: f64::NAN, slope: f32::NAN }
+        let complement = (one - given) * i.f32s(prepared.keep) + i.f32s(prepared.spread);
+        let p = of.x.max(i.f32s(prepared.lowest)).min(i.f32s(prepared.highest));
+        let rest = one - p;
+        let loss = (zero - coefficient) * log_of(i, p, p - one) - complement * log_of(i, rest, zero - p);
+        let slope = complement.over(rest) - coefficient.over(p);
+        let finite = of.x.is_finite(i);
+        Term {
+            loss: finite.select_d(loss.widen() * i.f64s(f64::from(prepared.share)), i.f64s(f64::NAN)),
+            slope: finite.select(p.eq(of.x).select(slope, zero), i.f32s(f32::NAN)),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Kullback-Leibler divergence: Σ y·log(y / p), both clipped to [ε, 1]. Twin: `shaders/loss/kl_divergence.wgsl`.
 
-use crate::cpu::Isa;
+use crate::cpu::isa::Isa;
+use crate::cpu::lanes::{F32s, Make};
 use crate::cpu::math::log_of;
 use crate::fold::Share;
 use crate::loss::{LossTerm, Prepared, Term};
@@ -10,18 +11,23 @@ pub(crate) struct KlDivergence;
 impl LossTerm for KlDivergence {
     /// The derivative is −y / p.
     #[inline(always)]
-    fn term<I: Isa>(prepared: &Prepared, of: &Share, _: f32, given: f32) -> Term {
-        let y = given.clamp(prepared.lowest, 1.0);
-        let p = of.x.clamp(prepared.lowest, 1.0);
-        let ratio = y / p;
+    fn term<I: Isa>(i: I, prepared: &Prepared, of: &Share<I>, _: F32s<I>, given: F32s<I>) -> Term<I> {
+        let (zero, half, one) = (i.f32s(0.0), i.f32s(0.5), i.f32s(1.0));
+        let clip = |v: F32s<I>| v.max(i.f32s(prepared.lowest)).min(one);
+        let (y, p) = (clip(given), clip(of.x));
+        let ratio = y.over(p);
         // Where the two are near each other, their difference is exact and their quotient is not.
-        let near = (p > 0.5 * y) & (p < 2.0 * y);
-        let excess = (p - y) / y;
-        let loss = if near { -y * log_of::<I>(1.0 + excess, excess) } else { y * log_of::<I>(ratio, ratio - 1.0) };
-        if of.x.is_finite() {
-            Term { loss: f64::from(loss), slope: if p == of.x { -ratio } else { 0.0 } }
-        } else {
-            Term { loss: f64::NAN, slope: f32::NAN }
+        let near = (half * y).lt(p) & p.lt(y + y);
+        let excess = (p - y).over(y);
+        // y·log(y / p) is −y·log(p / y).
+        let v = near.select(one + excess, ratio);
+        let log = log_of(i, v, near.select(excess, ratio - one));
+        let loss = near.select(zero - y, y) * log;
+        let finite = of.x.is_finite(i);
+        let nan = i.f32s(f32::NAN);
+        Term {
+            loss: finite.select(loss, nan).widen(),
+            slope: finite.select(p.eq(of.x).select(zero - ratio, zero), nan),
         }
     }
 }

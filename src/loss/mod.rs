@@ -17,21 +17,22 @@ pub(crate) use table::{PAIRS, SOURCES};
 pub(crate) use table::{TermKind, Visitor, visit};
 pub(crate) use validate::check_weight;
 
-use crate::cpu::Isa;
+use crate::cpu::isa::Isa;
+use crate::cpu::lanes::{F32s, F64s};
 use crate::fold::Share;
 
-/// What a class adds to the loss, and the part of the gradient that does not come from other classes.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Term {
-    pub loss: f64,
+/// What the lanes' classes add to the loss, and the part of the gradient that does not come from other classes.
+#[derive(Clone, Copy)]
+pub(crate) struct Term<I: Isa> {
+    pub loss: F64s<I>,
     /// coefficient · p · φ′(p), for a loss Σ coefficient · φ(p); where classes stand by themselves, the derivative.
-    pub slope: f32,
+    pub slope: F32s<I>,
 }
 
 /// What a class costs: the one hook of a loss. One file each in this folder, with a WGSL twin in `shaders/loss`.
 pub(crate) trait LossTerm {
-    /// The term of a class. `given` is its target before smoothing and weights, `coefficient` after.
-    fn term<I: Isa>(prepared: &Prepared, of: &Share, coefficient: f32, given: f32) -> Term;
+    /// The terms of a class in each lane. `given` is its target before smoothing and weights, `coefficient` after.
+    fn term<I: Isa>(i: I, prepared: &Prepared, of: &Share<I>, coefficient: F32s<I>, given: F32s<I>) -> Term<I>;
 }
 
 /// What the predictions are.

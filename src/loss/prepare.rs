@@ -1,6 +1,7 @@
 //! A loss checked against a batch: the numbers that kernels take.
 
 use super::{Input, Loss, TermKind};
+use crate::cpu::math::Base;
 use crate::error::{Error, Result};
 use crate::fold::FoldKind;
 
@@ -31,6 +32,8 @@ pub(crate) struct Prepared {
     pub sharpness: f32,
     /// 0 for none.
     pub softcap: f32,
+    /// What exponentials of logits are powers of: e, or e to the factor of differences of logits.
+    pub base: Base,
     /// The share of each class in the row's loss: 1, or 1 / classes for binary losses, whose terms have it.
     pub share: f32,
     pub ignore_index: Option<i64>,
@@ -48,9 +51,19 @@ impl Prepared {
         self.fold == FoldKind::Softmax && self.term == TermKind::Categorical
     }
 
+    /// The terms need a second walk over the row.
+    pub(crate) fn sums_terms(&self) -> bool {
+        self.spreads() && !self.is_closed()
+    }
+
     /// Temperature or softcap move the logits.
     pub(crate) fn is_moved(&self) -> bool {
         self.sharpness != 1.0 || self.softcap != 0.0
+    }
+
+    /// What differences of logits are multiplied with: a temperature without a softcap waits for them.
+    pub(crate) fn factor(&self) -> f64 {
+        if self.softcap == 0.0 { f64::from(self.sharpness) } else { 1.0 }
     }
 
     /// Probabilities are clipped, whether they were given or come from a softmax.
@@ -103,6 +116,7 @@ impl Loss {
             z_loss: 0.0,
             sharpness: 1.0,
             softcap: 0.0,
+            base: Base::of(1.0),
             share: 1.0,
             ignore_index: None,
             class_weights: None,
@@ -135,6 +149,7 @@ impl Loss {
                 prepared.z_loss = loss.z_loss as f32;
                 prepared.sharpness = (1.0 / loss.temperature) as f32;
                 prepared.softcap = loss.softcap.unwrap_or(0.0) as f32;
+                prepared.base = Base::of(prepared.factor() as f32);
                 prepared.ignore_index = loss.ignore_index;
                 prepared.class_weights.clone_from(&loss.class_weights);
             }

@@ -24,7 +24,7 @@ macro_rules! losses {
         }
 
         /// Runs `visitor` with the types of a pair of the table: [`Prepared`](super::Prepared) holds no other.
-        pub(crate) fn visit<V: Visitor>(fold: FoldKind, term: TermKind, visitor: V) {
+        pub(crate) fn visit<V: Visitor>(fold: FoldKind, term: TermKind, visitor: V) -> V::Output {
             match (fold, term) {
                 $($((FoldKind::$fold, TermKind::$name) => visitor.visit::<$fold, super::$file::$name>(),)+)+
                 (fold, term) => unreachable!("no loss is made of {fold:?} and {term:?}"),
@@ -54,6 +54,8 @@ losses! {
 
 /// Work that is generic over a fold and a loss.
 pub(crate) trait Visitor {
+    type Output;
+
     /// Does the work for one pair.
-    fn visit<F: Fold, T: LossTerm>(self);
+    fn visit<F: Fold, T: LossTerm>(self) -> Self::Output;
 }

@@ -143,3 +143,20 @@ impl Number for i64 {
             as i64);
     }
 }
+
+/// Types that are read as they are stored and as nothing else: the library takes them so.
+macro_rules! as_stored {
+    ($($type:ty: $dtype:ident),+) => {
+        $(impl Number for $type {
+            const STORED_AS: Dtype = Dtype::$dtype;
+
+            /// For elements of this very type.
+            fn decode(dtype: Dtype, bytes: &[u8], out: &mut [Self]) {
+                debug_assert_eq!(dtype, Self::STORED_AS, "there is no conversion");
+                each(bytes, out, Self::from_ne_bytes);
+            }
+        })+
+    };
+}
+
+as_stored!(i8: I8, u8: U8, i16: I16, u16: U16, i32: I32, u32: U32, u64: U64, f16: F16, bf16: Bf16);

@@ -18,6 +18,7 @@
 //!    does in the file, it is decoded, or even read, directly into its place.
 
 use super::dtype::{Number, swap_bytes};
+use super::npy::Header;
 use super::source::Array;
 use std::io;
 use std::ops::Range;
@@ -68,6 +69,27 @@ impl Axis {
     }
 }
 
+/// Where the values of rows lie in a file.
+struct Layout {
+    classes: usize,
+    class_stride: usize,
+    row_axes: Vec<RowAxis>,
+}
+
+impl Layout {
+    fn of(header: &Header, class_axis: Option<usize>) -> Self {
+        let strides = strides(&header.shape, header.fortran);
+        let (classes, class_stride) = class_axis.map_or((1, 1), |axis| (header.shape[axis], strides[axis]));
+        Self { classes, class_stride, row_axes: row_axes(&header.shape, &strides, class_axis) }
+    }
+}
+
+/// Whether rows lie in the file as they do in a window: one after the other, in each the classes.
+pub(super) fn in_order(header: &Header, class_axis: Option<usize>) -> bool {
+    let Layout { classes, class_stride, row_axes } = Layout::of(header, class_axis);
+    (classes == 1 || class_stride == 1) && row_axes.iter().all(|axis| axis.file == axis.rows * classes)
+}
+
 /// Fills `out` with the values of `rows`, a range inside the array; `class_axis` is `None` where each element is a row.
 /// `scratch` is working memory, kept by the caller so that the next window finds it.
 pub(super) fn gather<T: Number>(
@@ -81,13 +103,10 @@ pub(super) fn gather<T: Number>(
         return Ok(());
     }
     let header = &array.header;
-    let strides = strides(&header.shape, header.fortran);
-    let (classes, class_stride) = class_axis.map_or((1, 1), |axis| (header.shape[axis], strides[axis]));
-    let row_axes = row_axes(&header.shape, &strides, class_axis);
+    let Layout { classes, class_stride, row_axes } = Layout::of(header, class_axis);
 
     let as_stored = header.dtype == T::STORED_AS && !array.is_swapped();
-    let in_order = (classes == 1 || class_stride == 1) && row_axes.iter().all(|axis| axis.file == axis.rows * classes);
-    if in_order && as_stored {
+    if as_stored && in_order(header, class_axis) {
         // The common case needs none of this: one read, straight into its place.
         let first = rows.start * classes * header.dtype.size();
         return array.read_at(bytemuck::cast_slice_mut(out), first as u64);

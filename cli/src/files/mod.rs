@@ -12,10 +12,13 @@
 //! | `source.rs` | opening: which file, which array, is it all there |
 //! | `gather.rs` | any window of any strides in few reads |
 //! | `read.rs` | the windows that the program asks for |
+//! | `floats.rs`, `labels.rs` | windows in the types that the library takes, which are the file's own where it has them |
 //! | `write.rs` | output |
 
 mod dtype;
+mod floats;
 mod gather;
+mod labels;
 mod npy;
 mod npz;
 mod read;
@@ -27,6 +30,8 @@ mod write;
 
 use std::fmt;
 
+pub(crate) use floats::FloatRows;
+pub(crate) use labels::Labels;
 pub(crate) use source::Source;
 pub(crate) use write::NpyWriter;
 

@@ -1,7 +1,7 @@
-//! The windows that the program asks for: rows of float32, class indices, weights.
+//! The windows that the program asks for: rows of floats, class indices, weights.
 
 use super::dtype::{Dtype, Number};
-use super::gather::gather;
+use super::gather::{gather, in_order};
 use super::source::Source;
 use super::{FileError, shape_text};
 use std::fmt;
@@ -22,6 +22,16 @@ impl Source {
     /// # Errors
     /// A file that cannot be read or has become shorter; an axis or rows that the array does not have.
     pub(crate) fn read_rows_f32(&self, axis: usize, rows: Range<usize>, out: &mut Vec<f32>) -> Result<(), FileError> {
+        self.read_rows(axis, rows, out)
+    }
+
+    /// Whether rows along `axis` lie in the file as they do in a window, so that a window of any length is one read.
+    pub(crate) fn has_rows_in_order(&self, axis: usize) -> bool {
+        in_order(&self.array().header, Some(axis))
+    }
+
+    /// As [`read_rows_f32`](Self::read_rows_f32), in a type that the file's may be read as.
+    pub(super) fn read_rows<T: Number>(&self, axis: usize, rows: Range<usize>, out: &mut Vec<T>) -> Result<(), FileError> {
         let shape = self.shape();
         let Some(&classes) = shape.get(axis) else {
             return Err(self.error(format_args!("the shape {} has no axis {axis}", shape_text(shape))));
@@ -40,7 +50,7 @@ impl Source {
             return self.read_whole_floats(range, out);
         }
         let first = range.start;
-        self.read(None, 1, self.elements(), range, out)?;
+        self.read_elements(range, out)?;
         if self.array().header.dtype == Dtype::U64 {
             // The upper half of u64 comes out negative.
             if let Some(at) = out.iter().position(|&value| value < 0) {
@@ -55,6 +65,11 @@ impl Source {
     /// # Errors
     /// A file that cannot be read or has become shorter; elements that the array does not have.
     pub(crate) fn read_f64(&self, range: Range<usize>, out: &mut Vec<f64>) -> Result<(), FileError> {
+        self.read_elements(range, out)
+    }
+
+    /// The elements of `range` in row-major order, in a type that the file's may be read as.
+    pub(super) fn read_elements<T: Number>(&self, range: Range<usize>, out: &mut Vec<T>) -> Result<(), FileError> {
         self.read(None, 1, self.elements(), range, out)
     }
 
@@ -108,7 +123,7 @@ impl Source {
         Err(self.error(format_args!("rows {} to {} of {total} are asked for; the shape is {shape}", range.start, range.end)))
     }
 
-    fn too_large(&self, row: usize, value: impl fmt::Debug) -> FileError {
+    pub(super) fn too_large(&self, row: usize, value: impl fmt::Debug) -> FileError {
         FileError::at_row(self.name(), row, format_args!("{value:?} is too large for a class index"))
     }
 

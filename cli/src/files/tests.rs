@@ -4,6 +4,7 @@
 
 mod containers;
 mod hostile;
+mod labels;
 mod messages;
 mod windows;
 mod writer;

@@ -1,5 +1,6 @@
 //! Windows against a reference that knows nothing of strides.
 
+use super::super::{FloatRows, Labels};
 use super::*;
 use std::ops::Range;
 
@@ -65,6 +66,45 @@ fn check(source: &Source, dtype: Dtype, shape: &[usize]) {
     }
     assert!(source.read_f64(0..elements + 1, &mut numbers).is_err());
     assert!(source.read_i64(0..elements + 1, &mut whole).is_err());
+    check_types_of_the_library(source, dtype, shape);
+}
+
+/// The same windows, not widened: they have the file's own type where the library has it, and the same numbers.
+fn check_types_of_the_library(source: &Source, dtype: Dtype, shape: &[usize]) {
+    let mut floats = FloatRows::of(source);
+    for (axis, &classes) in shape.iter().enumerate() {
+        let others = shape.iter().enumerate().filter(|&(other, _)| other != axis);
+        let total = others.map(|(_, &length)| length).product();
+        for range in ranges(total) {
+            floats.read(source, axis, range.clone()).unwrap();
+            let got: Vec<f32> = match floats.view(range.len(), classes).unwrap() {
+                xent::Floats::F16(view) if dtype == Dtype::F16 => view.iter().map(|x| x.to_f32()).collect(),
+                xent::Floats::Bf16(view) if dtype == Dtype::Bf16 => view.iter().map(|x| x.to_f32()).collect(),
+                xent::Floats::F32(view) if dtype.size() != 2 || !dtype.is_float() => view.iter().copied().collect(),
+                other => panic!("{dtype:?} comes as {other:?}"),
+            };
+            assert_eq!(got, expected_rows(dtype, shape, axis, range.clone()), "{shape:?} {dtype:?} axis {axis} {range:?}");
+        }
+    }
+    let elements: usize = shape.iter().product();
+    let mut labels = Labels::of(source);
+    for range in ranges(elements) {
+        labels.read(source, range.clone()).unwrap();
+        let (got, kept) = match labels.view() {
+            xent::Indices::I8(view) => (view.iter().map(|&x| f64::from(x)).collect(), Dtype::I8),
+            xent::Indices::U8(view) => (view.iter().map(|&x| f64::from(x)).collect(), Dtype::U8),
+            xent::Indices::I16(view) => (view.iter().map(|&x| f64::from(x)).collect(), Dtype::I16),
+            xent::Indices::U16(view) => (view.iter().map(|&x| f64::from(x)).collect(), Dtype::U16),
+            xent::Indices::I32(view) => (view.iter().map(|&x| f64::from(x)).collect(), Dtype::I32),
+            xent::Indices::U32(view) => (view.iter().map(|&x| f64::from(x)).collect(), Dtype::U32),
+            xent::Indices::I64(view) => (view.iter().map(|&x| x as f64).collect(), Dtype::I64),
+            xent::Indices::U64(view) => (view.iter().map(|&x| x as f64).collect::<Vec<f64>>(), Dtype::U64),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(kept, if dtype.is_float() || dtype == Dtype::Bool { Dtype::I64 } else { dtype });
+        assert_eq!(labels.element_bytes(), kept.size());
+        assert!(range.map(|index| value(dtype, index)).eq(got), "{shape:?} {dtype:?}");
+    }
 }
 
 #[test]

@@ -1,0 +1,166 @@
+//! A batch on the CPU: its rows cut into pieces, the pieces over threads, their results into outputs and totals.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use super::isa::{Instructions, dispatch};
+use super::rows::{Evaluate, Piece};
+use crate::batch::{Checked, Gathered};
+use crate::fold::Fold;
+use crate::layout::{RANK_NAN, Wanted};
+use crate::loss::{LossTerm, Prepared, Visitor, visit};
+use crate::records::{Records, RecordsMut};
+use crate::reduce::{BLOCK, Part, Push, Reducer, Results};
+
+/// Predictions of a piece, about: they fit into a core's second cache with what comes of them.
+const PIECE: usize = 1 << 16;
+/// Pieces that each thread has to have, at least, before pieces are made as large as whole blocks of rows.
+const SPARE: usize = 8;
+
+/// What is asked of the rows of a batch.
+#[derive(Clone, Copy)]
+pub(crate) struct Task<'a> {
+    pub prepared: &'a Prepared,
+    pub wanted: Wanted,
+    pub instructions: Instructions,
+    /// What gradients are multiplied with, sample weights apart.
+    pub scale: f64,
+}
+
+/// Memory of a thread, kept from one piece to the next.
+#[derive(Debug, Default)]
+struct Scratch {
+    gathered: Gathered,
+    records: Records,
+    scales: Vec<f32>,
+}
+
+/// Evaluates some rows of a batch: fills what `outputs` has, and adds the rows to the totals.
+pub(crate) fn evaluate(
+    task: Task<'_>,
+    batch: &Checked<'_, '_>,
+    rows: Range<usize>,
+    outputs: RecordsMut<'_>,
+    reducer: &mut Reducer,
+) {
+    let classes = task.prepared.classes;
+    let place = reducer.rows();
+    let until_block = (BLOCK as u64 - place % BLOCK as u64) as usize % BLOCK;
+    // Pieces of whole blocks, as many of them as make a piece: each thread adds up its own.
+    let blocks = (PIECE / classes.max(1) / BLOCK).max(1) * BLOCK;
+    let large = blocks * classes <= PIECE || rows.len() >= SPARE * threads() * blocks;
+    if large {
+        let mut ends = Vec::new();
+        if until_block > 0 && until_block < rows.len() {
+            ends.push(rows.start + until_block);
+        }
+        let mut end = ends.last().copied().unwrap_or(rows.start);
+        while end < rows.end {
+            end = rows.end.min(end + blocks);
+            ends.push(end);
+        }
+        let parts = pieces(rows.start, &ends, outputs, |range, mut outputs, scratch| {
+            let first = place + (range.start - rows.start) as u64;
+            let mut part = reducer.part(first);
+            scratch.piece(task, batch, range, &mut outputs, Some((&mut part, reducer)));
+            part
+        });
+        for part in &parts {
+            reducer.join(part);
+        }
+        return;
+    }
+    // Few rows, or long ones: smaller pieces, whose results are added up when all are there.
+    let step = (PIECE / classes.max(1)).max(1);
+    let ends: Vec<_> = (rows.start..rows.end).step_by(step).map(|start| rows.end.min(start + step)).collect();
+    let mut own = Records::default();
+    let mut outputs = outputs;
+    own.reset(Wanted { gradient: false, logsumexp: false, ..task.wanted }, true, rows.len(), classes);
+    let mut all = outputs.with(&mut own);
+    pieces(rows.start, &ends, all.reborrow(), |range, mut outputs, scratch| {
+        scratch.piece(task, batch, range, &mut outputs, None);
+    });
+    let mut gathered = Gathered::default();
+    let targets = batch.labels(rows.clone(), &mut gathered);
+    reducer.push(task.prepared, &Results::of(&all, targets, batch.weights(rows)));
+}
+
+/// Does the work for each piece, over the threads there are; the results are in order.
+fn pieces<T: Send>(
+    first: usize,
+    ends: &[usize],
+    mut outputs: RecordsMut<'_>,
+    work: impl Fn(Range<usize>, RecordsMut<'_>, &mut Scratch) -> T + Sync,
+) -> Vec<T> {
+    let starts = std::iter::once(first).chain(ends.iter().copied());
+    let cut: Vec<_> = starts.zip(ends).map(|(start, &end)| (start..end, outputs.take(end - start))).collect();
+    #[cfg(feature = "threads")]
+    {
+        use rayon::prelude::*;
+        let map = |scratch: &mut Scratch, (range, outputs)| work(range, outputs, scratch);
+        cut.into_par_iter().map_init(Scratch::default, map).collect()
+    }
+    #[cfg(not(feature = "threads"))]
+    {
+        let mut scratch = Scratch::default();
+        cut.into_iter().map(|(range, outputs)| work(range, outputs, &mut scratch)).collect()
+    }
+}
+
+fn threads() -> usize {
+    #[cfg(feature = "threads")]
+    return rayon::current_num_threads();
+    #[cfg(not(feature = "threads"))]
+    1
+}
+
+impl Scratch {
+    fn piece(
+        &mut self,
+        task: Task<'_>,
+        batch: &Checked<'_, '_>,
+        range: Range<usize>,
+        outputs: &mut RecordsMut<'_>,
+        part: Option<(&mut Part, &Reducer)>,
+    ) {
+        let Task { prepared, wanted, instructions, scale } = task;
+        let window = batch.window(range.clone(), batch.element(), &mut self.gathered);
+        if part.is_some() {
+            let own = Wanted { gradient: false, logsumexp: false, ..wanted };
+            self.records.reset(own, true, range.len(), prepared.classes);
+        }
+        let mut records = outputs.with(&mut self.records);
+        if prepared.classes == 0 {
+            // Nothing was predicted: there is no loss, and nothing is right.
+            records.losses.fill(f32::NAN);
+            records.logsumexp.fill(f32::NAN);
+            records.calibration.fill([f32::NAN; 4]);
+            records.ranks.fill(RANK_NAN);
+        } else {
+            if wanted.gradient {
+                batch.row_scales(range.clone(), scale, &mut self.scales);
+            }
+            let records = records.reborrow();
+            let piece = Piece { prepared, window: &window, wanted, scales: &self.scales, records };
+            visit(prepared.fold, prepared.term, Looked { piece, instructions });
+        }
+        if let Some((part, reducer)) = part {
+            let rows = Results::of(&records, window.targets, batch.weights(range));
+            dispatch(instructions, Push { part, totals: reducer.totals(), prepared, rows: &rows });
+        }
+    }
+}
+
+/// A piece whose loss is looked up.
+struct Looked<'a> {
+    piece: Piece<'a>,
+    instructions: Instructions,
+}
+
+impl Visitor for Looked<'_> {
+    type Output = ();
+
+    fn visit<F: Fold, T: LossTerm>(self) {
+        dispatch(self.instructions, Evaluate::<F, T> { piece: self.piece, of: PhantomData });
+    }
+}

@@ -1,0 +1,117 @@
+//! One row, step by step, with the hooks that evaluate it.
+
+use std::marker::PhantomData;
+
+use super::isa::{Instructions, Isa, LANES, Work, dispatch};
+use super::lanes::{F32s, F64s, Make};
+use super::rows::{fold_across, merged};
+use super::source::Rows;
+use super::targets::{Across, Labels};
+use super::terms::{Sums, Terms, sums};
+use crate::batch::{TargetSlice, Window};
+use crate::explain::{Explanation, Step};
+use crate::fold::Fold;
+use crate::layout::IGNORED;
+use crate::loss::{LossTerm, Prepared, Visitor, visit};
+
+/// How the one row of a window comes to its loss.
+pub(crate) fn explain(prepared: &Prepared, window: &Window<'_>) -> Explanation {
+    visit(prepared.fold, prepared.term, Question { prepared, window })
+}
+
+/// A row that is to be explained.
+struct Question<'a> {
+    prepared: &'a Prepared,
+    window: &'a Window<'a>,
+}
+
+impl Visitor for Question<'_> {
+    type Output = Explanation;
+
+    fn visit<F: Fold, T: LossTerm>(self) -> Explanation {
+        dispatch(Instructions::Portable, Explain::<F, T> { question: self, of: PhantomData })
+    }
+}
+
+struct Explain<'a, F, T> {
+    question: Question<'a>,
+    of: PhantomData<(F, T)>,
+}
+
+impl<F: Fold, T: LossTerm> Work for Explain<'_, F, T> {
+    type Output = Explanation;
+
+    fn run<I: Isa>(self, i: I) -> Explanation {
+        let Question { prepared, window } = self.question;
+        let rows = Rows::of(prepared, window, 0, 1);
+        let first = |v: F32s<I>| v.to_array()[0];
+        let first_d = |v: F64s<I>| v.to_array()[0];
+        let labels = Labels::of(i, &rows, true);
+        let ignored = labels.ignored.any();
+        let label = labels.class.to_array()[0];
+        let across = Across::new(&rows, 0, label);
+        let mut widened = [0.0; Rows::CHUNK];
+        let state = if prepared.spreads() && prepared.is_closed() {
+            let (state, _) = fold_across::<I, F, true>(i, &rows, 0, &across, &mut widened);
+            merged::<I, F, true>(i, prepared, &[state; LANES])
+        } else {
+            let (state, _) = fold_across::<I, F, false>(i, &rows, 0, &across, &mut widened);
+            merged::<I, F, false>(i, prepared, &[state; LANES])
+        };
+        let row = F::row(i, prepared, &state);
+        let wanted = Sums { terms: prepared.sums_terms(), calibration: false };
+        let walked =
+            if wanted.any() { Terms::across::<F, T>(i, prepared, &across, wanted, &row) } else { Terms::none(i) };
+        let walked = Terms::turned(i, &[walked], 1);
+        let finite = rows.dense_row(0).is_none_or(|targets| targets.iter().all(|t| t.is_finite()));
+        let undefined = F::is_undefined(&row).any();
+        let extra = first_d(F::extra_loss(i, prepared, &row));
+        let loss = if ignored {
+            0.0
+        } else if finite && !undefined {
+            let goal = i.f32s(rows.predictions.at(label as usize));
+            let weight = i.f32s(prepared.class_weight(label as usize));
+            let (loss, _) = sums::<I, F, T>(i, prepared, &row, &walked, goal, weight);
+            (first_d(loss) + extra) as f32
+        } else {
+            f32::NAN
+        };
+        let step = |class: usize| {
+            let given = rows.predictions.at(class);
+            let x = i.f32s(given);
+            let block = across.block(i, &[given; LANES], class);
+            let raw = F::unclipped(i, prepared, &row, x);
+            // The focal loss clips what the softmax leaves.
+            let used = F::share(i, prepared, &row, x);
+            let used = if prepared.clips() { used.clip(i, prepared) } else { used };
+            let term = T::term(i, prepared, &used, block.coefficient, block.given);
+            let none = !prepared.is_distribution() || undefined;
+            let target = match window.targets {
+                TargetSlice::Classes(_) => first(block.given),
+                TargetSlice::Dense(targets) => targets[class],
+            };
+            Step {
+                class,
+                given,
+                // Temperature alone is not in the fold's logits: it acts on their differences.
+                moved: if prepared.softcap == 0.0 { given * prepared.sharpness } else { first(used.x) },
+                probability: if none { f32::NAN } else { first(raw.p) },
+                clipped: if none { f32::NAN } else { first(used.p) },
+                is_clipped: !none && used.clipped.any(),
+                log: -first_d(used.surprise) as f32,
+                target: if ignored { 0.0 } else { target },
+                coefficient: if ignored { 0.0 } else { first(block.coefficient) },
+                term: if ignored { 0.0 } else { (first_d(term.loss) / f64::from(prepared.share)) as f32 },
+            }
+        };
+        Explanation {
+            loss,
+            ignored,
+            label: (label != IGNORED).then_some(label as usize),
+            normaliser: F::normaliser(i, prepared, &row).map(first_d),
+            extra: if ignored { 0.0 } else { extra },
+            share: prepared.share,
+            steps: (0..rows.classes).map(step).collect(),
+        }
+    }
+}

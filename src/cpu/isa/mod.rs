@@ -1,0 +1,166 @@
+//! Instruction sets: sixteen lanes of numbers in the registers of each, and the choice between them at run time.
+//!
+//! Kernels are generic over [`Isa`]. Its value is a proof: only detection makes one, every vector descends from one, and so
+//! no vector instruction runs where the processor has not got it.
+
+mod array;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
+use array::Arrays;
+
+/// Lanes that work in step: one AVX-512 register of float32, two of AVX2, four of NEON.
+pub(crate) const LANES: usize = 16;
+
+/// Instructions of a processor that kernels are compiled for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Instructions {
+    /// AVX-512 F, BW, DQ and VL, and FMA.
+    Avx512,
+    /// AVX2, FMA and F16C.
+    Avx2,
+    /// What every processor of the target has: SSE2 on x86-64, NEON on 64-bit ARM.
+    Portable,
+}
+
+impl Instructions {
+    /// Fastest first.
+    pub const ALL: [Self; 3] = [Self::Avx512, Self::Avx2, Self::Portable];
+
+    /// Whether this processor has them.
+    pub fn is_available(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => avx512::Avx512::detect().is_some(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => avx2::Avx2::detect().is_some(),
+            Self::Portable => true,
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => false,
+        }
+    }
+
+    /// The fastest that this processor has.
+    pub fn best() -> Self {
+        Self::ALL.into_iter().find(|instructions| instructions.is_available()).unwrap_or(Self::Portable)
+    }
+
+    /// The name that people know.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Avx512 => "AVX-512",
+            Self::Avx2 => "AVX2",
+            Self::Portable if cfg!(target_arch = "x86_64") => "SSE2",
+            Self::Portable if cfg!(target_arch = "aarch64") => "NEON",
+            Self::Portable => "portable",
+        }
+    }
+}
+
+/// Work that can be compiled for any instruction set.
+pub(crate) trait Work {
+    type Output;
+
+    /// Does the work. Must be inlined into its caller, which says for which instructions it is compiled.
+    fn run<I: Isa>(self, isa: I) -> Self::Output;
+}
+
+/// Runs the work with these instructions, or with what there is in their place.
+pub(crate) fn dispatch<W: Work>(instructions: Instructions, work: W) -> W::Output {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if instructions == Instructions::Avx512
+            && let Some(isa) = avx512::Avx512::detect()
+        {
+            return isa.vectorize(work);
+        }
+        if instructions != Instructions::Portable
+            && let Some(isa) = avx2::Avx2::detect()
+        {
+            return isa.vectorize(work);
+        }
+    }
+    Arrays.vectorize(work)
+}
+
+/// An instruction set: sixteen lanes of float32, float64, whole numbers and truth.
+///
+/// Comparisons with NaN are false. The raw vectors carry no operators: kernels use the wrappers in [`lanes`](super::lanes).
+pub(crate) trait Isa: Copy + Send + Sync + 'static {
+    /// Multiplication and addition round once.
+    const FUSED: bool;
+
+    type F: Copy;
+    type D: Copy;
+    type U: Copy;
+    type M: Copy;
+
+    /// Runs work that is compiled for these instructions, as a function of its own.
+    fn vectorize<W: Work>(self, work: W) -> W::Output;
+
+    fn splat(self, x: f32) -> Self::F;
+    fn load(self, x: &[f32; LANES]) -> Self::F;
+    /// float16 and bfloat16, exactly.
+    fn load_f16(self, bits: &[u16; LANES]) -> Self::F;
+    fn load_bf16(self, bits: &[u16; LANES]) -> Self::F;
+    /// The values at these places; 0 from outside.
+    fn gather(self, from: &[f32], at: Self::U) -> Self::F;
+    fn splat_d(self, x: f64) -> Self::D;
+    fn load_d(self, x: &[f64; LANES]) -> Self::D;
+    fn splat_u(self, x: u32) -> Self::U;
+    fn load_u(self, x: &[u32; LANES]) -> Self::U;
+    /// True in the lanes whose bits are set.
+    fn mask(self, bits: u16) -> Self::M;
+
+    fn add(a: Self::F, b: Self::F) -> Self::F;
+    fn sub(a: Self::F, b: Self::F) -> Self::F;
+    fn mul(a: Self::F, b: Self::F) -> Self::F;
+    fn div(a: Self::F, b: Self::F) -> Self::F;
+    /// a·b + c.
+    fn fma(a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// a where a < b, else b: where one is NaN, the second.
+    fn min(a: Self::F, b: Self::F) -> Self::F;
+    /// a where a > b, else b: where one is NaN, the second.
+    fn max(a: Self::F, b: Self::F) -> Self::F;
+    fn and(a: Self::F, bits: Self::U) -> Self::F;
+    fn lt(a: Self::F, b: Self::F) -> Self::M;
+    fn eq(a: Self::F, b: Self::F) -> Self::M;
+    fn is_nan(a: Self::F) -> Self::M;
+    fn select(m: Self::M, yes: Self::F, no: Self::F) -> Self::F;
+    /// 2^n, where n + 127, from 0 to 254, stands in the low nine bits of `biased`; 0 for n = −127.
+    fn power(biased: Self::F) -> Self::F;
+    /// k and m with v = m·2^k, and m from √½ to √2.
+    fn split(v: Self::F) -> (Self::F, Self::F);
+    fn store(a: Self::F, to: &mut [f32; LANES]);
+    fn widen(a: Self::F) -> Self::D;
+    /// The values at even places of two vectors one after the other, and those at odd places.
+    fn unzip(a: Self::F, b: Self::F) -> (Self::F, Self::F);
+    /// Sixteen vectors, lanes and vectors exchanged.
+    fn transpose(rows: [Self::F; LANES]) -> [Self::F; LANES];
+
+    fn add_d(a: Self::D, b: Self::D) -> Self::D;
+    fn sub_d(a: Self::D, b: Self::D) -> Self::D;
+    fn mul_d(a: Self::D, b: Self::D) -> Self::D;
+    fn div_d(a: Self::D, b: Self::D) -> Self::D;
+    fn fma_d(a: Self::D, b: Self::D, c: Self::D) -> Self::D;
+    fn lt_d(a: Self::D, b: Self::D) -> Self::M;
+    fn eq_d(a: Self::D, b: Self::D) -> Self::M;
+    fn select_d(m: Self::M, yes: Self::D, no: Self::D) -> Self::D;
+    fn store_d(a: Self::D, to: &mut [f64; LANES]);
+    fn narrow(a: Self::D) -> Self::F;
+
+    fn add_u(a: Self::U, b: Self::U) -> Self::U;
+    fn eq_u(a: Self::U, b: Self::U) -> Self::M;
+    fn lt_u(a: Self::U, b: Self::U) -> Self::M;
+    fn select_u(m: Self::M, yes: Self::U, no: Self::U) -> Self::U;
+    fn store_u(a: Self::U, to: &mut [u32; LANES]);
+
+    fn and_m(a: Self::M, b: Self::M) -> Self::M;
+    fn or_m(a: Self::M, b: Self::M) -> Self::M;
+    fn not_m(a: Self::M) -> Self::M;
+    /// A bit for each lane.
+    fn bits(m: Self::M) -> u16;
+}

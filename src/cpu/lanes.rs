@@ -1,0 +1,367 @@
+//! Sixteen lanes with operators: what kernels are written in. The arithmetic is that of an [`Isa`].
+
+use std::ops::{Add, BitAnd, BitOr, Mul, Not, Sub};
+
+use super::isa::{Isa, LANES};
+
+macro_rules! lanes {
+    ($(#[$doc:meta])* $name:ident($raw:ident)) => {
+        $(#[$doc])*
+        pub(crate) struct $name<I: Isa>(I::$raw);
+
+        impl<I: Isa> Clone for $name<I> {
+            #[inline(always)]
+            fn clone(&self) -> Self {
+                *self
+            }
+        }
+
+        impl<I: Isa> Copy for $name<I> {}
+    };
+}
+
+lanes! {
+    /// float32.
+    F32s(F)
+}
+lanes! {
+    /// float64.
+    F64s(D)
+}
+lanes! {
+    /// Whole numbers from 0 to 2^32 − 1.
+    U32s(U)
+}
+lanes! {
+    /// Truth.
+    Mask(M)
+}
+
+/// Vectors out of numbers. Only the holder of an instruction set makes them.
+pub(crate) trait Make: Isa {
+    #[inline(always)]
+    fn f32s(self, x: f32) -> F32s<Self> {
+        F32s(self.splat(x))
+    }
+
+    #[inline(always)]
+    fn f32s_of(self, x: &[f32; LANES]) -> F32s<Self> {
+        F32s(self.load(x))
+    }
+
+    #[inline(always)]
+    fn f32s_of_f16(self, bits: &[u16; LANES]) -> F32s<Self> {
+        F32s(self.load_f16(bits))
+    }
+
+    #[inline(always)]
+    fn f32s_of_bf16(self, bits: &[u16; LANES]) -> F32s<Self> {
+        F32s(self.load_bf16(bits))
+    }
+
+    #[inline(always)]
+    fn f32s_at(self, from: &[f32], at: U32s<Self>) -> F32s<Self> {
+        F32s(self.gather(from, at.0))
+    }
+
+    #[inline(always)]
+    fn f64s(self, x: f64) -> F64s<Self> {
+        F64s(self.splat_d(x))
+    }
+
+    #[inline(always)]
+    fn f64s_of(self, x: &[f64; LANES]) -> F64s<Self> {
+        F64s(self.load_d(x))
+    }
+
+    #[inline(always)]
+    fn u32s(self, x: u32) -> U32s<Self> {
+        U32s(self.splat_u(x))
+    }
+
+    #[inline(always)]
+    fn u32s_of(self, x: &[u32; LANES]) -> U32s<Self> {
+        U32s(self.load_u(x))
+    }
+
+    /// `first` and the numbers after it.
+    #[inline(always)]
+    fn count_from(self, first: u32) -> U32s<Self> {
+        self.u32s_of(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]) + self.u32s(first)
+    }
+
+    /// 0 and the multiples of `step` after it.
+    #[inline(always)]
+    fn count_by(self, step: u32) -> U32s<Self> {
+        self.u32s_of(&std::array::from_fn(|l| (l as u32).wrapping_mul(step)))
+    }
+
+    /// True in the lanes whose bits are set.
+    #[inline(always)]
+    fn mask_of(self, bits: u16) -> Mask<Self> {
+        Mask(self.mask(bits))
+    }
+
+    /// True in the first `count` lanes.
+    #[inline(always)]
+    fn first_lanes(self, count: usize) -> Mask<Self> {
+        self.mask_of(if count >= LANES { u16::MAX } else { (1 << count) - 1 })
+    }
+}
+
+impl<I: Isa> Make for I {}
+
+macro_rules! operators {
+    ($($name:ident: $($trait:ident $method:ident $raw:ident),+;)+) => {
+        $($(impl<I: Isa> $trait for $name<I> {
+            type Output = Self;
+
+            #[inline(always)]
+            fn $method(self, other: Self) -> Self {
+                Self(I::$raw(self.0, other.0))
+            }
+        })+)+
+    };
+}
+
+operators! {
+    F32s: Add add add, Sub sub sub, Mul mul mul;
+    F64s: Add add add_d, Sub sub sub_d, Mul mul mul_d;
+    U32s: Add add add_u;
+    Mask: BitAnd bitand and_m, BitOr bitor or_m;
+}
+
+impl<I: Isa> Not for Mask<I> {
+    type Output = Self;
+
+    #[inline(always)]
+    fn not(self) -> Self {
+        Self(I::not_m(self.0))
+    }
+}
+
+impl<I: Isa> F32s<I> {
+    #[inline(always)]
+    pub(crate) fn over(self, divisor: Self) -> Self {
+        Self(I::div(self.0, divisor.0))
+    }
+
+    /// self·b + c.
+    #[inline(always)]
+    pub(crate) fn fma(self, b: Self, c: Self) -> Self {
+        Self(I::fma(self.0, b.0, c.0))
+    }
+
+    /// The smaller one; where one is NaN, `other`.
+    #[inline(always)]
+    pub(crate) fn min(self, other: Self) -> Self {
+        Self(I::min(self.0, other.0))
+    }
+
+    /// The larger one; where one is NaN, `other`.
+    #[inline(always)]
+    pub(crate) fn max(self, other: Self) -> Self {
+        Self(I::max(self.0, other.0))
+    }
+
+    #[inline(always)]
+    pub(crate) fn and(self, bits: U32s<I>) -> Self {
+        Self(I::and(self.0, bits.0))
+    }
+
+    #[inline(always)]
+    pub(crate) fn abs(self, isa: I) -> Self {
+        self.and(isa.u32s(0x7fff_ffff))
+    }
+
+    #[inline(always)]
+    pub(crate) fn lt(self, other: Self) -> Mask<I> {
+        Mask(I::lt(self.0, other.0))
+    }
+
+    #[inline(always)]
+    pub(crate) fn eq(self, other: Self) -> Mask<I> {
+        Mask(I::eq(self.0, other.0))
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_nan(self) -> Mask<I> {
+        Mask(I::is_nan(self.0))
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_finite(self, isa: I) -> Mask<I> {
+        self.abs(isa).lt(isa.f32s(f32::INFINITY))
+    }
+
+    /// 2^n, where n + 127, from 0 to 254, stands in the low nine bits; 0 for n = −127.
+    #[inline(always)]
+    pub(crate) fn power(self) -> Self {
+        Self(I::power(self.0))
+    }
+
+    /// k and m with self = m·2^k, and m from √½ to √2, for positive normal numbers.
+    #[inline(always)]
+    pub(crate) fn split(self) -> (Self, Self) {
+        let (exponent, mantissa) = I::split(self.0);
+        (Self(exponent), Self(mantissa))
+    }
+
+    #[inline(always)]
+    pub(crate) fn widen(self) -> F64s<I> {
+        F64s(I::widen(self.0))
+    }
+
+    #[inline(always)]
+    pub(crate) fn store(self, to: &mut [f32; LANES]) {
+        I::store(self.0, to);
+    }
+
+    #[inline(always)]
+    pub(crate) fn to_array(self) -> [f32; LANES] {
+        let mut array = [0.0; LANES];
+        self.store(&mut array);
+        array
+    }
+
+    /// The values at even places of `self` and `other` one after the other, and those at odd places.
+    #[inline(always)]
+    pub(crate) fn unzip(self, other: Self) -> (Self, Self) {
+        let (even, odd) = I::unzip(self.0, other.0);
+        (Self(even), Self(odd))
+    }
+
+    /// Sixteen vectors, lanes and vectors exchanged.
+    #[inline(always)]
+    pub(crate) fn transpose(rows: [Self; LANES]) -> [Self; LANES] {
+        I::transpose(rows.map(|row| row.0)).map(Self)
+    }
+
+    /// One lane in all lanes.
+    #[inline(always)]
+    pub(crate) fn lane(self, isa: I, lane: usize) -> Self {
+        isa.f32s(self.to_array()[lane])
+    }
+}
+
+impl<I: Isa> F64s<I> {
+    /// self·b + c.
+    #[inline(always)]
+    pub(crate) fn fma(self, b: Self, c: Self) -> Self {
+        Self(I::fma_d(self.0, b.0, c.0))
+    }
+
+    #[inline(always)]
+    pub(crate) fn over(self, divisor: Self) -> Self {
+        Self(I::div_d(self.0, divisor.0))
+    }
+
+    #[inline(always)]
+    pub(crate) fn abs(self) -> Self {
+        let negated = (self - self) - self;
+        negated.lt(self).select_d(self, negated)
+    }
+
+    #[inline(always)]
+    pub(crate) fn lt(self, other: Self) -> Mask<I> {
+        Mask(I::lt_d(self.0, other.0))
+    }
+
+    #[inline(always)]
+    pub(crate) fn eq(self, other: Self) -> Mask<I> {
+        Mask(I::eq_d(self.0, other.0))
+    }
+
+    #[inline(always)]
+    pub(crate) fn narrow(self) -> F32s<I> {
+        F32s(I::narrow(self.0))
+    }
+
+    #[inline(always)]
+    pub(crate) fn store(self, to: &mut [f64; LANES]) {
+        I::store_d(self.0, to);
+    }
+
+    #[inline(always)]
+    pub(crate) fn to_array(self) -> [f64; LANES] {
+        let mut array = [0.0; LANES];
+        self.store(&mut array);
+        array
+    }
+
+    /// One lane in all lanes.
+    #[inline(always)]
+    pub(crate) fn lane(self, isa: I, lane: usize) -> Self {
+        isa.f64s(self.to_array()[lane])
+    }
+
+    /// The sum of all lanes, in a fixed tree.
+    #[inline(always)]
+    pub(crate) fn sum(self) -> f64 {
+        let mut v = self.to_array();
+        for reach in [8, 4, 2, 1] {
+            for l in 0..reach {
+                v[l] += v[l + reach];
+            }
+        }
+        v[0]
+    }
+}
+
+impl<I: Isa> U32s<I> {
+    #[inline(always)]
+    pub(crate) fn eq(self, other: Self) -> Mask<I> {
+        Mask(I::eq_u(self.0, other.0))
+    }
+
+    #[inline(always)]
+    pub(crate) fn lt(self, other: Self) -> Mask<I> {
+        Mask(I::lt_u(self.0, other.0))
+    }
+
+    #[inline(always)]
+    pub(crate) fn store(self, to: &mut [u32; LANES]) {
+        I::store_u(self.0, to);
+    }
+
+    #[inline(always)]
+    pub(crate) fn to_array(self) -> [u32; LANES] {
+        let mut array = [0; LANES];
+        self.store(&mut array);
+        array
+    }
+}
+
+impl<I: Isa> Mask<I> {
+    #[inline(always)]
+    pub(crate) fn select(self, yes: F32s<I>, no: F32s<I>) -> F32s<I> {
+        F32s(I::select(self.0, yes.0, no.0))
+    }
+
+    #[inline(always)]
+    pub(crate) fn select_d(self, yes: F64s<I>, no: F64s<I>) -> F64s<I> {
+        F64s(I::select_d(self.0, yes.0, no.0))
+    }
+
+    #[inline(always)]
+    pub(crate) fn select_u(self, yes: U32s<I>, no: U32s<I>) -> U32s<I> {
+        U32s(I::select_u(self.0, yes.0, no.0))
+    }
+
+    /// A bit for each lane.
+    #[inline(always)]
+    pub(crate) fn bits(self) -> u16 {
+        I::bits(self.0)
+    }
+
+    #[inline(always)]
+    pub(crate) fn any(self) -> bool {
+        self.bits() != 0
+    }
+
+    /// One lane in all lanes.
+    #[inline(always)]
+    pub(crate) fn lane(self, isa: I, lane: usize) -> Self {
+        isa.mask_of(if self.bits() >> lane & 1 != 0 { u16::MAX } else { 0 })
+    }
+}

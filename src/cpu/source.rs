@@ -1,0 +1,229 @@
+//! Rows in memory, and how they come into the lanes.
+
+use std::ops::Range;
+
+use half::{bf16, f16};
+
+use super::isa::{Isa, LANES};
+use super::lanes::{F32s, Make};
+use crate::batch::{TargetSlice, Window};
+use crate::layout::Element;
+use crate::loss::Prepared;
+
+/// Predictions one after the other, as they are stored.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Source<'a> {
+    F32(&'a [f32]),
+    F16(&'a [u16]),
+    Bf16(&'a [u16]),
+}
+
+impl<'a> Source<'a> {
+    fn of(window: &Window<'a>) -> Self {
+        match window.element {
+            Element::F32 => Self::F32(window.predictions),
+            Element::F16 => Self::F16(window.halves),
+            Element::Bf16 => Self::Bf16(window.halves),
+        }
+    }
+
+    fn from(self, first: usize) -> Self {
+        match self {
+            Self::F32(all) => Self::F32(&all[first..]),
+            Self::F16(all) => Self::F16(&all[first..]),
+            Self::Bf16(all) => Self::Bf16(&all[first..]),
+        }
+    }
+
+    fn len(self) -> usize {
+        match self {
+            Self::F32(all) => all.len(),
+            Self::F16(all) | Self::Bf16(all) => all.len(),
+        }
+    }
+
+    /// One of them.
+    #[inline(always)]
+    pub(super) fn at(self, place: usize) -> f32 {
+        match self {
+            Self::F32(all) => all[place],
+            Self::F16(all) => f16::from_bits(all[place]).to_f32(),
+            Self::Bf16(all) => bf16::from_bits(all[place]).to_f32(),
+        }
+    }
+
+    /// Some of them as float32: where they lie, or in `widened`, which has room for as many.
+    #[inline(always)]
+    pub(super) fn floats<'b, I: Isa>(self, i: I, range: Range<usize>, widened: &'b mut [f32]) -> &'b [f32]
+    where
+        'a: 'b,
+    {
+        match self {
+            Self::F32(all) => &all[range],
+            Self::F16(all) => widen(i, &all[range], widened, I::f32s_of_f16),
+            Self::Bf16(all) => widen(i, &all[range], widened, I::f32s_of_bf16),
+        }
+    }
+}
+
+#[inline(always)]
+fn widen<'b, I: Isa>(i: I, halves: &[u16], to: &'b mut [f32], load: impl Fn(I, &[u16; LANES]) -> F32s<I>) -> &'b [f32] {
+    let to = &mut to[..halves.len()];
+    let (registers, rest) = halves.as_chunks::<LANES>();
+    let (out, out_rest) = to.as_chunks_mut::<LANES>();
+    for (halves, out) in registers.iter().zip(out) {
+        load(i, halves).store(out);
+    }
+    if !rest.is_empty() {
+        let mut padded = [0; LANES];
+        padded[..rest.len()].copy_from_slice(rest);
+        out_rest.copy_from_slice(&load(i, &padded).to_array()[..rest.len()]);
+    }
+    to
+}
+
+/// Up to sixteen rows. Predictions and dense targets go on after them, to the end of their window.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rows<'a> {
+    pub prepared: &'a Prepared,
+    pub classes: usize,
+    pub count: usize,
+    pub predictions: Source<'a>,
+    pub targets: TargetSlice<'a>,
+}
+
+impl<'a> Rows<'a> {
+    /// Predictions of a long row that are widened at a time: 4 KiB, which stay in the nearest cache.
+    pub(super) const CHUNK: usize = 1024;
+
+    /// `count` rows of a window, from `first` on.
+    pub(super) fn of(prepared: &'a Prepared, window: &Window<'a>, first: usize, count: usize) -> Self {
+        let classes = window.classes;
+        Self {
+            prepared,
+            classes,
+            count,
+            predictions: Source::of(window).from(first * classes),
+            targets: match window.targets {
+                TargetSlice::Classes(labels) => TargetSlice::Classes(&labels[first..first + count]),
+                TargetSlice::Dense(targets) => TargetSlice::Dense(&targets[first * classes..]),
+            },
+        }
+    }
+
+    /// The predictions of short rows as float32, and whatever is there after them that a register's width may reach.
+    #[inline(always)]
+    pub(super) fn floats<'b, I: Isa>(&'b self, i: I, widened: &'b mut [f32]) -> &'b [f32] {
+        let end = self.predictions.len().min(LANES * self.classes + LANES);
+        self.predictions.floats(i, 0..end, widened)
+    }
+
+    /// The targets of these rows and what is after them, where they are dense.
+    pub(super) fn dense_rows(&self) -> Option<&'a [f32]> {
+        match self.targets {
+            TargetSlice::Classes(_) => None,
+            TargetSlice::Dense(targets) => Some(targets),
+        }
+    }
+
+    pub(super) fn is_dense(&self) -> bool {
+        matches!(self.targets, TargetSlice::Dense(_))
+    }
+
+    /// The targets of a row, where they are dense.
+    #[inline(always)]
+    pub(super) fn dense_row(&self, row: usize) -> Option<&'a [f32]> {
+        match self.targets {
+            TargetSlice::Classes(_) => None,
+            TargetSlice::Dense(targets) => Some(&targets[row * self.classes..][..self.classes]),
+        }
+    }
+}
+
+/// Rows up to so many classes are short: sixteen of them lie down the lanes.
+pub(super) const SHORT: usize = 128;
+
+/// A class of sixteen rows in each register.
+#[repr(align(64))]
+pub(super) struct Tile(pub [[f32; LANES]; SHORT]);
+
+impl Tile {
+    pub(super) fn new() -> Self {
+        Self([[0.0; LANES]; SHORT])
+    }
+
+    /// Turns `count` short rows. The lanes past them repeat the first.
+    #[inline(always)]
+    pub(super) fn fill<I: Isa>(&mut self, i: I, rows: &[f32], classes: usize, count: usize) {
+        let mut padded;
+        let mut rows = rows;
+        // Whole registers are read at each row's beginning.
+        let needed = (LANES - 1) * classes + classes.next_multiple_of(LANES);
+        if count < LANES || rows.len() < needed {
+            padded = [0.0; LANES * SHORT + LANES];
+            padded[..count * classes].copy_from_slice(&rows[..count * classes]);
+            for row in count..LANES {
+                padded.copy_within(..classes, row * classes);
+            }
+            rows = &padded;
+        }
+        if classes.is_power_of_two() && classes <= 8 {
+            self.fill_few(i, rows, classes);
+            return;
+        }
+        for first in (0..classes).step_by(LANES) {
+            let block = std::array::from_fn(|row| i.f32s_of(from(rows, row * classes + first)));
+            let columns = F32s::transpose(block);
+            for (column, to) in columns.iter().zip(&mut self.0[first..classes]) {
+                column.store(to);
+            }
+        }
+    }
+
+    /// 1, 2, 4 or 8 classes: the rows' registers, unzipped again and again.
+    #[inline(always)]
+    fn fill_few<I: Isa>(&mut self, i: I, rows: &[f32], classes: usize) {
+        let mut v = [i.f32s(0.0); 8];
+        for (n, v) in v[..classes].iter_mut().enumerate() {
+            *v = i.f32s_of(from(rows, n * LANES));
+        }
+        let mut span = classes;
+        while span > 1 {
+            let mut unzipped = v;
+            for start in (0..classes).step_by(span) {
+                for n in 0..span / 2 {
+                    let (even, odd) = v[start + 2 * n].unzip(v[start + 2 * n + 1]);
+                    (unzipped[start + n], unzipped[start + span / 2 + n]) = (even, odd);
+                }
+            }
+            (v, span) = (unzipped, span / 2);
+        }
+        // The first unzipping told odd classes from even ones: places are classes with their bits reversed.
+        for class in 0..classes {
+            let place = class.reverse_bits() >> (usize::BITS - classes.ilog2().max(1)) & (classes - 1);
+            v[place].store(&mut self.0[class]);
+        }
+    }
+
+    /// Turns the tile back into `count` rows.
+    #[inline(always)]
+    pub(super) fn write<I: Isa>(&self, i: I, classes: usize, count: usize, to: &mut [f32]) {
+        for first in (0..classes).step_by(LANES) {
+            let width = LANES.min(classes - first);
+            let rows = F32s::transpose(std::array::from_fn(|c| i.f32s_of(&self.0[(first + c).min(SHORT - 1)])));
+            for (row, values) in rows.iter().take(count).enumerate() {
+                let to = &mut to[row * classes + first..][..width];
+                match to.first_chunk_mut::<LANES>() {
+                    Some(whole) => values.store(whole),
+                    None => to.copy_from_slice(&values.to_array()[..width]),
+                }
+            }
+        }
+    }
+}
+
+/// Sixteen numbers from `first` on.
+#[inline(always)]
+fn from(all: &[f32], first: usize) -> &[f32; LANES] {
+    all[first..].first_chunk::<LANES>().unwrap_or(&[0.0; LANES])
+}

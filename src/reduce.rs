@@ -1,0 +1,362 @@
+//! Rows into totals, in an order that only the rows' places decide: row i of the whole joins partial sum i mod 8 of its block
+//! of 1,024 rows, and the blocks' sums join the totals one after the other. So windows, batches and threads may begin and
+//! end anywhere, and the bits stay the same.
+
+use crate::calibration::Bins;
+use crate::cpu::isa::{Instructions, Isa, Work, dispatch};
+use crate::layout::{IGNORED, RANK_FIRST, RANK_NAN};
+use crate::loss::Prepared;
+use crate::records::RecordsMut;
+use crate::batch::TargetSlice;
+use crate::totals::Totals;
+
+/// Rows that are summed before their sum joins the totals.
+pub(crate) const BLOCK: usize = 1024;
+/// Partial sums of a block.
+const PARTIALS: usize = 8;
+
+/// What is known of rows once a kernel has run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Results<'a> {
+    pub losses: &'a [f32],
+    /// None, or one a row.
+    pub ranks: &'a [u32],
+    /// None, or one a row: plain cross-entropy, entropy, Brier score, confidence.
+    pub calibration: &'a [[f32; 4]],
+    pub targets: TargetSlice<'a>,
+    /// None where each is 1, or one a row.
+    pub sample_weights: &'a [f64],
+}
+
+impl<'a> Results<'a> {
+    pub(crate) fn of(records: &'a RecordsMut<'_>, targets: TargetSlice<'a>, sample_weights: &'a [f64]) -> Self {
+        Self {
+            losses: records.losses,
+            ranks: records.ranks,
+            calibration: records.calibration,
+            targets,
+            sample_weights,
+        }
+    }
+}
+
+/// Sums over rows.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sums<T> {
+    loss: T,
+    weight: T,
+    plain: T,
+    entropy: T,
+    brier: T,
+}
+
+impl Sums<[f64; PARTIALS]> {
+    /// The partial sums in pairs.
+    fn total(&self) -> Sums<f64> {
+        fn pairwise(v: [f64; PARTIALS]) -> f64 {
+            ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + (v[6] + v[7]))
+        }
+        Sums {
+            loss: pairwise(self.loss),
+            weight: pairwise(self.weight),
+            plain: pairwise(self.plain),
+            entropy: pairwise(self.entropy),
+            brier: pairwise(self.brier),
+        }
+    }
+}
+
+/// What consecutive rows add up to, whatever the place where they begin.
+#[derive(Debug, Clone)]
+pub(crate) struct Part {
+    /// The next row's place in the whole.
+    next: u64,
+    /// Of the blocks that ended among these rows.
+    closed: Vec<Sums<f64>>,
+    /// Of the block that has not ended.
+    open: Sums<[f64; PARTIALS]>,
+    rows: u64,
+    kept: u64,
+    non_finite: u64,
+    correct: u64,
+    /// For each k of the totals.
+    top_k: Vec<u64>,
+    bins: Bins,
+}
+
+/// Folds rows, part after part, into totals.
+#[derive(Debug, Clone)]
+pub(crate) struct Reducer {
+    totals: Totals,
+    /// Of all blocks that ended.
+    sums: Sums<f64>,
+    open: Sums<[f64; PARTIALS]>,
+    bins: Bins,
+}
+
+impl Reducer {
+    /// One that fills in what `totals` has.
+    pub(crate) fn new(totals: Totals) -> Self {
+        let bins = Bins::new(totals.calibration.as_ref().map_or(0, |calibration| calibration.bins.len()));
+        Self { totals, sums: Sums::default(), open: Sums::default(), bins }
+    }
+
+    /// Rows seen so far.
+    pub(crate) fn rows(&self) -> u64 {
+        self.totals.rows
+    }
+
+    /// A part of the rows from place `next` on: the next one, or one that begins with a block.
+    pub(crate) fn part(&self, next: u64) -> Part {
+        Part {
+            next,
+            closed: Vec::new(),
+            open: if next == self.totals.rows { self.open } else { Sums::default() },
+            rows: 0,
+            kept: 0,
+            non_finite: 0,
+            correct: 0,
+            top_k: vec![0; self.totals.top_k.len()],
+            bins: Bins::new(self.bins.len()),
+        }
+    }
+
+    /// Takes in the next part.
+    pub(crate) fn join(&mut self, part: &Part) {
+        for block in &part.closed {
+            self.sums.loss += block.loss;
+            self.sums.weight += block.weight;
+            self.sums.plain += block.plain;
+            self.sums.entropy += block.entropy;
+            self.sums.brier += block.brier;
+        }
+        self.open = part.open;
+        self.totals.rows += part.rows;
+        self.totals.kept += part.kept;
+        self.totals.non_finite += part.non_finite;
+        self.totals.correct += part.correct;
+        for ((_, count), more) in self.totals.top_k.iter_mut().zip(&part.top_k) {
+            *count += more;
+        }
+        self.bins.merge(&part.bins);
+    }
+
+    /// Takes in the next rows.
+    pub(crate) fn push(&mut self, prepared: &Prepared, rows: &Results<'_>) {
+        let mut part = self.part(self.totals.rows);
+        dispatch(Instructions::best(), Push { part: &mut part, totals: &self.totals, prepared, rows });
+        self.join(&part);
+    }
+
+    /// What parts have to count.
+    pub(crate) fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    /// The totals of all rows so far.
+    pub(crate) fn finish(mut self) -> Totals {
+        let open = self.open.total();
+        self.totals.loss = self.sums.loss + open.loss;
+        self.totals.weight = self.sums.weight + open.weight;
+        if let Some(plain) = &mut self.totals.plain {
+            *plain = self.sums.plain + open.plain;
+        }
+        if let Some(calibration) = &mut self.totals.calibration {
+            calibration.entropy = self.sums.entropy + open.entropy;
+            calibration.brier = self.sums.brier + open.brier;
+            calibration.bins = self.bins.finish();
+        }
+        self.totals
+    }
+}
+
+/// Takes the next rows into a part.
+pub(crate) struct Push<'p, 'a> {
+    pub part: &'p mut Part,
+    /// What is counted.
+    pub totals: &'p Totals,
+    pub prepared: &'p Prepared,
+    pub rows: &'p Results<'a>,
+}
+
+impl Work for Push<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) {
+        let Self { part, totals, prepared, rows } = self;
+        let mut first = 0;
+        while first < rows.losses.len() {
+            let room = BLOCK - (part.next % BLOCK as u64) as usize;
+            let end = rows.losses.len().min(first + room);
+            part.push(totals, prepared, rows, first..end);
+            if part.next.is_multiple_of(BLOCK as u64) {
+                part.closed.push(part.open.total());
+                part.open = Sums::default();
+            }
+            first = end;
+        }
+    }
+}
+
+impl Part {
+    /// Takes in rows of one block.
+    #[inline(always)]
+    fn push(&mut self, totals: &Totals, prepared: &Prepared, rows: &Results<'_>, range: std::ops::Range<usize>) {
+        let count = range.len() as u64;
+        let losses = &rows.losses[range.clone()];
+        let labels = match rows.targets {
+            TargetSlice::Classes(labels) => Some(&labels[range.clone()]),
+            TargetSlice::Dense(_) => None,
+        };
+        let place = (self.next % PARTIALS as u64) as usize;
+        let kept = |i: usize| labels.is_none_or(|labels| labels[i] != IGNORED);
+        let kept_rows =
+            labels.map_or(count, |labels| labels.iter().map(|&label| u64::from(label != IGNORED)).sum::<u64>());
+        // A row that is ignored has a loss of 0.
+        if rows.sample_weights.is_empty() {
+            each_place(&mut self.open.loss, place, losses.len(), |i| f64::from(losses[i]));
+        } else {
+            let weights = &rows.sample_weights[range.clone()];
+            each_place(&mut self.open.loss, place, losses.len(), |i| f64::from(losses[i]) * weights[i]);
+        }
+        if rows.sample_weights.is_empty() && prepared.class_weights.is_none() {
+            // Whole numbers add up the same in any order.
+            self.open.weight[0] += kept_rows as f64;
+        } else {
+            each_place(&mut self.open.weight, place, losses.len(), |i| {
+                let sample_weight = rows.sample_weights.get(range.start + i).copied().unwrap_or(1.0);
+                let class_weight = labels.map_or(1.0, |labels| match labels[i] {
+                    IGNORED => 0.0,
+                    label => prepared.class_weight(label as usize),
+                });
+                if kept(i) { f64::from(class_weight) * sample_weight } else { 0.0 }
+            });
+        }
+        let finite = losses.iter().map(|loss| u32::from(loss.is_finite())).sum::<u32>();
+        self.non_finite += count - u64::from(finite);
+        if totals.ranked && !rows.ranks.is_empty() {
+            let ranks = &rows.ranks[range.clone()];
+            // The rank of a row that does not count is no rank.
+            self.correct += u64::from(ranks.iter().map(|rank| rank >> 31).sum::<u32>());
+            for ((k, _), count) in totals.top_k.iter().zip(&mut self.top_k) {
+                // That of a row with a NaN is above any k.
+                let k = (*k).min(RANK_NAN);
+                let among = |i: usize, rank: u32| u32::from((rank & !RANK_FIRST < k) & kept(i));
+                *count += u64::from(ranks.iter().enumerate().map(|(i, &rank)| among(i, rank)).sum::<u32>());
+            }
+        }
+        if !rows.calibration.is_empty() {
+            let values = &rows.calibration[range.clone()];
+            if totals.plain.is_some() {
+                each_place(&mut self.open.plain, place, values.len(), |i| f64::from(values[i][0]));
+            }
+            if totals.calibration.is_some() {
+                each_place(&mut self.open.entropy, place, values.len(), |i| f64::from(values[i][1]));
+                each_place(&mut self.open.brier, place, values.len(), |i| f64::from(values[i][2]));
+                for (i, &[.., confidence]) in values.iter().enumerate() {
+                    if kept(i) {
+                        self.bins.push(confidence, rows.ranks[range.start + i] & RANK_FIRST != 0);
+                    }
+                }
+            }
+        }
+        self.rows += count;
+        self.kept += kept_rows;
+        self.next += count;
+    }
+}
+
+/// Adds `count` values, the first of which belongs to partial sum `place`.
+#[inline(always)]
+fn each_place(sums: &mut [f64; PARTIALS], place: usize, count: usize, value: impl Fn(usize) -> f64) {
+    let head = ((PARTIALS - place) % PARTIALS).min(count);
+    for i in 0..head {
+        sums[place + i] += value(i);
+    }
+    let mut i = head;
+    while i + PARTIALS <= count {
+        for (p, sum) in sums.iter_mut().enumerate() {
+            *sum += value(i + p);
+        }
+        i += PARTIALS;
+    }
+    for (p, sum) in sums.iter_mut().enumerate().take(count - i) {
+        *sum += value(i + p);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::loss::{CategoricalCrossEntropy, Loss};
+
+    fn prepared() -> Prepared {
+        Loss::from(CategoricalCrossEntropy::default()).prepare(10, false).expect("defaults are valid")
+    }
+
+    fn results<'a>(losses: &'a [f32], ranks: &'a [u32], labels: &'a [u32]) -> Results<'a> {
+        Results { losses, ranks, calibration: &[], targets: TargetSlice::Classes(labels), sample_weights: &[] }
+    }
+
+    #[test]
+    fn nothing_kept_is_zero() {
+        let mut reducer = Reducer::new(Totals::new(true, &[1]));
+        reducer.push(&prepared(), &results(&[0.0], &[RANK_NAN], &[IGNORED]));
+        let totals = reducer.finish();
+        assert_eq!((totals.rows, totals.kept), (1, 0));
+        assert_eq!((totals.mean(), totals.weighted_mean(), totals.accuracy()), (0.0, 0.0, Some(0.0)));
+    }
+
+    #[test]
+    fn counters_pass_2_to_the_24() {
+        let mut reducer = Reducer::new(Totals::new(false, &[]));
+        let rows = 1 << 20;
+        for _ in 0..17 {
+            reducer.push(&prepared(), &results(&vec![1.0; rows], &[], &vec![0; rows]));
+        }
+        assert_eq!(reducer.finish().loss, 17.0 * rows as f64);
+    }
+
+    #[test]
+    fn ranks_count_ties_at_the_boundary() {
+        let mut reducer = Reducer::new(Totals::new(true, &[3, 1, 3]));
+        reducer.push(&prepared(), &results(&[0.5; 5], &[RANK_FIRST, 0, 2, 3, RANK_NAN], &[0; 5]));
+        let totals = reducer.finish();
+        assert_eq!(totals.top_k, [(1, 2), (3, 3)]);
+        assert_eq!(totals.correct, 1);
+        assert_eq!(totals.top_k_accuracy(2), None);
+    }
+
+    #[test]
+    fn bits_do_not_depend_on_the_cuts() {
+        let losses: Vec<f32> = (0..5000).map(|i| (i as f32 * 0.7).sin().abs() * 1e3).collect();
+        let labels = vec![0; losses.len()];
+        let whole = |cuts: &[usize]| {
+            let mut reducer = Reducer::new(Totals::new(false, &[]));
+            let mut first = 0;
+            for &end in cuts.iter().chain([&losses.len()]) {
+                reducer.push(&prepared(), &results(&losses[first..end], &[], &labels[first..end]));
+                first = end;
+            }
+            reducer.finish().loss.to_bits()
+        };
+        let parts = {
+            let mut reducer = Reducer::new(Totals::new(false, &[]));
+            reducer.push(&prepared(), &results(&losses[..100], &[], &labels[..100]));
+            for range in [100..1024, 1024..3072, 3072..5000] {
+                let mut part = reducer.part(range.start as u64);
+                let rows = results(&losses[range.clone()], &[], &labels[range]);
+                let prepared = prepared();
+                dispatch(Instructions::Portable, Push { part: &mut part, totals: reducer.totals(), prepared: &prepared, rows: &rows });
+                reducer.join(&part);
+            }
+            reducer.finish().loss.to_bits()
+        };
+        let expected = whole(&[]);
+        for cuts in [vec![1], vec![7, 9, 1023], vec![1024], vec![1000, 1025, 4999]] {
+            assert_eq!(whole(&cuts), expected, "{cuts:?}");
+        }
+        assert_eq!(parts, expected);
+    }
+}
