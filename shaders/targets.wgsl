@@ -107,14 +107,19 @@ fn load_class(row: u32) -> u32 {
 // A label out of range belongs to nobody: its row becomes NaN, and nothing is read beyond the row. `start` is the row's
 // first element.
 fn load_label(start: u32, class_index: u32) -> Label {
+    return Label(class_index, label_bits(start, class_index), class_weight(class_index));
+}
+
+// The prediction of a label.
+fn label_bits(start: u32, class_index: u32) -> u32 {
     if class_index >= params.classes {
-        return Label(class_index, NAN, 1.0);
+        return NAN;
     }
     var stride = 1u;
     if STRIDED {
         stride = params.inner;
     }
-    return Label(class_index, load_element(start + class_index * stride), class_weight(class_index));
+    return load_element(start + class_index * stride);
 }
 
 // The label of a dense target.

@@ -36,6 +36,10 @@ fn quick_holds(q: Quick, s: State) -> bool {
     return true;
 }
 
+fn quick_held(q: Quick, s: State, i: u32) -> bool {
+    return true;
+}
+
 fn quick_state(q: Quick, i: u32) -> State {
     return State(q.special);
 }

@@ -106,10 +106,13 @@ fn quick_absorb(before: Quick, blocks: array<Block, DEPTH>, count: u32) -> Quick
     return q;
 }
 
-// Whether haste did, given the state that came of it: infinities and NaN are the largest of all magnitudes.
+// Whether haste did, of all four walks, and of one: infinities and NaN are the largest of all magnitudes.
 fn quick_holds(q: Quick, s: State) -> bool {
-    let magnitude = q.big & vec4<u32>(MAGNITUDE);
-    return max(max(magnitude.x, magnitude.y), max(magnitude.z, magnitude.w)) < LARGE;
+    return quick_held(q, s, 0u) && quick_held(q, s, 1u) && quick_held(q, s, 2u) && quick_held(q, s, 3u);
+}
+
+fn quick_held(q: Quick, s: State, i: u32) -> bool {
+    return (q.big[i] & MAGNITUDE) < LARGE;
 }
 
 // One of four rows.

@@ -137,7 +137,7 @@ struct Quick {
     weight: Tiers,
     gap: Tiers,
     // The lowest logit that has a coefficient, or 0.
-    lowest: f32,
+    lowest: vec4<f32>,
     // The largest of the bits as signed and as unsigned numbers: NaN and +∞ show in either.
     positive: vec4<i32>,
     negative: vec4<u32>,
@@ -153,7 +153,7 @@ fn is_quick() -> bool {
 
 fn quick_identity() -> Quick {
     let positive = vec4<i32>(bitcast<i32>(SIGN));
-    return Quick(vec4<f32>(FLOOR), no_tiers(), no_tiers(), no_tiers(), 0.0, positive, vec4<u32>(0u));
+    return Quick(vec4<f32>(FLOOR), no_tiers(), no_tiers(), no_tiers(), vec4<f32>(0.0), positive, vec4<u32>(0u));
 }
 
 // A sum brought to a unit that is k powers of two larger, in two steps: the factor may be too small for a float where the
@@ -196,7 +196,7 @@ fn quick_absorb(before: Quick, blocks: array<Block, DEPTH>, count: u32) -> Quick
             weights[i] = blocks[i].coefficient;
             gaps[i] = weights[i] * ((q.top - x[i]) * SMALL);
             let low = select(vec4<f32>(0.0), x[i], weights[i] != vec4<f32>(0.0));
-            q.lowest = min(q.lowest, min(min(low.x, low.y), min(low.z, low.w)));
+            q.lowest = min(q.lowest, low);
         }
         let rise = total_tiers(before.weight) * ((q.top - before.top) * SMALL);
         q.gap = add_tier(q.gap, sum_blocks(gaps) + rise, count);
@@ -205,11 +205,14 @@ fn quick_absorb(before: Quick, blocks: array<Block, DEPTH>, count: u32) -> Quick
     return q;
 }
 
-// Whether haste did, given the state that came of it.
+// Whether haste did, given the state that came of it: of all four walks, and of one.
 fn quick_holds(q: Quick, s: State) -> bool {
-    let positive = max(max(q.positive.x, q.positive.y), max(q.positive.z, q.positive.w));
-    let negative = max(max(q.negative.x, q.negative.y), max(q.negative.z, q.negative.w));
-    return positive < bitcast<i32>(INFINITE) && negative <= NEGATIVE_INFINITE && abs(s.top) < HUGE && q.lowest > FLOOR;
+    return quick_held(q, s, 0u) && quick_held(q, s, 1u) && quick_held(q, s, 2u) && quick_held(q, s, 3u);
+}
+
+fn quick_held(q: Quick, s: State, i: u32) -> bool {
+    let usual = q.positive[i] < bitcast<i32>(INFINITE) && q.negative[i] <= NEGATIVE_INFINITE;
+    return usual && abs(s.top) < HUGE && q.lowest[i] > FLOOR;
 }
 
 // One of four rows.

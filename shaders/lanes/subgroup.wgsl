@@ -17,7 +17,8 @@ fn lane_of(place: Place) -> u32 {
 // The words of the lane `reach` (a power of two) away.
 fn exchange(mine: array<u32, PACKED>, lane: u32, reach: u32, words: u32) -> array<u32, PACKED> {
     var theirs: array<u32, PACKED>;
-    if reach < TOGETHER {
+    // Of teams within a subgroup this is all that is left, and no barrier stays in the shader.
+    if TEAM <= TOGETHER || reach < TOGETHER {
         for (var i = 0u; i < words; i++) {
             theirs[i] = subgroupShuffleXor(mine[i], reach);
         }

@@ -1,6 +1,7 @@
 //! One loss on one device: its pipelines, and what they are bound to. Nothing here uploads rows, submits, or reads back: a
 //! kernel works on buffers wherever they come from.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use wgpu::BufferUsages as Usage;
@@ -28,9 +29,16 @@ pub(crate) struct Kernel {
 /// One dispatch of a kernel.
 #[derive(Clone)]
 struct Pass {
+    /// The shader's function.
+    entry: &'static str,
     pipeline: Arc<wgpu::ComputePipeline>,
+}
+
+impl Pass {
     /// It has a workgroup a part, not a row.
-    by_parts: bool,
+    fn is_by_parts(&self) -> bool {
+        matches!(self.entry, "find_parts" | "sum_parts" | "write_gradients")
+    }
 }
 
 /// Where the rows of a kernel lie. Buffers need the usage `STORAGE`; bindings begin at multiples of the device's
@@ -69,7 +77,7 @@ impl Kernel {
             element,
             wanted,
             strided: false,
-            aligned: false,
+            aligned: prepared.classes.is_multiple_of(4),
             scheme,
         };
         let (fold, term) = (prepared.fold, prepared.term);
@@ -83,10 +91,7 @@ impl Kernel {
                 "write_gradients" => wanted.gradient,
                 _ => true,
             })
-            .map(|&entry| Pass {
-                pipeline: pipelines.get(device, Key { fold, term, variant, entry }),
-                by_parts: matches!(entry, "find_parts" | "sum_parts" | "write_gradients"),
-            })
+            .map(|&entry| Pass { entry, pipeline: pipelines.get(device, Key { fold, term, variant, entry }) })
             .collect();
         let weights = prepared.class_weights.as_deref().unwrap_or_default();
         let buffer = |label, size: u64| {
@@ -155,7 +160,8 @@ impl Kernel {
             layout: &self.layout,
             entries: &entries,
         });
-        Bound { group, params, passes: self.passes.clone(), scheme: self.scheme, classes: self.prepared.classes }
+        let (passes, scheme, classes) = (self.passes.clone(), self.scheme, self.prepared.classes);
+        Bound { group, params, scratch, passes, scheme, classes }
     }
 }
 
@@ -163,10 +169,14 @@ impl Kernel {
 pub(crate) struct Bound {
     group: wgpu::BindGroup,
     params: wgpu::Buffer,
+    scratch: wgpu::Buffer,
     passes: Vec<Pass>,
     scheme: Scheme,
     classes: usize,
 }
+
+/// Where the host puts the label's prediction of a row that comes in stretches: `LABEL_BITS` in `shaders/rows/split.wgsl`.
+const LABEL_BITS: u64 = 14 * 4;
 
 impl Bound {
     /// Says that there are `rows` rows, the first of which begins `first` elements (as [`Scheme::first`] has it) after the
@@ -180,9 +190,36 @@ impl Bound {
     /// Records the dispatches for `rows` rows.
     pub(crate) fn encode(&self, pass: &mut wgpu::ComputePass<'_>, rows: usize) {
         pass.set_bind_group(0, &self.group, &[]);
-        for Pass { pipeline, by_parts } in &self.passes {
-            let workgroups = if *by_parts { rows * self.scheme.parts(self.classes) } else { rows };
-            pass.set_pipeline(pipeline);
+        for each in &self.passes {
+            let workgroups = if each.is_by_parts() { rows * self.scheme.parts(self.classes) } else { rows };
+            pass.set_pipeline(&each.pipeline);
+            pass.dispatch_workgroups(self.scheme.dispatch(workgroups), 1, 1);
+        }
+    }
+
+    /// Says that there are some parts of one row, which begins `first` elements after a word. Acts on what is submitted
+    /// after it.
+    pub(crate) fn place_parts(&self, queue: &wgpu::Queue, kernel: &Kernel, parts: Range<usize>, first: usize) {
+        let mut params = Params::new(&kernel.prepared, 1, first as u32, self.scheme.parts(self.classes) as u32);
+        (params.first_part, params.part_count) = (parts.start as u32, parts.len() as u32);
+        queue.write_buffer(&self.params, 0, bytemuck::bytes_of(&params));
+    }
+
+    /// The prediction of the row's label, as float32 bits: it may lie in a part that is not there.
+    pub(crate) fn place_label(&self, queue: &wgpu::Queue, bits: u32) {
+        queue.write_buffer(&self.scratch, LABEL_BITS, bytemuck::bytes_of(&bits));
+    }
+
+    /// Whether the kernel has this function.
+    pub(crate) fn has(&self, entry: &str) -> bool {
+        self.passes.iter().any(|pass| pass.entry == entry)
+    }
+
+    /// Records one function of the kernel, for so many parts of a row or for the row.
+    pub(crate) fn encode_one(&self, pass: &mut wgpu::ComputePass<'_>, entry: &str, workgroups: usize) {
+        pass.set_bind_group(0, &self.group, &[]);
+        for each in self.passes.iter().filter(|pass| pass.entry == entry) {
+            pass.set_pipeline(&each.pipeline);
             pass.dispatch_workgroups(self.scheme.dispatch(workgroups), 1, 1);
         }
     }

@@ -5,11 +5,10 @@ mod device;
 mod kernel;
 mod pipelines;
 mod stream;
+mod stretches;
 
 pub use device::{AdapterSummary, adapters, adapters_blocking};
 pub(crate) use device::{Choice, Context, open};
 #[cfg(test)]
 pub(crate) use pipelines::{Key, source};
 pub(crate) use stream::Session;
-#[cfg(test)]
-mod timing;
