@@ -72,10 +72,11 @@ override GRADIENT: bool;
 override RANKED: bool;
 override LOGSUMEXP: bool;
 override CALIBRATED: bool;
-// Rows alternate, as `inner` says; which is a multiple of four, so that neighbouring rows lie in a word.
+// Rows alternate, as `inner` says.
 override STRIDED: bool;
+// Every row begins with a word; where rows alternate, every fourth.
 override ALIGNED: bool;
-// Classes, where four rows of them are a few words; else 0.
+// Classes, where the kernel is for just so many; else 0.
 override NARROW: u32;
 // Lanes of a workgroup.
 override LANES: u32;

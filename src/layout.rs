@@ -38,9 +38,9 @@ pub(crate) struct Params {
 }
 
 impl Params {
-    /// The parameters of `rows` rows that begin `first` elements into their first 16-byte word, and have `parts` parts, all of
-    /// them in the window.
-    pub(crate) fn new(prepared: &Prepared, rows: u32, first: u32, parts: u32) -> Self {
+    /// The parameters of `rows` rows that begin `first` elements into their first 16-byte word, have `parts` parts, all of them
+    /// in the window, and neighbouring classes `inner` elements apart.
+    pub(crate) fn new(prepared: &Prepared, rows: u32, first: u32, parts: u32, inner: u32) -> Self {
         Self {
             rows,
             classes: prepared.classes as u32,
@@ -58,7 +58,7 @@ impl Params {
             sharpness: prepared.sharpness,
             softcap: prepared.softcap,
             share: prepared.share,
-            inner: 1,
+            inner,
             parts,
             first_part: 0,
             part_count: parts,

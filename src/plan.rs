@@ -5,6 +5,8 @@ mod drivers;
 mod traffic;
 
 pub(crate) use drivers::{Driver, Scheme};
+#[cfg(test)]
+pub(crate) use drivers::{SLOT_BYTES, WORDS_AT_A_TIME};
 
 use crate::error::{Error, Result};
 use crate::layout::Element;

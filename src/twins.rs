@@ -7,7 +7,7 @@ use crate::fold::FoldKind;
 use crate::gpu::{Key, source};
 use crate::layout::{BINDINGS, Element, Params, Variant, Wanted};
 use crate::loss::{PAIRS, SOURCES, TermKind};
-use crate::plan::{DeviceLimits, Driver, Scheme};
+use crate::plan::{self, DeviceLimits, Driver, Scheme};
 
 /// Every variant that a session can ask for of a pair: dense targets always have coefficients, only a softmax is moved and
 /// has a logsumexp, and losses without a label are not ranked.
@@ -27,8 +27,12 @@ fn variants(fold: FoldKind, term: TermKind, scheme: Scheme) -> Vec<Variant> {
             if possible {
                 let closed = soft && term == TermKind::Categorical;
                 let element = [Element::F32, Element::F16, Element::Bf16][bits as usize % 3];
-                let (strided, aligned) = (false, false);
-                all.push(Variant { dense, spread, closed, weighted, moved, element, wanted, strided, aligned, scheme });
+                // Only lanes that take rows of any length look at how these lie.
+                let looks = scheme.driver == Driver::Lane && scheme.narrow == 0;
+                let layouts = [(false, false), (false, true), (true, false), (true, true)];
+                for (strided, aligned) in layouts.into_iter().take(if looks { 4 } else { 1 }) {
+                    all.push(Variant { dense, spread, closed, weighted, moved, element, wanted, strided, aligned, scheme });
+                }
             }
         }
     }
@@ -194,6 +198,23 @@ fn bindings_have_the_same_names_and_numbers() {
         .filter_map(|(_, variable)| Some((variable.binding.as_ref()?.binding, variable.name.clone()?)))
         .collect();
     assert_eq!(bindings, (0..).zip(BINDINGS.map(str::to_owned)).collect());
+}
+
+#[test]
+fn sizes_are_the_same_on_both_sides() {
+    let module = parse(FoldKind::Softmax, TermKind::Categorical, split());
+    let size = |name: &str| {
+        let found = module.constants.iter().find(|(_, constant)| constant.name.as_deref() == Some(name));
+        let init = found.map(|(_, constant)| &module.global_expressions[constant.init]);
+        match init {
+            Some(naga::Expression::Literal(naga::Literal::U32(size))) => *size,
+            other => panic!("{name} is {other:?}"),
+        }
+    };
+    assert_eq!(size("PACKED"), PACKED);
+    assert_eq!(size("DEPTH"), plan::WORDS_AT_A_TIME);
+    assert_eq!(u64::from(size("SLOT")) * 4, plan::SLOT_BYTES);
+    assert_eq!(u64::from(size("LABEL_BITS")) * 4, crate::gpu::LABEL_BITS);
 }
 
 #[test]

@@ -131,7 +131,7 @@ fn absorb(before: State, block: Block) -> State {
 // Four walks side by side, taken in haste: as if all logits were finite or masked, and none far from 0. Whether that held
 // is seen in the end, once for all; if it did not, the walk is done again by `absorb`. Units are those of a State.
 struct Quick {
-    // FLOOR before any logit.
+    // floor_logit before any.
     top: vec4<f32>,
     rest: Tiers,
     weight: Tiers,
@@ -144,7 +144,9 @@ struct Quick {
 }
 
 // Below every logit for which haste will do: what is lower adds nothing.
-const FLOOR: f32 = -262144.0;
+fn floor_logit() -> f32 {
+    return -2.0 * HUGE;
+}
 
 // Differences that a temperature scales are slow work.
 fn is_quick() -> bool {
@@ -153,7 +155,7 @@ fn is_quick() -> bool {
 
 fn quick_identity() -> Quick {
     let positive = vec4<i32>(bitcast<i32>(SIGN));
-    return Quick(vec4<f32>(FLOOR), no_tiers(), no_tiers(), no_tiers(), vec4<f32>(0.0), positive, vec4<u32>(0u));
+    return Quick(vec4<f32>(floor_logit()), no_tiers(), no_tiers(), no_tiers(), vec4<f32>(0.0), positive, vec4<u32>(0u));
 }
 
 // A sum brought to a unit that is k powers of two larger, in two steps: the factor may be too small for a float where the
@@ -163,7 +165,7 @@ fn lower(t: Tiers, k: vec4<f32>) -> Tiers {
     return scale_tiers(scale_tiers(t, power_of_two(first)), power_of_two(k - first));
 }
 
-// e^x in the unit of 2^unit, for x from FLOOR to HUGE.
+// e^x in the unit of 2^unit, for x from floor_logit to HUGE.
 fn quick_exp(x: vec4<f32>, unit: vec4<f32>) -> vec4<f32> {
     let k = whole(x);
     return exp2_part(part(x, k)) * power_of_two(k - unit);
@@ -177,7 +179,7 @@ fn quick_absorb(before: Quick, blocks: array<Block, DEPTH>, count: u32) -> Quick
     for (var i = 0u; i < DEPTH; i++) {
         q.positive = max(q.positive, bitcast<vec4<i32>>(blocks[i].bits));
         q.negative = max(q.negative, blocks[i].bits);
-        x[i] = max(bitcast<vec4<f32>>(blocks[i].bits), vec4<f32>(FLOOR));
+        x[i] = max(bitcast<vec4<f32>>(blocks[i].bits), vec4<f32>(floor_logit()));
         // Each logit plays the top; the loser joins the rest.
         losers[i] = min(x[i], q.top);
         q.top = max(x[i], q.top);
@@ -212,7 +214,7 @@ fn quick_holds(q: Quick, s: State) -> bool {
 
 fn quick_held(q: Quick, s: State, i: u32) -> bool {
     let usual = q.positive[i] < bitcast<i32>(INFINITE) && q.negative[i] <= NEGATIVE_INFINITE;
-    return usual && abs(s.top) < HUGE && q.lowest[i] > FLOOR;
+    return usual && abs(s.top) < HUGE && q.lowest[i] > floor_logit();
 }
 
 // One of four rows.
@@ -227,7 +229,7 @@ fn quick_join(q: Quick) -> State {
     let low_2 = min(q.top.z, q.top.w);
     let high_2 = max(q.top.z, q.top.w);
     let top = max(high_1, high_2);
-    let losers = vec4<f32>(low_1, low_2, min(high_1, high_2), FLOOR);
+    let losers = vec4<f32>(low_1, low_2, min(high_1, high_2), floor_logit());
     let unit = whole(vec4<f32>(top));
     let rest = total_tiers(lower(q.rest, whole(q.top) - unit));
     let weight = total_tiers(q.weight);

@@ -16,9 +16,9 @@ fn load_block(w: Walk, k: u32, coefficients: bool) -> Block {
     return make_block(bits, classes, classes < vec4<u32>(params.classes), aim, vec4<u32>(w.label), coefficients);
 }
 
-// Where an element of the tile's rows is staged.
+// Where an element of the tile's rows is staged. NARROW is the number of classes: a division by a constant is none.
 fn staged_at(element: u32) -> u32 {
-    return element / params.classes * PITCH + element % params.classes;
+    return element / NARROW * PITCH + element % NARROW;
 }
 
 @compute @workgroup_size(LANES)

@@ -20,6 +20,7 @@ pub(crate) struct Kernel {
     scheme: Scheme,
     wanted: Wanted,
     element: Element,
+    inner: u32,
     layout: wgpu::BindGroupLayout,
     passes: Vec<Pass>,
     class_weights: wgpu::Buffer,
@@ -45,7 +46,7 @@ impl Pass {
 /// `min_storage_buffer_offset_alignment` and end at multiples of 16 bytes.
 #[derive(Debug, Clone)]
 pub(crate) struct Rows<'a> {
-    /// Rows one after the other, each of the kernel's classes and [`Element`].
+    /// Rows one after the other, or alternating, each of the kernel's classes and [`Element`].
     pub predictions: wgpu::BufferBinding<'a>,
     /// A class index a row as u32, or float32 laid out as the predictions are.
     pub targets: wgpu::BufferBinding<'a>,
@@ -57,17 +58,23 @@ pub(crate) struct Rows<'a> {
     pub gradient: Option<wgpu::BufferBinding<'a>>,
 }
 
+/// How a kernel is to be made.
+pub(crate) struct KernelDescriptor {
+    pub prepared: Prepared,
+    pub scheme: Scheme,
+    pub wanted: Wanted,
+    /// How predictions are stored.
+    pub element: Element,
+    /// Elements from one class of a row to the next: 1 where rows lie one after the other. Where rows alternate it is the number
+    /// of rows that do, and the scheme is [`Scheme::strided`]: the class axis comes before others.
+    pub inner: usize,
+}
+
 impl Kernel {
     /// Compiles what is not yet among `pipelines`. Errors go to the caller's scopes.
-    pub(crate) fn new(
-        device: &wgpu::Device,
-        queue: &wgpu::Queue,
-        pipelines: &Pipelines,
-        prepared: Prepared,
-        scheme: Scheme,
-        wanted: Wanted,
-        element: Element,
-    ) -> Self {
+    pub(crate) fn new(device: &wgpu::Device, queue: &wgpu::Queue, pipelines: &Pipelines, new: KernelDescriptor) -> Self {
+        let KernelDescriptor { prepared, scheme, wanted, element, inner } = new;
+        let strided = inner > 1;
         let variant = Variant {
             dense: prepared.dense,
             spread: prepared.spreads(),
@@ -76,8 +83,8 @@ impl Kernel {
             moved: prepared.is_moved(),
             element,
             wanted,
-            strided: false,
-            aligned: prepared.classes.is_multiple_of(4),
+            strided,
+            aligned: if strided { inner.is_multiple_of(4) } else { prepared.classes.is_multiple_of(4) },
             scheme,
         };
         let (fold, term) = (prepared.fold, prepared.term);
@@ -111,6 +118,7 @@ impl Kernel {
             scheme,
             wanted,
             element,
+            inner: inner as u32,
         }
     }
 
@@ -176,14 +184,14 @@ pub(crate) struct Bound {
 }
 
 /// Where the host puts the label's prediction of a row that comes in stretches: `LABEL_BITS` in `shaders/rows/split.wgsl`.
-const LABEL_BITS: u64 = 14 * 4;
+pub(crate) const LABEL_BITS: u64 = 14 * 4;
 
 impl Bound {
     /// Says that there are `rows` rows, the first of which begins `first` elements (as [`Scheme::first`] has it) after the
     /// beginning of the predictions, and of all that is laid out as they are. Acts on what is submitted after it.
     pub(crate) fn place(&self, queue: &wgpu::Queue, kernel: &Kernel, rows: usize, first: usize) {
         let parts = self.scheme.parts(self.classes) as u32;
-        let params = Params::new(&kernel.prepared, rows as u32, first as u32, parts);
+        let params = Params::new(&kernel.prepared, rows as u32, first as u32, parts, kernel.inner);
         queue.write_buffer(&self.params, 0, bytemuck::bytes_of(&params));
     }
 
@@ -200,7 +208,8 @@ impl Bound {
     /// Says that there are some parts of one row, which begins `first` elements after a word. Acts on what is submitted
     /// after it.
     pub(crate) fn place_parts(&self, queue: &wgpu::Queue, kernel: &Kernel, parts: Range<usize>, first: usize) {
-        let mut params = Params::new(&kernel.prepared, 1, first as u32, self.scheme.parts(self.classes) as u32);
+        let parts_of_row = self.scheme.parts(self.classes) as u32;
+        let mut params = Params::new(&kernel.prepared, 1, first as u32, parts_of_row, kernel.inner);
         (params.first_part, params.part_count) = (parts.start as u32, parts.len() as u32);
         queue.write_buffer(&self.params, 0, bytemuck::bytes_of(&params));
     }

@@ -6,9 +6,13 @@ mod kernel;
 mod pipelines;
 mod stream;
 mod stretches;
+#[cfg(test)]
+mod strided;
 
 pub use device::{AdapterSummary, adapters, adapters_blocking};
 pub(crate) use device::{Choice, Context, open};
+#[cfg(test)]
+pub(crate) use kernel::LABEL_BITS;
 #[cfg(test)]
 pub(crate) use pipelines::{Key, source};
 pub(crate) use stream::Session;

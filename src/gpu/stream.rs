@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::evaluator::Fault;
 use crate::gpu::completion::{Lost, Scopes, Signal, wait};
 use crate::gpu::device::{Context, one_line};
-use crate::gpu::kernel::{Bound, Kernel, Rows};
+use crate::gpu::kernel::{Bound, Kernel, KernelDescriptor, Rows};
 use crate::layout::{Element, Wanted};
 use crate::loss::Prepared;
 use crate::plan::Plan;
@@ -83,7 +83,8 @@ impl Session {
         let Context { device, queue, pipelines, .. } = context.as_ref();
         let scopes = Scopes::push(device);
         let buffers = Buffers::new(device, &prepared, &plan, wanted, element);
-        let kernel = Kernel::new(device, queue, pipelines, prepared, plan.scheme, wanted, element);
+        let descriptor = KernelDescriptor { prepared, scheme: plan.scheme, wanted, element, inner: 1 };
+        let kernel = Kernel::new(device, queue, pipelines, descriptor);
         let bound = kernel.bind(device, &buffers.rows(), plan.window_rows);
         let errors = scopes.pop();
         if let Some(reason) = errors.await.or_else(|| context.failure()) {

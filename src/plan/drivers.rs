@@ -150,6 +150,13 @@ impl Scheme {
         Self::with(table.iter().find(|range| classes <= range.to).unwrap_or(last), classes, device)
     }
 
+    /// How rows are folded that alternate, the class axis before others: neighbouring lanes then have neighbouring elements of
+    /// memory, whatever the number of classes, and nothing is transposed.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the host gathers rows; kernels on buffers of others will not"))]
+    pub(crate) fn strided(classes: usize, device: &DeviceLimits) -> Self {
+        Self::with(&range(usize::MAX, Driver::Lane, 1, false), classes, device)
+    }
+
     fn with(range: &Range, classes: usize, device: &DeviceLimits) -> Self {
         let (smallest, largest) = device.subgroups;
         let vector = if smallest == 0 { VECTOR } else { smallest.min(MOST_LANES) };
