@@ -53,6 +53,7 @@ pub(crate) fn run(args: &EvaluateArgs) -> Result<(), Failure> {
         window_rows: args.window_rows.map(Into::into),
         allow_software: args.allow_software,
         fault: args.fault,
+        ..EvaluatorDescriptor::default()
     })?;
     let started = Instant::now();
     let mut stream = evaluator.stream(&loss, &outputs);

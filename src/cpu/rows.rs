@@ -12,7 +12,7 @@ use super::lanes::{F32s, Make, Mask};
 use super::math::or_zero;
 use super::rank::Rank;
 use super::source::{Rows, SHORT, Tile};
-use super::targets::{Across, Down, Labels};
+use super::targets::{Across, Block, Down, Labels, Walk};
 use super::terms::{Standing, Sums, Terms, gradient, sums};
 use crate::batch::Window;
 use crate::fold::Fold;
@@ -323,36 +323,50 @@ pub(super) fn fold_across<I: Isa, F: Fold, const SPREAD: bool>(
     let classes = rows.classes;
     let mut state = F::identity(i);
     let mut bad = i.mask_of(0);
-    let mut last = [F::ABSENT; STRETCH];
     for chunk in (0..classes).step_by(Rows::CHUNK) {
         let end = classes.min(chunk + Rows::CHUNK);
         let x = rows.predictions.floats(i, row * classes + chunk..row * classes + end, widened);
         let (stretches, rest) = x.as_chunks::<STRETCH>();
-        let mut absorb = |x: &[f32; STRETCH], first: usize| {
-            let x: [F32s<I>; DEPTH] = std::array::from_fn(|d| i.f32s_of(part(x, d)));
-            let mut coefficients = [i.f32s(0.0); DEPTH];
-            if SPREAD {
-                for (d, coefficient) in coefficients.iter_mut().enumerate() {
-                    let class = first + d * LANES;
-                    if class < classes {
-                        let block = across.block(i, &[0.0; LANES], class);
-                        let present = i.first_lanes(classes - class);
-                        *coefficient = or_zero(i, present, block.coefficient);
-                        bad = bad | (block.bad & present);
-                    }
-                }
-            }
-            F::absorb::<I, DEPTH, SPREAD>(i, rows.prepared, &mut state, &x, &coefficients);
-        };
         for (n, x) in stretches.iter().enumerate() {
-            absorb(x, chunk + n * STRETCH);
+            absorb::<I, F, SPREAD>(i, across, &mut state, &mut bad, x, chunk + n * STRETCH);
         }
         if !rest.is_empty() {
+            let mut last = [F::ABSENT; STRETCH];
             last[..rest.len()].copy_from_slice(rest);
-            absorb(&last, end - rest.len());
+            absorb::<I, F, SPREAD>(i, across, &mut state, &mut bad, &last, end - rest.len());
         }
     }
     (state, bad.any())
+}
+
+/// Absorbs the predictions of a row from class `first` on.
+#[inline(always)]
+fn absorb<I: Isa, F: Fold, const SPREAD: bool>(
+    i: I,
+    across: &Across<'_, '_>,
+    state: &mut F::State<I>,
+    bad: &mut Mask<I>,
+    x: &[f32; STRETCH],
+    first: usize,
+) {
+    let rows = across.rows;
+    let mut coefficients = [i.f32s(0.0); DEPTH];
+    if SPREAD {
+        for (d, coefficient) in coefficients.iter_mut().enumerate() {
+            let class = first + d * LANES;
+            if class < rows.classes {
+                let block = across.block(i, &[0.0; LANES], class);
+                let present = i.first_lanes(rows.classes - class);
+                *coefficient = or_zero(i, present, block.coefficient);
+                *bad = *bad | (block.bad & present);
+            }
+        }
+    }
+    let mut registers = [i.f32s(0.0); DEPTH];
+    for (d, register) in registers.iter_mut().enumerate() {
+        *register = i.f32s_of(part(x, d));
+    }
+    F::absorb::<I, DEPTH, SPREAD>(i, rows.prepared, state, &registers, &coefficients);
 }
 
 /// Register `d` of a stretch.
@@ -409,15 +423,31 @@ fn gradient_across<I: Isa, F: Fold, T: LossTerm>(
         out.fill(f32::NAN);
         return;
     }
-    let (whole, rest) = out.as_chunks_mut::<LANES>();
-    across.blocks(
-        i,
-        |first, block| {
-            gradient::<I, F, T>(i, prepared, row, block, of.pull, of.scale).store(&mut whole[first / LANES]);
-        },
-        |_, block, count| {
-            let values = gradient::<I, F, T>(i, prepared, row, block, of.pull, of.scale).to_array();
-            rest.copy_from_slice(&values[..count]);
-        },
-    );
+    across.walk(i, &mut Derived::<'_, I, F, T> { prepared, row, of, out, term: PhantomData });
+}
+
+/// [`gradient_across`] on its way.
+struct Derived<'s, I: Isa, F: Fold, T> {
+    prepared: &'s Prepared,
+    row: &'s F::Row<I>,
+    of: &'s Slopes<I>,
+    out: &'s mut [f32],
+    term: PhantomData<T>,
+}
+
+impl<I: Isa, F: Fold, T: LossTerm> Walk<I> for Derived<'_, I, F, T> {
+    #[inline(always)]
+    fn full(&mut self, i: I, first: usize, block: &Block<I>) {
+        let derivative = gradient::<I, F, T>(i, self.prepared, self.row, block, self.of.pull, self.of.scale);
+        if let Some(out) = self.out[first..].first_chunk_mut() {
+            derivative.store(out);
+        }
+    }
+
+    #[inline(always)]
+    fn last(&mut self, i: I, block: &Block<I>, count: usize) {
+        let derivative = gradient::<I, F, T>(i, self.prepared, self.row, block, self.of.pull, self.of.scale);
+        let start = self.out.len() - count;
+        self.out[start..].copy_from_slice(&derivative.to_array()[..count]);
+    }
 }

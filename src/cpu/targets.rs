@@ -90,7 +90,7 @@ fn first_maximum<I: Isa>(i: I, targets: &[f32]) -> u32 {
 
 /// One row across the lanes.
 pub(super) struct Across<'r, 'a> {
-    rows: &'r Rows<'a>,
+    pub rows: &'r Rows<'a>,
     row: usize,
     /// Its targets where they are dense.
     dense: Option<&'a [f32]>,
@@ -112,14 +112,9 @@ impl<'r, 'a> Across<'r, 'a> {
         Block::of(i, self.rows, i.f32s_of(x), target, is_label, weight)
     }
 
-    /// Calls `full` with every block that is all there, then `last` with one that is not, and the number of its classes.
+    /// Walks over the row's blocks.
     #[inline(always)]
-    pub(super) fn blocks<I: Isa>(
-        &self,
-        i: I,
-        mut full: impl FnMut(usize, &Block<I>),
-        last: impl FnOnce(usize, &Block<I>, usize),
-    ) {
+    pub(super) fn walk<I: Isa>(&self, i: I, walk: &mut impl Walk<I>) {
         let classes = self.rows.classes;
         let mut widened = [0.0; Rows::CHUNK];
         for chunk in (0..classes).step_by(Rows::CHUNK) {
@@ -129,14 +124,24 @@ impl<'r, 'a> Across<'r, 'a> {
             let (registers, rest) = x.as_chunks::<LANES>();
             for (n, x) in registers.iter().enumerate() {
                 let first = chunk + n * LANES;
-                full(first, &self.block(i, x, first));
+                walk.full(i, first, &self.block(i, x, first));
             }
             if !rest.is_empty() {
                 let first = end - rest.len();
-                return last(first, &self.block(i, &register(rest, 0), first), rest.len());
+                return walk.last(i, &self.block(i, &register(rest, 0), first), rest.len());
             }
         }
     }
+}
+
+/// What is done with each block of a row. A trait, since a closure might not be inlined, and has no vector instructions of its
+/// own.
+pub(super) trait Walk<I: Isa> {
+    /// Takes a block that is all there.
+    fn full(&mut self, i: I, first: usize, block: &Block<I>);
+
+    /// Takes the last block, of which only the first `count` classes are there.
+    fn last(&mut self, i: I, block: &Block<I>, count: usize);
 }
 
 /// Sixteen numbers from `first` on; 0 past the end.

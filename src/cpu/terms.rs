@@ -1,10 +1,12 @@
 //! What a loss does with its classes once their row is folded: sums of terms, the row's loss, its gradient.
 //! Twin: `shaders/terms.wgsl`.
 
+use std::marker::PhantomData;
+
 use super::isa::{Isa, LANES};
 use super::lanes::{F32s, F64s, Make, Mask};
 use super::math::or_zero;
-use super::targets::{Across, Block, Down};
+use super::targets::{Across, Block, Down, Walk};
 use crate::fold::Fold;
 use crate::loss::{LossTerm, Prepared};
 
@@ -54,21 +56,20 @@ impl<I: Isa> Terms<I> {
         present: Option<Mask<I>>,
     ) {
         let zero = i.f64s(0.0);
-        let there = |v: F64s<I>| present.map_or(v, |present| present.select_d(v, zero));
         let of = F::share(i, prepared, row, block.x);
         if sums.terms {
             let term = T::term(i, prepared, &of, block.coefficient, block.given);
-            self.loss = self.loss + there(term.loss);
-            self.pull = self.pull + there(term.slope.widen());
+            self.loss = self.loss + there(i, present, term.loss);
+            self.pull = self.pull + there(i, present, term.slope.widen());
             self.bad = self.bad | block.bad;
         }
         if sums.calibration {
             let raw = F::unclipped(i, prepared, row, block.x);
             let distance = block.is_label.select(raw.rest, raw.p).widen();
             let plain = block.given.eq(i.f32s(0.0)).select_d(zero, block.given.widen() * of.surprise);
-            self.plain = self.plain + there(plain);
-            self.entropy = self.entropy + there(raw.p.widen() * raw.surprise);
-            self.brier = self.brier + there(distance * distance);
+            self.plain = self.plain + there(i, present, plain);
+            self.entropy = self.entropy + there(i, present, raw.p.widen() * raw.surprise);
+            self.brier = self.brier + there(i, present, distance * distance);
         }
     }
 
@@ -91,12 +92,10 @@ impl<I: Isa> Terms<I> {
         sums: Sums,
         row: &F::Row<I>,
     ) -> Self {
-        let (mut terms, mut last) = (Self::none(i), Self::none(i));
-        across.blocks(
-            i,
-            |_, block| terms.absorb::<F, T>(i, prepared, sums, row, block, None),
-            |_, block, count| last.absorb::<F, T>(i, prepared, sums, row, block, Some(i.first_lanes(count))),
-        );
+        let none = Self::none(i);
+        let mut walk = Summed::<'_, I, F, T> { prepared, sums, row, terms: none, last: none, of: PhantomData };
+        across.walk(i, &mut walk);
+        let Summed { terms, last, .. } = walk;
         Self {
             loss: terms.loss + last.loss,
             pull: terms.pull + last.pull,
@@ -110,22 +109,57 @@ impl<I: Isa> Terms<I> {
     /// Sixteen rows' terms, each across the lanes, as rows down the lanes.
     #[inline(always)]
     pub(super) fn turned(i: I, rows: &[Self], count: usize) -> Self {
-        let sum = |part: fn(&Self) -> F64s<I>| {
-            let mut sums = [0.0; LANES];
-            for (sum, row) in sums.iter_mut().zip(&rows[..count]) {
-                *sum = part(row).sum();
+        let mut parts = [[0.0; LANES]; 5];
+        for (l, row) in rows[..count].iter().enumerate() {
+            let of_row = [row.loss, row.pull, row.plain, row.entropy, row.brier];
+            for (sums, part) in parts.iter_mut().zip(of_row) {
+                sums[l] = part.sum();
             }
-            i.f64s_of(&sums)
-        };
+        }
+        let mut sums = [i.f64s(0.0); 5];
+        for (sums, part) in sums.iter_mut().zip(&parts) {
+            *sums = i.f64s_of(part);
+        }
         let bad = rows[..count].iter().enumerate().fold(0, |bits, (l, row)| bits | u16::from(row.bad.any()) << l);
         Self {
-            loss: sum(|row| row.loss),
-            pull: sum(|row| row.pull),
-            plain: sum(|row| row.plain),
-            entropy: sum(|row| row.entropy),
-            brier: sum(|row| row.brier),
+            loss: sums[0],
+            pull: sums[1],
+            plain: sums[2],
+            entropy: sums[3],
+            brier: sums[4],
             bad: i.mask_of(bad),
         }
+    }
+}
+
+/// v in the lanes that are there.
+#[inline(always)]
+fn there<I: Isa>(i: I, present: Option<Mask<I>>, v: F64s<I>) -> F64s<I> {
+    match present {
+        Some(present) => present.select_d(v, i.f64s(0.0)),
+        None => v,
+    }
+}
+
+/// [`Terms::across`] on its way.
+struct Summed<'s, I: Isa, F: Fold, T> {
+    prepared: &'s Prepared,
+    sums: Sums,
+    row: &'s F::Row<I>,
+    terms: Terms<I>,
+    last: Terms<I>,
+    of: PhantomData<T>,
+}
+
+impl<I: Isa, F: Fold, T: LossTerm> Walk<I> for Summed<'_, I, F, T> {
+    #[inline(always)]
+    fn full(&mut self, i: I, _: usize, block: &Block<I>) {
+        self.terms.absorb::<F, T>(i, self.prepared, self.sums, self.row, block, None);
+    }
+
+    #[inline(always)]
+    fn last(&mut self, i: I, block: &Block<I>, count: usize) {
+        self.last.absorb::<F, T>(i, self.prepared, self.sums, self.row, block, Some(i.first_lanes(count)));
     }
 }
 

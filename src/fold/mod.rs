@@ -46,13 +46,12 @@ impl<I: Isa> Share<I> {
     /// Brings a probability within the clip bounds. Near 1 the logarithm has digits that p has not: it decides.
     #[inline(always)]
     pub(crate) fn clip(self, i: I, prepared: &Prepared) -> Self {
-        let between = |v: F32s<I>, low: f32, high: f32| i.f32s(high).min(i.f32s(low).max(v));
         let (nearest, farthest) = (i.f64s(f64::from(prepared.nearest)), i.f64s(f64::from(prepared.farthest)));
         let (over, under) = (farthest.lt(self.surprise), self.surprise.lt(nearest));
         Self {
             x: self.x,
-            p: between(self.p, prepared.lowest, prepared.highest),
-            rest: between(self.rest, 1.0 - prepared.highest, 1.0 - prepared.lowest),
+            p: i.f32s(prepared.highest).min(i.f32s(prepared.lowest).max(self.p)),
+            rest: i.f32s(1.0 - prepared.lowest).min(i.f32s(1.0 - prepared.highest).max(self.rest)),
             surprise: over.select_d(farthest, under.select_d(nearest, self.surprise)),
             clipped: self.clipped | over | under,
         }

@@ -14,7 +14,7 @@
 
 use crate::cpu::isa::{Isa, LANES};
 use crate::cpu::lanes::{F32s, F64s, Make, Mask};
-use crate::cpu::math::{HUGE, biased, exp, exp2_part, log1p, or_zero, power_of_two, round, sum, tanh_of};
+use crate::cpu::math::{HUGE, biased, exp, exp2_fine, log1p, or_zero, power_of_two, round, sum, tanh_of};
 use crate::fold::{Fold, Share, transposed, transposed_d};
 use crate::loss::Prepared;
 
@@ -367,7 +367,7 @@ impl Fold for Softmax {
         // Dividing by e^top is multiplying with the inverse of its power of two. A huge top is its own unit.
         let top = huge.select(i.f32s(0.0), s.top);
         let k = round(i, prepared.base.times(i, top));
-        let part = exp2_part(i, i.f32s(0.0) - prepared.base.part(i, top, k));
+        let part = exp2_fine(i, i.f32s(0.0) - prepared.base.part(i, top, k));
         let power = power_of_two(i, huge.select(i.f32s(0.0), s.unit - k));
         let others = (s.rest * i.f64s(1.0 / ONE) * (part * power).widen()).narrow();
         let one = i.f32s(1.0);

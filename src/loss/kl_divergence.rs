@@ -13,8 +13,8 @@ impl LossTerm for KlDivergence {
     #[inline(always)]
     fn term<I: Isa>(i: I, prepared: &Prepared, of: &Share<I>, _: F32s<I>, given: F32s<I>) -> Term<I> {
         let (zero, half, one) = (i.f32s(0.0), i.f32s(0.5), i.f32s(1.0));
-        let clip = |v: F32s<I>| v.max(i.f32s(prepared.lowest)).min(one);
-        let (y, p) = (clip(given), clip(of.x));
+        let lowest = i.f32s(prepared.lowest);
+        let (y, p) = (given.max(lowest).min(one), of.x.max(lowest).min(one));
         let ratio = y.over(p);
         // Where the two are near each other, their difference is exact and their quotient is not.
         let near = (half * y).lt(p) & p.lt(y + y);

@@ -38,19 +38,23 @@ type Two = [__m256; 2];
 type Words = [__m256i; 2];
 type Four = [__m256d; 4];
 
-#[inline(always)]
-fn two(f: impl Fn(usize) -> __m256) -> Two {
-    [f(0), f(1)]
+/// One expression for each register. A closure might not be inlined, and has no vector instructions of its own.
+macro_rules! each {
+    ($i:ident of $($n:literal)* => $e:expr) => {
+        [$({ let $i: usize = $n; $e }),*]
+    };
 }
 
-#[inline(always)]
-fn words(f: impl Fn(usize) -> __m256i) -> Words {
-    [f(0), f(1)]
+macro_rules! two {
+    (|$i:ident| $e:expr) => {
+        each!($i of 0 1 => $e)
+    };
 }
 
-#[inline(always)]
-fn four(f: impl Fn(usize) -> __m256d) -> Four {
-    [f(0), f(1), f(2), f(3)]
+macro_rules! four {
+    (|$i:ident| $e:expr) => {
+        each!($i of 0 1 2 3 => $e)
+    };
 }
 
 /// The mask of four float64 for each of the eight float32 of half `i`.
@@ -91,18 +95,18 @@ impl Isa for Avx2 {
     #[inline(always)]
     fn load(self, x: &[f32; LANES]) -> Two {
         // Also: the array has sixteen floats to read, at any alignment.
-        two(|i| intrinsic!(_mm256_loadu_ps(x.as_ptr().add(8 * i))))
+        two!(|i| intrinsic!(_mm256_loadu_ps(x.as_ptr().add(8 * i))))
     }
 
     #[inline(always)]
     fn load_f16(self, bits: &[u16; LANES]) -> Two {
         // Also: the array has sixteen halves to read.
-        two(|i| intrinsic!(_mm256_cvtph_ps(_mm_loadu_si128(bits.as_ptr().add(8 * i).cast()))))
+        two!(|i| intrinsic!(_mm256_cvtph_ps(_mm_loadu_si128(bits.as_ptr().add(8 * i).cast()))))
     }
 
     #[inline(always)]
     fn load_bf16(self, bits: &[u16; LANES]) -> Two {
-        two(|i| {
+        two!(|i| {
             // Also: the array has sixteen halves to read.
             let wide = intrinsic!(_mm256_cvtepu16_epi32(_mm_loadu_si128(bits.as_ptr().add(8 * i).cast())));
             intrinsic!(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide)))
@@ -124,7 +128,7 @@ impl Isa for Avx2 {
     #[inline(always)]
     fn load_d(self, x: &[f64; LANES]) -> Four {
         // Also: the array has sixteen numbers to read.
-        four(|i| intrinsic!(_mm256_loadu_pd(x.as_ptr().add(4 * i))))
+        four!(|i| intrinsic!(_mm256_loadu_pd(x.as_ptr().add(4 * i))))
     }
 
     #[inline(always)]
@@ -135,13 +139,13 @@ impl Isa for Avx2 {
     #[inline(always)]
     fn load_u(self, x: &[u32; LANES]) -> Words {
         // Also: the array has sixteen numbers to read.
-        words(|i| intrinsic!(_mm256_loadu_si256(x.as_ptr().add(8 * i).cast())))
+        two!(|i| intrinsic!(_mm256_loadu_si256(x.as_ptr().add(8 * i).cast())))
     }
 
     #[inline(always)]
     fn mask(self, bits: u16) -> Two {
         let places = intrinsic!(_mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128));
-        two(|i| {
+        two!(|i| {
             let own = intrinsic!(_mm256_and_si256(_mm256_set1_epi32(i32::from(bits >> (8 * i))), places));
             intrinsic!(_mm256_castsi256_ps(_mm256_cmpeq_epi32(own, places)))
         })
@@ -149,76 +153,76 @@ impl Isa for Avx2 {
 
     #[inline(always)]
     fn add(a: Two, b: Two) -> Two {
-        two(|i| intrinsic!(_mm256_add_ps(a[i], b[i])))
+        two!(|i| intrinsic!(_mm256_add_ps(a[i], b[i])))
     }
 
     #[inline(always)]
     fn sub(a: Two, b: Two) -> Two {
-        two(|i| intrinsic!(_mm256_sub_ps(a[i], b[i])))
+        two!(|i| intrinsic!(_mm256_sub_ps(a[i], b[i])))
     }
 
     #[inline(always)]
     fn mul(a: Two, b: Two) -> Two {
-        two(|i| intrinsic!(_mm256_mul_ps(a[i], b[i])))
+        two!(|i| intrinsic!(_mm256_mul_ps(a[i], b[i])))
     }
 
     #[inline(always)]
     fn div(a: Two, b: Two) -> Two {
-        two(|i| intrinsic!(_mm256_div_ps(a[i], b[i])))
+        two!(|i| intrinsic!(_mm256_div_ps(a[i], b[i])))
     }
 
     #[inline(always)]
     fn fma(a: Two, b: Two, c: Two) -> Two {
-        two(|i| intrinsic!(_mm256_fmadd_ps(a[i], b[i], c[i])))
+        two!(|i| intrinsic!(_mm256_fmadd_ps(a[i], b[i], c[i])))
     }
 
     #[inline(always)]
     fn min(a: Two, b: Two) -> Two {
-        two(|i| intrinsic!(_mm256_min_ps(a[i], b[i])))
+        two!(|i| intrinsic!(_mm256_min_ps(a[i], b[i])))
     }
 
     #[inline(always)]
     fn max(a: Two, b: Two) -> Two {
-        two(|i| intrinsic!(_mm256_max_ps(a[i], b[i])))
+        two!(|i| intrinsic!(_mm256_max_ps(a[i], b[i])))
     }
 
     #[inline(always)]
     fn and(a: Two, bits: Words) -> Two {
-        two(|i| intrinsic!(_mm256_and_ps(a[i], _mm256_castsi256_ps(bits[i]))))
+        two!(|i| intrinsic!(_mm256_and_ps(a[i], _mm256_castsi256_ps(bits[i]))))
     }
 
     #[inline(always)]
     fn lt(a: Two, b: Two) -> Two {
-        two(|i| intrinsic!(_mm256_cmp_ps::<_CMP_LT_OQ>(a[i], b[i])))
+        two!(|i| intrinsic!(_mm256_cmp_ps::<_CMP_LT_OQ>(a[i], b[i])))
     }
 
     #[inline(always)]
     fn eq(a: Two, b: Two) -> Two {
-        two(|i| intrinsic!(_mm256_cmp_ps::<_CMP_EQ_OQ>(a[i], b[i])))
+        two!(|i| intrinsic!(_mm256_cmp_ps::<_CMP_EQ_OQ>(a[i], b[i])))
     }
 
     #[inline(always)]
     fn is_nan(a: Two) -> Two {
-        two(|i| intrinsic!(_mm256_cmp_ps::<_CMP_UNORD_Q>(a[i], a[i])))
+        two!(|i| intrinsic!(_mm256_cmp_ps::<_CMP_UNORD_Q>(a[i], a[i])))
     }
 
     #[inline(always)]
     fn select(m: Two, yes: Two, no: Two) -> Two {
-        two(|i| intrinsic!(_mm256_blendv_ps(no[i], yes[i], m[i])))
+        two!(|i| intrinsic!(_mm256_blendv_ps(no[i], yes[i], m[i])))
     }
 
     #[inline(always)]
     fn power(biased: Two) -> Two {
-        two(|i| intrinsic!(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_castps_si256(biased[i])))))
+        two!(|i| intrinsic!(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_castps_si256(biased[i])))))
     }
 
     #[inline(always)]
     fn split(v: Two) -> (Two, Two) {
         // √½ as bits: the exponent moves where the mantissa passes √2.
         let half = intrinsic!(_mm256_set1_epi32(0x3f35_04f3));
-        let bits = words(|i| intrinsic!(_mm256_sub_epi32(_mm256_castps_si256(v[i]), half)));
-        let exponent = two(|i| intrinsic!(_mm256_cvtepi32_ps(_mm256_srai_epi32::<23>(bits[i]))));
-        let mantissa = two(|i| {
+        let bits = two!(|i| intrinsic!(_mm256_sub_epi32(_mm256_castps_si256(v[i]), half)));
+        let exponent = two!(|i| intrinsic!(_mm256_cvtepi32_ps(_mm256_srai_epi32::<23>(bits[i]))));
+        let mantissa = two!(|i| {
             let low = intrinsic!(_mm256_and_si256(bits[i], _mm256_set1_epi32(0x007f_ffff)));
             intrinsic!(_mm256_castsi256_ps(_mm256_add_epi32(low, half)))
         });
@@ -236,7 +240,7 @@ impl Isa for Avx2 {
 
     #[inline(always)]
     fn widen(a: Two) -> Four {
-        four(|i| {
+        four!(|i| {
             let half = a[i / 2];
             let quarter = if i % 2 == 0 {
                 intrinsic!(_mm256_castps256_ps128(half))
@@ -249,15 +253,11 @@ impl Isa for Avx2 {
 
     #[inline(always)]
     fn unzip(a: Two, b: Two) -> (Two, Two) {
-        let pick = |v: Two| {
-            let even = intrinsic!(_mm256_castps_pd(_mm256_shuffle_ps::<0x88>(v[0], v[1])));
-            let odd = intrinsic!(_mm256_castps_pd(_mm256_shuffle_ps::<0xdd>(v[0], v[1])));
-            // Within 128 bits they are in order; the halves are not.
-            let ordered = |v| intrinsic!(_mm256_castpd_ps(_mm256_permute4x64_pd::<0xd8>(v)));
-            (ordered(even), ordered(odd))
-        };
-        let ((even_a, odd_a), (even_b, odd_b)) = (pick(a), pick(b));
-        ([even_a, even_b], [odd_a, odd_b])
+        let v = [a, b];
+        // Within 128 bits they are in order; the halves are not.
+        let even = two!(|i| intrinsic!(_mm256_permute4x64_pd::<0xd8>(_mm256_castps_pd(_mm256_shuffle_ps::<0x88>(v[i][0], v[i][1])))));
+        let odd = two!(|i| intrinsic!(_mm256_permute4x64_pd::<0xd8>(_mm256_castps_pd(_mm256_shuffle_ps::<0xdd>(v[i][0], v[i][1])))));
+        (two!(|i| intrinsic!(_mm256_castpd_ps(even[i]))), two!(|i| intrinsic!(_mm256_castpd_ps(odd[i]))))
     }
 
     #[inline(always)]
@@ -266,11 +266,11 @@ impl Isa for Avx2 {
         // Four blocks of eight by eight, each turned by itself and put where it belongs.
         for down in 0..2 {
             for across in 0..2 {
-                let row = |r: usize| rows[8 * down + r][across];
-                let mut pairs = [row(0); 8];
+                let mut pairs = [rows[0][0]; 8];
                 for i in 0..4 {
-                    pairs[2 * i] = intrinsic!(_mm256_unpacklo_ps(row(2 * i), row(2 * i + 1)));
-                    pairs[2 * i + 1] = intrinsic!(_mm256_unpackhi_ps(row(2 * i), row(2 * i + 1)));
+                    let (a, b) = (rows[8 * down + 2 * i][across], rows[8 * down + 2 * i + 1][across]);
+                    pairs[2 * i] = intrinsic!(_mm256_unpacklo_ps(a, b));
+                    pairs[2 * i + 1] = intrinsic!(_mm256_unpackhi_ps(a, b));
                 }
                 let mut fours = pairs;
                 for i in 0..2 {
@@ -292,44 +292,44 @@ impl Isa for Avx2 {
 
     #[inline(always)]
     fn add_d(a: Four, b: Four) -> Four {
-        four(|i| intrinsic!(_mm256_add_pd(a[i], b[i])))
+        four!(|i| intrinsic!(_mm256_add_pd(a[i], b[i])))
     }
 
     #[inline(always)]
     fn sub_d(a: Four, b: Four) -> Four {
-        four(|i| intrinsic!(_mm256_sub_pd(a[i], b[i])))
+        four!(|i| intrinsic!(_mm256_sub_pd(a[i], b[i])))
     }
 
     #[inline(always)]
     fn mul_d(a: Four, b: Four) -> Four {
-        four(|i| intrinsic!(_mm256_mul_pd(a[i], b[i])))
+        four!(|i| intrinsic!(_mm256_mul_pd(a[i], b[i])))
     }
 
     #[inline(always)]
     fn div_d(a: Four, b: Four) -> Four {
-        four(|i| intrinsic!(_mm256_div_pd(a[i], b[i])))
+        four!(|i| intrinsic!(_mm256_div_pd(a[i], b[i])))
     }
 
     #[inline(always)]
     fn fma_d(a: Four, b: Four, c: Four) -> Four {
-        four(|i| intrinsic!(_mm256_fmadd_pd(a[i], b[i], c[i])))
+        four!(|i| intrinsic!(_mm256_fmadd_pd(a[i], b[i], c[i])))
     }
 
     #[inline(always)]
     fn lt_d(a: Four, b: Four) -> Two {
-        let m = four(|i| intrinsic!(_mm256_cmp_pd::<_CMP_LT_OQ>(a[i], b[i])));
-        two(|i| joined(m[2 * i], m[2 * i + 1]))
+        let m = four!(|i| intrinsic!(_mm256_cmp_pd::<_CMP_LT_OQ>(a[i], b[i])));
+        two!(|i| joined(m[2 * i], m[2 * i + 1]))
     }
 
     #[inline(always)]
     fn eq_d(a: Four, b: Four) -> Two {
-        let m = four(|i| intrinsic!(_mm256_cmp_pd::<_CMP_EQ_OQ>(a[i], b[i])));
-        two(|i| joined(m[2 * i], m[2 * i + 1]))
+        let m = four!(|i| intrinsic!(_mm256_cmp_pd::<_CMP_EQ_OQ>(a[i], b[i])));
+        two!(|i| joined(m[2 * i], m[2 * i + 1]))
     }
 
     #[inline(always)]
     fn select_d(m: Two, yes: Four, no: Four) -> Four {
-        four(|i| intrinsic!(_mm256_blendv_pd(no[i], yes[i], halves(m[i / 2])[i % 2])))
+        four!(|i| intrinsic!(_mm256_blendv_pd(no[i], yes[i], halves(m[i / 2])[i % 2])))
     }
 
     #[inline(always)]
@@ -342,24 +342,24 @@ impl Isa for Avx2 {
 
     #[inline(always)]
     fn narrow(a: Four) -> Two {
-        two(|i| intrinsic!(_mm256_set_m128(_mm256_cvtpd_ps(a[2 * i + 1]), _mm256_cvtpd_ps(a[2 * i]))))
+        two!(|i| intrinsic!(_mm256_set_m128(_mm256_cvtpd_ps(a[2 * i + 1]), _mm256_cvtpd_ps(a[2 * i]))))
     }
 
     #[inline(always)]
     fn add_u(a: Words, b: Words) -> Words {
-        words(|i| intrinsic!(_mm256_add_epi32(a[i], b[i])))
+        two!(|i| intrinsic!(_mm256_add_epi32(a[i], b[i])))
     }
 
     #[inline(always)]
     fn eq_u(a: Words, b: Words) -> Two {
-        two(|i| intrinsic!(_mm256_castsi256_ps(_mm256_cmpeq_epi32(a[i], b[i]))))
+        two!(|i| intrinsic!(_mm256_castsi256_ps(_mm256_cmpeq_epi32(a[i], b[i]))))
     }
 
     #[inline(always)]
     fn lt_u(a: Words, b: Words) -> Two {
         // There are signed comparisons alone: the sign bit turned around makes them unsigned.
         let sign = intrinsic!(_mm256_set1_epi32(i32::MIN));
-        two(|i| {
+        two!(|i| {
             let (a, b) = intrinsic!((_mm256_xor_si256(a[i], sign), _mm256_xor_si256(b[i], sign)));
             intrinsic!(_mm256_castsi256_ps(_mm256_cmpgt_epi32(b, a)))
         })
@@ -367,7 +367,7 @@ impl Isa for Avx2 {
 
     #[inline(always)]
     fn select_u(m: Two, yes: Words, no: Words) -> Words {
-        words(|i| intrinsic!(_mm256_blendv_epi8(no[i], yes[i], _mm256_castps_si256(m[i]))))
+        two!(|i| intrinsic!(_mm256_blendv_epi8(no[i], yes[i], _mm256_castps_si256(m[i]))))
     }
 
     #[inline(always)]
@@ -380,18 +380,18 @@ impl Isa for Avx2 {
 
     #[inline(always)]
     fn and_m(a: Two, b: Two) -> Two {
-        two(|i| intrinsic!(_mm256_and_ps(a[i], b[i])))
+        two!(|i| intrinsic!(_mm256_and_ps(a[i], b[i])))
     }
 
     #[inline(always)]
     fn or_m(a: Two, b: Two) -> Two {
-        two(|i| intrinsic!(_mm256_or_ps(a[i], b[i])))
+        two!(|i| intrinsic!(_mm256_or_ps(a[i], b[i])))
     }
 
     #[inline(always)]
     fn not_m(a: Two) -> Two {
         let ones = intrinsic!(_mm256_castsi256_ps(_mm256_set1_epi32(-1)));
-        two(|i| intrinsic!(_mm256_xor_ps(a[i], ones)))
+        two!(|i| intrinsic!(_mm256_xor_ps(a[i], ones)))
     }
 
     #[inline(always)]
