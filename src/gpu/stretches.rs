@@ -36,8 +36,9 @@ impl Session {
             for start in (0..parts).step_by(stretch) {
                 let range = start..parts.min(start + stretch);
                 let is_last = range.end == parts;
-                // The row's first part is short of what the row begins late.
-                let elements = (start * part).saturating_sub(first)..classes.min(range.end * part - first);
+                // The row's first part is short of what the row begins late; the last one may have nothing, where the row does
+                // not begin so late that it would need it.
+                let elements = (start * part).saturating_sub(first).min(classes)..classes.min(range.end * part - first);
                 let late = if start == 0 { first } else { 0 };
                 let count = elements.len();
                 let scopes = Scopes::push(&context.device);
