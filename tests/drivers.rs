@@ -129,17 +129,40 @@ fn a_row_that_no_binding_holds_comes_in_stretches() {
     }
 }
 
+/// The bits of a problem's losses.
+fn bits(evaluator: &Evaluator, problem: &Problem) -> Vec<u32> {
+    let arrays = Arrays::of(problem);
+    let evaluation = evaluator.evaluate_blocking(&backends::loss(problem), &arrays.batch(), &backends::everything());
+    evaluation.expect("the problem is sound").losses.into_iter().flatten().map(f32::to_bits).collect()
+}
+
 #[test]
 fn stretches_change_no_bit() {
     let whole = open(Pretence::default());
     let stretches = open(Pretence { binding: Some((128 << 10) + 100), ..Pretence::default() });
     let problem = kinds::problem(11, Input::Logits, true, 7, 70_003, 0);
-    let arrays = Arrays::of(&problem);
-    let bits = |evaluator: &Evaluator| -> Vec<u32> {
-        let evaluation = evaluator.evaluate_blocking(&backends::loss(&problem), &arrays.batch(), &backends::everything());
-        evaluation.expect("the problem is sound").losses.into_iter().flatten().map(f32::to_bits).collect()
-    };
-    assert_eq!(bits(&stretches), bits(&whole));
+    assert_eq!(bits(&stretches, &problem), bits(&whole, &problem));
+}
+
+#[test]
+fn windows_change_no_bit_of_any_driver() {
+    for (name, pretence) in PRETENCES {
+        let whole = open(pretence);
+        let cut = [1, 7].map(|rows| {
+            let (backend, window_rows) = (BackendChoice::Gpu, Some(rows));
+            backends::open_as(&EvaluatorDescriptor { backend, window_rows, pretence, ..EvaluatorDescriptor::default() })
+        });
+        // One of each driver, with rows that begin at every place of a word.
+        for classes in [3, 21, 45, 103, 301, 2003, 9001, 17_001] {
+            for (input, dense) in [(Input::Logits, true), (Input::Probabilities, false)] {
+                let problem = kinds::problem(classes as u64, input, dense, 22, classes, 0);
+                let want = bits(&whole, &problem);
+                for evaluator in &cut {
+                    assert_eq!(bits(evaluator, &problem), want, "{name}, {input:?}, {classes} classes");
+                }
+            }
+        }
+    }
 }
 
 /// Set in the processes that the test below starts.
