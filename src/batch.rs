@@ -273,9 +273,7 @@ impl Checked<'_, '_> {
     /// The labels of some of the batch's rows, as kernels take them; of dense targets nothing but that they are dense.
     pub(crate) fn labels<'b>(&'b self, rows: std::ops::Range<usize>, gathered: &'b mut Gathered) -> TargetSlice<'b> {
         match &self.batch.targets {
-            Targets::Classes(indices) => {
-                TargetSlice::Classes(indices.classes(rows, self.ignore_index, &mut gathered.labels))
-            }
+            Targets::Classes(indices) => TargetSlice::Classes(indices.classes(rows, self.ignore_index, &mut gathered.labels)),
             Targets::Dense(_) => TargetSlice::Dense(&[]),
         }
     }

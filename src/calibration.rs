@@ -122,7 +122,8 @@ impl Bins {
     }
 
     pub(crate) fn finish(&self) -> Vec<Bin> {
-        let confidence = |bin: &Filling| if bin.undefined { f64::NAN } else { bin.confidence as f64 / (1_u64 << PLACES) as f64 };
+        let confidence =
+            |bin: &Filling| if bin.undefined { f64::NAN } else { bin.confidence as f64 / (1_u64 << PLACES) as f64 };
         self.0.iter().map(|bin| Bin { rows: bin.rows, correct: bin.correct, confidence: confidence(bin) }).collect()
     }
 }

@@ -78,6 +78,16 @@ pub enum Error {
         /// What the driver said.
         reason: String,
     },
+    /// A benchmark found an answer that is not that of float64.
+    #[error("wrong answer on {adapter} ({case}): {what}")]
+    WrongAnswer {
+        /// What was computed, of what.
+        case: String,
+        /// On what.
+        adapter: String,
+        /// The value at fault, and what it should have been.
+        what: String,
+    },
 }
 
 /// What fallible calls of this crate return.

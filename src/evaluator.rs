@@ -144,7 +144,8 @@ impl Evaluator {
             return Err(Error::Combination("this processor has not got the instructions that were asked for"));
         }
         let demanded = descriptor.backend == BackendChoice::Gpu || descriptor.adapter.is_some();
-        let choice = gpu::Choice { name: descriptor.adapter.clone(), software: demanded || descriptor.allow_software };
+        let choice =
+            gpu::Choice { name: descriptor.adapter.clone(), software: demanded || descriptor.allow_software, place: None };
         let mut warnings = Vec::new();
         let gpu = if descriptor.backend == BackendChoice::Cpu {
             if descriptor.adapter.is_some() {

@@ -102,10 +102,13 @@ impl Wanted {
 
 /// How predictions are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub(crate) enum Element {
+pub enum Element {
+    /// float32.
     #[default]
     F32,
+    /// float16.
     F16,
+    /// bfloat16.
     Bf16,
 }
 

@@ -47,6 +47,8 @@
 //!   error, or a run that the CPU finished and that says so.
 
 mod batch;
+#[cfg(all(feature = "threads", not(target_family = "wasm")))]
+pub mod bench;
 mod calibration;
 mod cpu;
 mod error;
@@ -77,6 +79,7 @@ pub use evaluator::{Fault, Pretence};
 pub use explain::{Explanation, Step, explain};
 pub use gpu::{AdapterSummary, adapters, adapters_blocking};
 pub use in_place::BatchMut;
+pub use layout::Element;
 pub use loss::{BinaryCrossEntropy, CategoricalCrossEntropy, DEFAULT_EPSILON, Focal, Input, KlDivergence, Loss};
 pub use metric::Metric;
 pub use outputs::{Gradient, Outputs};

@@ -2,12 +2,12 @@
 //! of 1,024 rows, and the blocks' sums join the totals one after the other. So windows, batches and threads may begin and
 //! end anywhere, and the bits stay the same.
 
+use crate::batch::TargetSlice;
 use crate::calibration::Bins;
 use crate::cpu::isa::{Instructions, Isa, Work, dispatch};
 use crate::layout::{IGNORED, RANK_FIRST, RANK_NAN};
 use crate::loss::Prepared;
 use crate::records::RecordsMut;
-use crate::batch::TargetSlice;
 use crate::totals::Totals;
 
 /// Rows that are summed before their sum joins the totals.
@@ -30,13 +30,7 @@ pub(crate) struct Results<'a> {
 
 impl<'a> Results<'a> {
     pub(crate) fn of(records: &'a RecordsMut<'_>, targets: TargetSlice<'a>, sample_weights: &'a [f64]) -> Self {
-        Self {
-            losses: records.losses,
-            ranks: records.ranks,
-            calibration: records.calibration,
-            targets,
-            sample_weights,
-        }
+        Self { losses: records.losses, ranks: records.ranks, calibration: records.calibration, targets, sample_weights }
     }
 }
 
@@ -211,8 +205,7 @@ impl Part {
         };
         let place = (self.next % PARTIALS as u64) as usize;
         let kept = |i: usize| labels.is_none_or(|labels| labels[i] != IGNORED);
-        let kept_rows =
-            labels.map_or(count, |labels| labels.iter().map(|&label| u64::from(label != IGNORED)).sum::<u64>());
+        let kept_rows = labels.map_or(count, |labels| labels.iter().map(|&label| u64::from(label != IGNORED)).sum::<u64>());
         // A row that is ignored has a loss of 0.
         if rows.sample_weights.is_empty() {
             each_place(&mut self.open.loss, place, losses.len(), |i| f64::from(losses[i]));
@@ -348,7 +341,10 @@ mod tests {
                 let mut part = reducer.part(range.start as u64);
                 let rows = results(&losses[range.clone()], &[], &labels[range]);
                 let prepared = prepared();
-                dispatch(Instructions::Portable, Push { part: &mut part, totals: reducer.totals(), prepared: &prepared, rows: &rows });
+                dispatch(
+                    Instructions::Portable,
+                    Push { part: &mut part, totals: reducer.totals(), prepared: &prepared, rows: &rows },
+                );
                 reducer.join(&part);
             }
             reducer.finish().loss.to_bits()

@@ -213,7 +213,7 @@ fn come_back_in_the_shape_of_the_predictions() {
 #[test]
 fn have_the_same_bits_however_rows_are_cut() {
     for tested in all() {
-        let short = [1, 7].map(|rows| backends::open(tested.choice, Some(rows)));
+        let short = [1, 7].map(|rows| tested.open(Some(rows)));
         for (index, setup) in moderate::setups().iter().enumerate() {
             for classes in [3, 65, 130] {
                 let dense = setup.extra.kind != Kind::Categorical || (index + classes) % 2 == 0;

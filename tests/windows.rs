@@ -68,7 +68,7 @@ fn for_each_problem(rows: impl Fn(usize) -> usize, test: impl Fn(&Problem, &Test
 #[test]
 fn windows_change_no_bit() {
     for tested in backends::all() {
-        let cut = [1, 7, 64].map(|rows| (rows, backends::open(tested.choice, Some(rows))));
+        let cut = [1, 7, 64].map(|rows| (rows, tested.open(Some(rows))));
         for_each_problem(
             |_| 131,
             |problem, other, context| {

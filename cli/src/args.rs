@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use xent::bench::{Machines, Pass, TargetKind};
 
 /// Cross-entropy losses over files of predictions, on any GPU or on the CPU, with the same answer.
 #[derive(Debug, Parser)]
@@ -19,6 +20,8 @@ pub(crate) enum Command {
     Evaluate(Box<EvaluateArgs>),
     /// Show how one row comes to its loss, step by step.
     Explain(Box<ExplainArgs>),
+    /// Measure how close each backend of this machine comes to its own memory bandwidth.
+    Bench(Box<BenchArgs>),
     /// List the adapters of this machine, and which one `--backend auto` takes.
     Devices(DevicesArgs),
 }
@@ -144,6 +147,55 @@ pub(crate) struct LossArgs {
     pub axis: isize,
 }
 
+/// Every pass is combined with every kind of targets, element, input and number of classes. Predictions are noise and lie in
+/// memory, the GPU's own for a GPU; every answer is checked before it is timed.
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// What to measure: all is the CPU and every adapter; auto what an evaluation would run on; gpu every adapter.
+    #[arg(long, value_enum, default_value_t = BenchBackend::All)]
+    pub backend: BenchBackend,
+    /// Measure the adapters with TEXT in their names, and nothing else.
+    #[arg(long, value_name = "TEXT")]
+    pub adapter: Option<String>,
+    /// What the CPU computes with: each by itself, instead of the best that this processor has.
+    #[arg(long, value_enum, value_name = "SET,…", value_delimiter = ',')]
+    pub instructions: Vec<InstructionSet>,
+    /// Numbers of classes.
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "2,10,100,1000,8192,32000,128256")]
+    pub classes: Vec<usize>,
+    /// The mean loss alone, the gradient of the mean alone, or the losses of rows and the gradient.
+    #[arg(long, value_enum, value_name = "PASS,…", value_delimiter = ',', default_value = "forward,gradient,both")]
+    pub pass: Vec<BenchPass>,
+    /// Class indices, or a number for each class.
+    #[arg(long, value_enum, value_name = "KIND,…", value_delimiter = ',', default_value = "sparse,dense")]
+    pub targets: Vec<BenchTargets>,
+    /// How predictions are stored.
+    #[arg(long, value_enum, value_name = "TYPE,…", value_delimiter = ',', default_value = "f32,f16")]
+    pub element: Vec<BenchElement>,
+    /// What predictions are.
+    #[arg(long, value_enum, value_name = "INPUT,…", value_delimiter = ',', default_value = "logits")]
+    pub input: Vec<Input>,
+    /// Bytes of the predictions as float32. Unless given: for the CPU a quarter more than its largest cache holds, and at
+    /// least 256 MiB; 512 MiB for a GPU; 32 MiB for a software adapter; less where memory is scarce.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub bytes: Option<u64>,
+    /// The same in millions of bytes.
+    #[arg(long, value_name = "N", conflicts_with = "bytes", value_parser = clap::value_parser!(u64).range(1..))]
+    pub megabytes: Option<u64>,
+    /// Time each so many times, or fewer where time is up; the median counts.
+    #[arg(long, value_name = "N", default_value = "9")]
+    pub repeat: NonZeroUsize,
+    /// Time a backend for about so long; each combination is timed three times in any case.
+    #[arg(long, value_name = "S", default_value = "60")]
+    pub seconds: f64,
+    /// Draw fractions over classes, a line for each backend.
+    #[arg(long, value_name = "OUT.svg")]
+    pub plot: Option<PathBuf>,
+    /// For people or for programs.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct DevicesArgs {
     /// For people or for programs.
@@ -222,6 +274,92 @@ impl From<Backend> for xent::BackendChoice {
             Backend::Auto => Self::Auto,
             Backend::Cpu => Self::Cpu,
             Backend::Gpu => Self::Gpu,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BenchBackend {
+    Auto,
+    All,
+    Cpu,
+    Gpu,
+}
+
+impl From<BenchBackend> for Machines {
+    fn from(backend: BenchBackend) -> Self {
+        match backend {
+            BenchBackend::Auto => Self::Auto,
+            BenchBackend::All => Self::All,
+            BenchBackend::Cpu => Self::Cpu,
+            BenchBackend::Gpu => Self::Gpu,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum InstructionSet {
+    Avx512,
+    Avx2,
+    /// What every processor of its kind has.
+    Portable,
+}
+
+impl From<InstructionSet> for xent::Instructions {
+    fn from(set: InstructionSet) -> Self {
+        match set {
+            InstructionSet::Avx512 => Self::Avx512,
+            InstructionSet::Avx2 => Self::Avx2,
+            InstructionSet::Portable => Self::Portable,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BenchPass {
+    Forward,
+    Gradient,
+    Both,
+}
+
+impl From<BenchPass> for Pass {
+    fn from(pass: BenchPass) -> Self {
+        match pass {
+            BenchPass::Forward => Self::Forward,
+            BenchPass::Gradient => Self::Gradient,
+            BenchPass::Both => Self::Both,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BenchTargets {
+    Sparse,
+    Dense,
+}
+
+impl From<BenchTargets> for TargetKind {
+    fn from(targets: BenchTargets) -> Self {
+        match targets {
+            BenchTargets::Sparse => Self::Sparse,
+            BenchTargets::Dense => Self::Dense,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BenchElement {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl From<BenchElement> for xent::Element {
+    fn from(element: BenchElement) -> Self {
+        match element {
+            BenchElement::F32 => Self::F32,
+            BenchElement::F16 => Self::F16,
+            BenchElement::Bf16 => Self::Bf16,
         }
     }
 }

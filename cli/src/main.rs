@@ -1,6 +1,7 @@
 //! The program `xent`: evaluates prediction files with cross-entropy losses, on any GPU or on the CPU.
 
 mod args;
+mod bench;
 mod devices;
 mod evaluate;
 mod explain;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
     let outcome = match &cli.command {
         Command::Evaluate(args) => evaluate::run(args),
         Command::Explain(args) => explain::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Devices(args) => {
             devices::run(args);
             Ok(())
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
             let name = match cli.command {
                 Command::Evaluate(_) => "evaluate",
                 Command::Explain(_) => "explain",
+                Command::Bench(_) => "bench",
                 Command::Devices(_) => "devices",
             };
             let mut command = Cli::command();

@@ -14,6 +14,8 @@ use crate::reduce::{BLOCK, Part, Push, Reducer, Results};
 
 /// Predictions of a piece, about: they fit into a core's second cache with what comes of them.
 const PIECE: usize = 1 << 16;
+/// A gradient of so many elements, 16 MiB, goes past the caches.
+const STREAMED: usize = 1 << 22;
 /// Pieces that each thread has to have, at least, before pieces are made as large as whole blocks of rows.
 const SPARE: usize = 8;
 
@@ -44,6 +46,7 @@ pub(crate) fn evaluate(
     reducer: &mut Reducer,
 ) {
     let classes = task.prepared.classes;
+    let streams = task.wanted.gradient && rows.len().saturating_mul(classes) >= STREAMED;
     let place = reducer.rows();
     let until_block = (BLOCK as u64 - place % BLOCK as u64) as usize % BLOCK;
     // Pieces of whole blocks, as many of them as make a piece: each thread adds up its own.
@@ -62,7 +65,7 @@ pub(crate) fn evaluate(
         let parts = pieces(rows.start, &ends, outputs, |range, mut outputs, scratch| {
             let first = place + (range.start - rows.start) as u64;
             let mut part = reducer.part(first);
-            scratch.piece(task, batch, range, &mut outputs, Some((&mut part, reducer)));
+            scratch.piece(task, streams, batch, range, &mut outputs, Some((&mut part, reducer)));
             part
         });
         for part in &parts {
@@ -78,7 +81,7 @@ pub(crate) fn evaluate(
     own.reset(Wanted { gradient: false, logsumexp: false, ..task.wanted }, true, rows.len(), classes);
     let mut all = outputs.with(&mut own);
     pieces(rows.start, &ends, all.reborrow(), |range, mut outputs, scratch| {
-        scratch.piece(task, batch, range, &mut outputs, None);
+        scratch.piece(task, streams, batch, range, &mut outputs, None);
     });
     let mut gathered = Gathered::default();
     let targets = batch.labels(rows.clone(), &mut gathered);
@@ -118,6 +121,7 @@ impl Scratch {
     fn piece(
         &mut self,
         task: Task<'_>,
+        streams: bool,
         batch: &Checked<'_, '_>,
         range: Range<usize>,
         outputs: &mut RecordsMut<'_>,
@@ -141,7 +145,7 @@ impl Scratch {
                 batch.row_scales(range.clone(), scale, &mut self.scales);
             }
             let records = records.reborrow();
-            let piece = Piece { prepared, window: &window, wanted, scales: &self.scales, records };
+            let piece = Piece { prepared, window: &window, wanted, scales: &self.scales, streams, records };
             visit(prepared.fold, prepared.term, Looked { piece, instructions });
         }
         if let Some((part, reducer)) = part {

@@ -52,16 +52,15 @@ impl<F: Fold, T: LossTerm> Work for Explain<'_, F, T> {
         let across = Across::new(&rows, 0, label);
         let mut widened = [0.0; Rows::CHUNK];
         let state = if prepared.spreads() && prepared.is_closed() {
-            let (state, _) = fold_across::<I, F, true>(i, &rows, 0, &across, &mut widened);
+            let (state, _) = fold_across::<I, F, true>(i, &rows, 0, label, &mut widened);
             merged::<I, F, true>(i, prepared, &[state; LANES])
         } else {
-            let (state, _) = fold_across::<I, F, false>(i, &rows, 0, &across, &mut widened);
+            let (state, _) = fold_across::<I, F, false>(i, &rows, 0, label, &mut widened);
             merged::<I, F, false>(i, prepared, &[state; LANES])
         };
         let row = F::row(i, prepared, &state);
         let wanted = Sums { terms: prepared.sums_terms(), calibration: false };
-        let walked =
-            if wanted.any() { Terms::across::<F, T>(i, prepared, &across, wanted, &row) } else { Terms::none(i) };
+        let walked = if wanted.any() { Terms::across::<F, T>(i, prepared, &across, wanted, &row) } else { Terms::none(i) };
         let walked = Terms::turned(i, &[walked], 1);
         let finite = rows.dense_row(0).is_none_or(|targets| targets.iter().all(|t| t.is_finite()));
         let undefined = F::is_undefined(&row).any();

@@ -2,7 +2,19 @@
 
 use std::ops::{Add, BitAnd, BitOr, Mul, Not, Sub};
 
-use super::isa::{Isa, LANES};
+use super::isa::{Isa, LANES, Line};
+
+/// An array of one expression for each lane, written out: in a closure that is not inlined vectors would pass through
+/// memory, without the instructions they are made for.
+macro_rules! each_lane {
+    ($l:ident => $e:expr) => {
+        each_lane!(@ $l, $e, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
+    };
+    (@ $l:ident, $e:expr, $($n:literal)*) => {
+        [$({ let $l: usize = $n; $e }),*]
+    };
+}
+pub(crate) use each_lane;
 
 macro_rules! lanes {
     ($(#[$doc:meta])* $name:ident($raw:ident)) => {
@@ -93,7 +105,7 @@ pub(crate) trait Make: Isa {
     /// 0 and the multiples of `step` after it.
     #[inline(always)]
     fn count_by(self, step: u32) -> U32s<Self> {
-        self.u32s_of(&std::array::from_fn(|l| (l as u32).wrapping_mul(step)))
+        self.u32s_of(&each_lane!(l => (l as u32).wrapping_mul(step)))
     }
 
     /// True in the lanes whose bits are set.
@@ -231,10 +243,17 @@ impl<I: Isa> F32s<I> {
         (Self(even), Self(odd))
     }
 
+    /// Stores past the caches.
+    #[inline(always)]
+    pub(crate) fn stream(self, to: &mut Line) {
+        I::stream(self.0, to);
+    }
+
     /// Sixteen vectors, lanes and vectors exchanged.
     #[inline(always)]
     pub(crate) fn transpose(rows: [Self; LANES]) -> [Self; LANES] {
-        I::transpose(rows.map(|row| row.0)).map(Self)
+        let turned = I::transpose(each_lane!(l => rows[l].0));
+        each_lane!(l => Self(turned[l]))
     }
 
     /// One lane in all lanes.

@@ -158,10 +158,15 @@ pub(crate) fn log_of<I: Isa>(i: I, v: F32s<I>, v_minus_1: F32s<I>) -> F32s<I> {
     k.fma(i.f32s(LN_2), p.fma(f * f, f))
 }
 
-/// log(1 + y) for y ≥ 0.
+/// log(1 + y) for y ≥ 0, given 1 / (1 + y): what the sum loses when it is rounded is put back.
 #[inline(always)]
-pub(crate) fn log1p<I: Isa>(i: I, y: F32s<I>) -> F32s<I> {
-    log_of(i, i.f32s(1.0) + y, y)
+pub(crate) fn log1p<I: Isa>(i: I, y: F32s<I>, inverse: F32s<I>) -> F32s<I> {
+    let (k, mantissa) = (i.f32s(1.0) + y).split();
+    let near = k.eq(i.f32s(0.0));
+    let lost = or_zero(i, !near, y - ((i.f32s(1.0) + y) - i.f32s(1.0)));
+    let f = near.select(y, mantissa - i.f32s(1.0));
+    let p = polynomial(i, f, LOG).fma(f, i.f32s(-0.5));
+    lost.fma(inverse, k.fma(i.f32s(LN_2), p.fma(f * f, f)))
 }
 
 /// q^gamma for 0 ≤ q ≤ 1 and gamma ≥ 0: gamma times the exponent stays apart from gamma times the logarithm of the mantissa.

@@ -7,7 +7,7 @@ pub(crate) mod lanes;
 pub(crate) mod math;
 mod rank;
 mod rows;
-mod source;
+pub(crate) mod source;
 mod targets;
 mod terms;
 

@@ -7,11 +7,11 @@
 
 use std::marker::PhantomData;
 
-use super::isa::{Isa, LANES, Work};
-use super::lanes::{F32s, Make, Mask};
+use super::isa::{Isa, LANES, Line, Outlined, Work};
+use super::lanes::{F32s, Make, Mask, U32s};
 use super::math::or_zero;
 use super::rank::Rank;
-use super::source::{Rows, SHORT, Tile};
+use super::source::{Ahead, Rows, SHORT, Tile};
 use super::targets::{Across, Block, Down, Labels, Walk};
 use super::terms::{Standing, Sums, Terms, gradient, sums};
 use crate::batch::Window;
@@ -22,6 +22,8 @@ use crate::records::RecordsMut;
 
 /// Predictions that a lane absorbs at a time.
 const DEPTH: usize = 8;
+/// Or so many, of what is left.
+const PAIR: usize = 2;
 /// Classes of a long row that are absorbed at a time.
 const STRETCH: usize = DEPTH * LANES;
 
@@ -32,6 +34,8 @@ pub(super) struct Piece<'a> {
     pub wanted: Wanted,
     /// What each row's gradient is multiplied with, where one is wanted.
     pub scales: &'a [f32],
+    /// Gradients go past the caches: there are more of them than these hold.
+    pub streams: bool,
     pub records: RecordsMut<'a>,
 }
 
@@ -47,7 +51,8 @@ impl<F: Fold, T: LossTerm> Work for Evaluate<'_, F, T> {
     #[inline(always)]
     fn run<I: Isa>(self, i: I) {
         let Self { mut piece, .. } = self;
-        let spread = piece.prepared.spreads() && piece.prepared.is_closed();
+        let streams = piece.streams;
+        let spread = F::CLOSED && T::CLOSED && piece.prepared.spreads();
         if piece.window.classes <= SHORT {
             if spread {
                 piece.short::<I, F, T, true>(i);
@@ -58,6 +63,9 @@ impl<F: Fold, T: LossTerm> Work for Evaluate<'_, F, T> {
             piece.long::<I, F, T, true>(i);
         } else {
             piece.long::<I, F, T, false>(i);
+        }
+        if streams {
+            i.fence();
         }
     }
 }
@@ -102,65 +110,56 @@ impl Piece<'_> {
             let rows = Rows::of(prepared, self.window, first, LANES.min(all - first));
             let predictions = rows.floats(i, &mut widened);
             x.fill(i, predictions, classes, rows.count);
+            if classes < SHORT {
+                // It makes a pair of an odd last class.
+                x.0[classes] = [F::ABSENT; LANES];
+            }
             if let Some(targets) = rows.dense_rows() {
                 dense.fill(i, targets, classes, rows.count);
+                let ahead = Ahead::of(targets, 0);
+                for n in 0..classes {
+                    ahead.ask(i, n);
+                }
             }
             let labels = Labels::of(i, &rows, self.needs_label());
             let down = Down { rows: &rows, x: &x, dense: rows.is_dense().then_some(&dense), labels };
 
-            let mut state = F::identity(i);
             let mut bad = i.mask_of(0);
-            let zero = [i.f32s(0.0); DEPTH];
-            let (deep, single) = x.0[..classes].as_chunks::<DEPTH>();
-            for (n, x) in deep.iter().enumerate() {
-                let mut coefficients = zero;
-                if SPREAD {
-                    for (d, coefficient) in coefficients.iter_mut().enumerate() {
-                        let block = down.block(i, n * DEPTH + d);
-                        *coefficient = block.coefficient;
-                        bad = bad | block.bad;
-                    }
-                }
-                let x = std::array::from_fn(|d| i.f32s_of(&x[d]));
-                F::absorb::<I, DEPTH, SPREAD>(i, prepared, &mut state, &x, &coefficients);
+            let ahead = rows.predictions.ahead(0);
+            let mut class = if classes < DEPTH { PAIR } else { DEPTH };
+            let mut state = if class == PAIR {
+                let (x, coefficients) = columns::<I, PAIR, SPREAD>(i, &down, 0, &mut bad);
+                F::first::<I, PAIR, SPREAD>(i, prepared, &x, &coefficients, ahead)
+            } else {
+                let (x, coefficients) = columns::<I, DEPTH, SPREAD>(i, &down, 0, &mut bad);
+                F::first::<I, DEPTH, SPREAD>(i, prepared, &x, &coefficients, ahead)
+            };
+            while class + DEPTH <= classes {
+                let (x, coefficients) = columns::<I, DEPTH, SPREAD>(i, &down, class, &mut bad);
+                F::absorb::<I, DEPTH, SPREAD>(i, prepared, &mut state, &x, &coefficients, ahead.after(class));
+                class += DEPTH;
             }
-            let after = deep.len() * DEPTH;
-            let mut class = after;
             while class < classes {
-                // Two at a time, as far as there are two.
-                if single.len() - (class - after) >= 2 {
-                    let blocks = [down.block(i, class), down.block(i, class + 1)];
-                    F::absorb::<I, 2, SPREAD>(i, prepared, &mut state, &blocks.map(|b| b.x), &blocks.map(|b| b.coefficient));
-                    bad = bad | blocks[0].bad | blocks[1].bad;
-                    class += 2;
-                } else {
-                    let block = down.block(i, class);
-                    F::absorb::<I, 1, SPREAD>(i, prepared, &mut state, &[block.x], &[block.coefficient]);
-                    bad = bad | block.bad;
-                    class += 1;
-                }
+                let (x, coefficients) = columns::<I, PAIR, SPREAD>(i, &down, class, &mut bad);
+                F::absorb::<I, PAIR, SPREAD>(i, prepared, &mut state, &x, &coefficients, ahead.after(class));
+                class += PAIR;
             }
             let row = F::row(i, prepared, &state);
             let goal = i.f32s_at(predictions, i.count_by(classes as u32) + labels.class);
-            let mut walked = if sums.any() { Terms::down::<F, T>(i, &down, sums, &row) } else { Terms::none(i) };
+            let mut walked = if sums.any() { i.call(TermsDown::<I, F, T>::new(&down, sums, row)) } else { Terms::none(i) };
             if SPREAD {
                 walked.bad = bad;
             }
             let folded = Folded::<I, F> { first, row, labels, goal, walked };
             let of = self.write::<I, F, T>(i, &rows, &folded);
             if self.wanted.ranks {
-                let mut rank = Rank::none(i);
-                for class in 0..classes {
-                    rank.absorb(i, i.f32s_of(&x.0[class]), i.u32s(class as u32), goal, labels.class);
-                }
-                self.write_ranks(first, of.unlabelled, &rank.finish());
+                let ranks = i.call(RankDown { x: &x.0[..classes], goal, label: labels.class });
+                self.write_ranks(first, of.unlabelled, &ranks);
             }
             if self.wanted.gradient {
-                for class in 0..classes {
-                    let g = gradient::<I, F, T>(i, prepared, &folded.row, &down.block(i, class), of.pull, of.scale);
-                    of.standing.apply(i, g).store(&mut slopes.0[class]);
-                }
-                slopes.write(i, classes, rows.count, &mut self.records.gradient[first * classes..]);
+                let out = &mut self.records.gradient[first * classes..];
+                let (slopes, streams) = (&mut slopes, self.streams);
+                i.call(GradientDown::<I, F, T> { down: &down, row: folded.row, of, slopes, out, streams, term: PhantomData });
             }
         }
     }
@@ -178,7 +177,7 @@ impl Piece<'_> {
             let mut states = [F::identity(i); LANES];
             let mut bad = 0;
             for row in 0..rows.count {
-                let (state, is_bad) = fold_across::<I, F, SPREAD>(i, &rows, row, &across(row), &mut widened);
+                let (state, is_bad) = fold_across::<I, F, SPREAD>(i, &rows, row, class[row], &mut widened);
                 states[row] = state;
                 bad |= u16::from(is_bad) << row;
             }
@@ -197,7 +196,7 @@ impl Piece<'_> {
             if sums.any() {
                 let mut all_terms = [walked; LANES];
                 for (l, terms) in all_terms[..rows.count].iter_mut().enumerate() {
-                    *terms = Terms::across::<F, T>(i, prepared, &across(l), sums, &F::lane(i, &row, l));
+                    *terms = i.call(TermsAcross::<I, F, T>::new(&across(l), sums, F::lane(i, &row, l)));
                 }
                 walked = Terms::turned(i, &all_terms, rows.count);
             }
@@ -209,7 +208,8 @@ impl Piece<'_> {
             if self.wanted.ranks {
                 let mut ranks = [0; LANES];
                 for l in 0..rows.count {
-                    ranks[l] = rank_across(i, &rows, l, goals[l], class[l], &mut widened);
+                    let widened = &mut widened;
+                    ranks[l] = i.call(RankAcross { rows: &rows, row: l, goal: goals[l], label: class[l], widened });
                 }
                 self.write_ranks(first, of.unlabelled, &ranks);
             }
@@ -225,7 +225,9 @@ impl Piece<'_> {
                         pull: of.pull.lane(i, l),
                         scale: of.scale.lane(i, l),
                     };
-                    gradient_across::<I, F, T>(i, prepared, &F::lane(i, &folded.row, l), &across(l), &of_lane, out);
+                    let row = F::lane(i, &folded.row, l);
+                    let (across, streams) = (&across(l), self.streams);
+                    i.call(GradientAcross::<I, F, T> { across, row, of: of_lane, out, streams, term: PhantomData });
                 }
             }
         }
@@ -244,6 +246,8 @@ impl Piece<'_> {
             }
         };
         let (loss, pull) = sums::<I, F, T>(i, prepared, &of.row, &of.walked, of.goal, weight);
+        // Without a gradient nobody looks at the pull: the compiler can leave out what makes it.
+        let pull = if self.wanted.gradient { pull.narrow() } else { i.f32s(0.0) };
         let loss = loss + F::extra_loss(i, prepared, &of.row);
         // A row without probabilities has no loss; a loss that is NaN leaves no gradient.
         let empty = F::is_undefined(&of.row);
@@ -273,7 +277,7 @@ impl Piece<'_> {
         Slopes {
             standing: Standing { undefined: undefined | loss.narrow().is_nan(), ..standing },
             unlabelled: of.labels.ignored | of.walked.bad,
-            pull: pull.narrow(),
+            pull,
             scale,
         }
     }
@@ -285,6 +289,26 @@ impl Piece<'_> {
             *slot = if unlabelled >> l & 1 != 0 { RANK_NAN } else { ranks[l] };
         }
     }
+}
+
+/// The predictions of `COUNT` classes, and with `SPREAD` their coefficients. There may be one class less.
+#[inline(always)]
+fn columns<I: Isa, const COUNT: usize, const SPREAD: bool>(
+    i: I,
+    down: &Down<'_, '_, I>,
+    first: usize,
+    bad: &mut Mask<I>,
+) -> ([F32s<I>; COUNT], [F32s<I>; COUNT]) {
+    let (mut x, mut coefficients) = ([i.f32s(0.0); COUNT], [i.f32s(0.0); COUNT]);
+    for n in 0..COUNT {
+        x[n] = i.f32s_of(&down.x.0[first + n]);
+        if SPREAD && first + n < down.rows.classes {
+            let block = down.block(i, first + n);
+            coefficients[n] = block.coefficient;
+            *bad = *bad | block.bad;
+        }
+    }
+    (x, coefficients)
 }
 
 #[inline(always)]
@@ -317,26 +341,28 @@ pub(super) fn fold_across<I: Isa, F: Fold, const SPREAD: bool>(
     i: I,
     rows: &Rows<'_>,
     row: usize,
-    across: &Across<'_, '_>,
+    label: u32,
     widened: &mut [f32; Rows::CHUNK],
 ) -> (F::State<I>, bool) {
     let classes = rows.classes;
+    let across = Across::new(rows, row, label);
     let mut state = F::identity(i);
     let mut bad = i.mask_of(0);
-    for chunk in (0..classes).step_by(Rows::CHUNK) {
-        let end = classes.min(chunk + Rows::CHUNK);
-        let x = rows.predictions.floats(i, row * classes + chunk..row * classes + end, widened);
-        let (stretches, rest) = x.as_chunks::<STRETCH>();
-        for (n, x) in stretches.iter().enumerate() {
-            absorb::<I, F, SPREAD>(i, across, &mut state, &mut bad, x, chunk + n * STRETCH);
-        }
-        if !rest.is_empty() {
-            let mut last = [F::ABSENT; STRETCH];
-            last[..rest.len()].copy_from_slice(rest);
-            absorb::<I, F, SPREAD>(i, across, &mut state, &mut bad, &last, end - rest.len());
-        }
+    for first in (0..classes).step_by(STRETCH) {
+        let count = STRETCH.min(classes - first);
+        let place = row * classes + first;
+        let x = rows.predictions.floats(i, place..place + count, widened);
+        let mut last;
+        let x = if let Some(x) = x.first_chunk::<STRETCH>() {
+            x
+        } else {
+            last = [F::ABSENT; STRETCH];
+            last[..count].copy_from_slice(x);
+            &last
+        };
+        absorb::<I, F, SPREAD>(i, &across, &mut state, &mut bad, x, first);
     }
-    (state, bad.any())
+    (state, SPREAD && bad.any())
 }
 
 /// Absorbs the predictions of a row from class `first` on.
@@ -350,6 +376,7 @@ fn absorb<I: Isa, F: Fold, const SPREAD: bool>(
     first: usize,
 ) {
     let rows = across.rows;
+    let ahead = rows.predictions.ahead(across.row * rows.classes + first);
     let mut coefficients = [i.f32s(0.0); DEPTH];
     if SPREAD {
         for (d, coefficient) in coefficients.iter_mut().enumerate() {
@@ -366,7 +393,11 @@ fn absorb<I: Isa, F: Fold, const SPREAD: bool>(
     for (d, register) in registers.iter_mut().enumerate() {
         *register = i.f32s_of(part(x, d));
     }
-    F::absorb::<I, DEPTH, SPREAD>(i, rows.prepared, state, &registers, &coefficients);
+    if first == 0 {
+        *state = F::first::<I, DEPTH, SPREAD>(i, rows.prepared, &registers, &coefficients, ahead);
+    } else {
+        F::absorb::<I, DEPTH, SPREAD>(i, rows.prepared, state, &registers, &coefficients, ahead);
+    }
 }
 
 /// Register `d` of a stretch.
@@ -375,79 +406,221 @@ fn part(x: &[f32; STRETCH], d: usize) -> &[f32; LANES] {
     &x.as_chunks::<LANES>().0[d]
 }
 
-/// The rank of one row's label, whose prediction is `goal`.
-#[inline(always)]
-fn rank_across<I: Isa>(
-    i: I,
-    rows: &Rows<'_>,
-    row: usize,
-    goal: f32,
-    label: u32,
-    widened: &mut [f32; Rows::CHUNK],
-) -> u32 {
-    let classes = rows.classes;
-    let (goal, label) = (i.f32s(goal), i.u32s(label));
-    let mut rank = Rank::none(i);
-    for chunk in (0..classes).step_by(Rows::CHUNK) {
-        let end = classes.min(chunk + Rows::CHUNK);
-        let x = rows.predictions.floats(i, row * classes + chunk..row * classes + end, widened);
-        let (registers, rest) = x.as_chunks::<LANES>();
-        for (n, x) in registers.iter().enumerate() {
-            rank.absorb(i, i.f32s_of(x), i.count_from((chunk + n * LANES) as u32), goal, label);
-        }
-        if !rest.is_empty() {
-            // What pads the last register comes after every class, so that not even a tie counts.
-            let mut padded = [f32::NEG_INFINITY; LANES];
-            padded[..rest.len()].copy_from_slice(rest);
-            rank.absorb(i, i.f32s_of(&padded), i.count_from((end - rest.len()) as u32), goal, label);
-        }
-    }
-    rank.finish_row()
-}
-
-/// Writes the gradient of one row, which `row` has in all lanes.
-#[inline(always)]
-fn gradient_across<I: Isa, F: Fold, T: LossTerm>(
-    i: I,
-    prepared: &Prepared,
-    row: &F::Row<I>,
-    across: &Across<'_, '_>,
-    of: &Slopes<I>,
-    out: &mut [f32],
-) {
-    if of.standing.ignored.any() {
-        out.fill(0.0);
-        return;
-    }
-    if of.standing.undefined.any() {
-        out.fill(f32::NAN);
-        return;
-    }
-    across.walk(i, &mut Derived::<'_, I, F, T> { prepared, row, of, out, term: PhantomData });
-}
-
-/// [`gradient_across`] on its way.
-struct Derived<'s, I: Isa, F: Fold, T> {
-    prepared: &'s Prepared,
-    row: &'s F::Row<I>,
-    of: &'s Slopes<I>,
-    out: &'s mut [f32],
+/// [`Terms::down`], as a function of its own.
+struct TermsDown<'s, 'a, I: Isa, F: Fold, T> {
+    down: &'s Down<'s, 'a, I>,
+    sums: Sums,
+    row: F::Row<I>,
     term: PhantomData<T>,
 }
 
-impl<I: Isa, F: Fold, T: LossTerm> Walk<I> for Derived<'_, I, F, T> {
+impl<'s, 'a, I: Isa, F: Fold, T> TermsDown<'s, 'a, I, F, T> {
+    #[inline(always)]
+    fn new(down: &'s Down<'s, 'a, I>, sums: Sums, row: F::Row<I>) -> Self {
+        Self { down, sums, row, term: PhantomData }
+    }
+}
+
+impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for TermsDown<'_, '_, I, F, T> {
+    type Output = Terms<I>;
+
+    #[inline(always)]
+    fn run(self, i: I) -> Terms<I> {
+        Terms::down::<F, T>(i, self.down, self.sums, &self.row)
+    }
+}
+
+/// [`Terms::across`], as a function of its own.
+struct TermsAcross<'s, 'a, I: Isa, F: Fold, T> {
+    across: &'s Across<'s, 'a>,
+    sums: Sums,
+    row: F::Row<I>,
+    term: PhantomData<T>,
+}
+
+impl<'s, 'a, I: Isa, F: Fold, T> TermsAcross<'s, 'a, I, F, T> {
+    #[inline(always)]
+    fn new(across: &'s Across<'s, 'a>, sums: Sums, row: F::Row<I>) -> Self {
+        Self { across, sums, row, term: PhantomData }
+    }
+}
+
+impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for TermsAcross<'_, '_, I, F, T> {
+    type Output = Terms<I>;
+
+    #[inline(always)]
+    fn run(self, i: I) -> Terms<I> {
+        Terms::across::<F, T>(i, self.across.rows.prepared, self.across, self.sums, &self.row)
+    }
+}
+
+/// The ranks of the labels of the rows down the lanes.
+struct RankDown<'s, I: Isa> {
+    x: &'s [[f32; LANES]],
+    /// The labels' predictions.
+    goal: F32s<I>,
+    label: U32s<I>,
+}
+
+impl<I: Isa> Outlined<I> for RankDown<'_, I> {
+    type Output = [u32; LANES];
+
+    #[inline(always)]
+    fn run(self, i: I) -> [u32; LANES] {
+        let mut rank = Rank::none(i);
+        for (class, x) in self.x.iter().enumerate() {
+            rank.absorb(i, i.f32s_of(x), i.u32s(class as u32), self.goal, self.label);
+        }
+        rank.finish()
+    }
+}
+
+/// The rank of one row's label, whose prediction is `goal`.
+struct RankAcross<'s, 'a> {
+    rows: &'s Rows<'a>,
+    row: usize,
+    goal: f32,
+    label: u32,
+    widened: &'s mut [f32; Rows::CHUNK],
+}
+
+impl<I: Isa> Outlined<I> for RankAcross<'_, '_> {
+    type Output = u32;
+
+    #[inline(always)]
+    fn run(self, i: I) -> u32 {
+        let Self { rows, row, goal, label, widened } = self;
+        let classes = rows.classes;
+        let (goal, label) = (i.f32s(goal), i.u32s(label));
+        let mut rank = Rank::none(i);
+        for chunk in (0..classes).step_by(Rows::CHUNK) {
+            let end = classes.min(chunk + Rows::CHUNK);
+            let x = rows.predictions.floats(i, row * classes + chunk..row * classes + end, widened);
+            let (registers, rest) = x.as_chunks::<LANES>();
+            for (n, x) in registers.iter().enumerate() {
+                rank.absorb(i, i.f32s_of(x), i.count_from((chunk + n * LANES) as u32), goal, label);
+            }
+            if !rest.is_empty() {
+                // What pads the last register comes after every class, so that not even a tie counts.
+                let mut padded = [f32::NEG_INFINITY; LANES];
+                padded[..rest.len()].copy_from_slice(rest);
+                rank.absorb(i, i.f32s_of(&padded), i.count_from((end - rest.len()) as u32), goal, label);
+            }
+        }
+        rank.finish_row()
+    }
+}
+
+/// The gradients of the rows down the lanes.
+struct GradientDown<'s, 'a, I: Isa, F: Fold, T> {
+    down: &'s Down<'s, 'a, I>,
+    row: F::Row<I>,
+    of: Slopes<I>,
+    slopes: &'s mut Tile,
+    out: &'s mut [f32],
+    streams: bool,
+    term: PhantomData<T>,
+}
+
+impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for GradientDown<'_, '_, I, F, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, i: I) {
+        let Self { down, row, of, slopes, out, streams, .. } = self;
+        for class in 0..down.rows.classes {
+            let g = gradient::<I, F, T>(i, down.rows.prepared, &row, &down.block(i, class), of.pull, of.scale);
+            of.standing.apply(i, g).store(&mut slopes.0[class]);
+        }
+        let (classes, count) = (down.rows.classes, down.rows.count);
+        if streams {
+            let mut rows = [0.0; LANES * SHORT];
+            slopes.write(i, classes, count, &mut rows);
+            stream(i, &rows[..count * classes], out);
+        } else {
+            slopes.write(i, classes, count, out);
+        }
+    }
+}
+
+/// The gradient of one row, which `row` has in all lanes.
+struct GradientAcross<'s, 'a, I: Isa, F: Fold, T> {
+    across: &'s Across<'s, 'a>,
+    row: F::Row<I>,
+    of: Slopes<I>,
+    out: &'s mut [f32],
+    streams: bool,
+    term: PhantomData<T>,
+}
+
+impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for GradientAcross<'_, '_, I, F, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(mut self, i: I) {
+        if self.of.standing.ignored.any() {
+            self.out.fill(0.0);
+        } else if self.of.standing.undefined.any() {
+            self.out.fill(f32::NAN);
+        } else {
+            let across = self.across;
+            // Lines begin where they begin: what is before the first is a block by itself.
+            let head = if self.streams { self.out.as_ptr().align_offset(size_of::<Line>()).min(self.out.len()) } else { 0 };
+            if head > 0 {
+                let derivative = self.derivative(i, &across.first(i));
+                self.out[..head].copy_from_slice(&derivative.to_array()[..head]);
+            }
+            across.walk(i, head, &mut self);
+        }
+    }
+}
+
+impl<I: Isa, F: Fold, T: LossTerm> GradientAcross<'_, '_, I, F, T> {
+    #[inline(always)]
+    fn derivative(&self, i: I, block: &Block<I>) -> F32s<I> {
+        gradient::<I, F, T>(i, self.across.rows.prepared, &self.row, block, self.of.pull, self.of.scale)
+    }
+}
+
+impl<I: Isa, F: Fold, T: LossTerm> Walk<I> for GradientAcross<'_, '_, I, F, T> {
     #[inline(always)]
     fn full(&mut self, i: I, first: usize, block: &Block<I>) {
-        let derivative = gradient::<I, F, T>(i, self.prepared, self.row, block, self.of.pull, self.of.scale);
+        let derivative = self.derivative(i, block);
         if let Some(out) = self.out[first..].first_chunk_mut() {
-            derivative.store(out);
+            put_all(derivative, out, self.streams);
         }
     }
 
     #[inline(always)]
     fn last(&mut self, i: I, block: &Block<I>, count: usize) {
-        let derivative = gradient::<I, F, T>(i, self.prepared, self.row, block, self.of.pull, self.of.scale);
+        let derivative = self.derivative(i, block);
         let start = self.out.len() - count;
         self.out[start..].copy_from_slice(&derivative.to_array()[..count]);
     }
+}
+
+/// Stores a register, past the caches where that is wished and possible.
+#[inline(always)]
+fn put_all<I: Isa>(values: F32s<I>, to: &mut [f32; LANES], streams: bool) {
+    if streams && let Ok(line) = bytemuck::try_from_bytes_mut::<Line>(bytemuck::bytes_of_mut(to)) {
+        values.stream(line);
+    } else {
+        values.store(to);
+    }
+}
+
+/// Copies past the caches.
+#[inline(always)]
+fn stream<I: Isa>(i: I, from: &[f32], to: &mut [f32]) {
+    let to = &mut to[..from.len()];
+    let head = to.as_ptr().align_offset(size_of::<Line>()).min(from.len());
+    let (first, from) = from.split_at(head);
+    let (first_to, to) = to.split_at_mut(head);
+    first_to.copy_from_slice(first);
+    let (registers, rest) = from.as_chunks::<LANES>();
+    let (lines, rest_to) = to.as_chunks_mut::<LANES>();
+    for (from, to) in registers.iter().zip(lines) {
+        put_all(i.f32s_of(from), to, true);
+    }
+    rest_to.copy_from_slice(rest);
 }

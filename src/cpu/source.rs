@@ -5,10 +5,45 @@ use std::ops::Range;
 use half::{bf16, f16};
 
 use super::isa::{Isa, LANES};
-use super::lanes::{F32s, Make};
+use super::lanes::{F32s, Make, each_lane};
 use crate::batch::{TargetSlice, Window};
 use crate::layout::Element;
 use crate::loss::Prepared;
+
+/// Memory that is going to be read. A core that works on what it reads keeps too few lines under way by itself: it asks for a
+/// line ahead with each register that it takes in.
+#[derive(Clone, Copy)]
+pub(crate) struct Ahead {
+    at: *const u8,
+    /// Bytes from one register to the next.
+    step: usize,
+}
+
+impl Ahead {
+    /// Bytes ahead: what comes in the time that memory takes to answer, and some more.
+    const DISTANCE: usize = 12_288;
+
+    /// Of elements of sixteen a register, from `place` on.
+    #[inline(always)]
+    pub(super) fn of<T>(all: &[T], place: usize) -> Self {
+        Self {
+            at: all.as_ptr().cast::<u8>().wrapping_add(place * size_of::<T>() + Self::DISTANCE),
+            step: LANES * size_of::<T>(),
+        }
+    }
+
+    /// What comes `registers` later.
+    #[inline(always)]
+    pub(super) fn after(self, registers: usize) -> Self {
+        Self { at: self.at.wrapping_add(registers * self.step), ..self }
+    }
+
+    /// Asks for the line of register `n`.
+    #[inline(always)]
+    pub(crate) fn ask<I: Isa>(self, i: I, n: usize) {
+        i.prefetch(self.at.wrapping_add(n * self.step));
+    }
+}
 
 /// Predictions one after the other, as they are stored.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +74,15 @@ impl<'a> Source<'a> {
         match self {
             Self::F32(all) => all.len(),
             Self::F16(all) | Self::Bf16(all) => all.len(),
+        }
+    }
+
+    /// What comes some way after a place.
+    #[inline(always)]
+    pub(super) fn ahead(self, place: usize) -> Ahead {
+        match self {
+            Self::F32(all) => Ahead::of(all, place),
+            Self::F16(all) | Self::Bf16(all) => Ahead::of(all, place),
         }
     }
 
@@ -172,10 +216,10 @@ impl Tile {
             return;
         }
         for first in (0..classes).step_by(LANES) {
-            let block = std::array::from_fn(|row| i.f32s_of(from(rows, row * classes + first)));
-            let columns = F32s::transpose(block);
-            for (column, to) in columns.iter().zip(&mut self.0[first..classes]) {
-                column.store(to);
+            let columns = F32s::transpose(each_lane!(row => i.f32s_of(from(rows, row * classes + first))));
+            // What is past the last class is no class: nobody looks there.
+            if let Some(to) = self.0[first..].first_chunk_mut::<LANES>() {
+                each_lane!(c => columns[c].store(&mut to[c]));
             }
         }
     }
@@ -210,7 +254,7 @@ impl Tile {
     pub(super) fn write<I: Isa>(&self, i: I, classes: usize, count: usize, to: &mut [f32]) {
         for first in (0..classes).step_by(LANES) {
             let width = LANES.min(classes - first);
-            let rows = F32s::transpose(std::array::from_fn(|c| i.f32s_of(&self.0[(first + c).min(SHORT - 1)])));
+            let rows = F32s::transpose(each_lane!(c => i.f32s_of(&self.0[first + c])));
             for (row, values) in rows.iter().take(count).enumerate() {
                 let to = &mut to[row * classes + first..][..width];
                 match to.first_chunk_mut::<LANES>() {

@@ -2,7 +2,7 @@
 
 use super::isa::{Isa, LANES};
 use super::lanes::{F32s, Make, Mask, U32s};
-use super::source::{Rows, Tile};
+use super::source::{Ahead, Rows, Tile};
 use crate::batch::TargetSlice;
 use crate::layout::IGNORED;
 
@@ -91,7 +91,7 @@ fn first_maximum<I: Isa>(i: I, targets: &[f32]) -> u32 {
 /// One row across the lanes.
 pub(super) struct Across<'r, 'a> {
     pub rows: &'r Rows<'a>,
-    row: usize,
+    pub row: usize,
     /// Its targets where they are dense.
     dense: Option<&'a [f32]>,
     label: u32,
@@ -107,20 +107,34 @@ impl<'r, 'a> Across<'r, 'a> {
     #[inline(always)]
     pub(super) fn block<I: Isa>(&self, i: I, x: &[f32; LANES], first: usize) -> Block<I> {
         let is_label = i.count_from(first as u32).eq(i.u32s(self.label));
-        let target = self.dense.map(|dense| i.f32s_of(&register(dense, first)));
+        let mut target = None;
+        if let Some(dense) = self.dense {
+            Ahead::of(dense, first).ask(i, 0);
+            target = Some(i.f32s_of(&register(dense, first)));
+        }
         let weight = self.rows.prepared.class_weights.as_deref().map(|weights| i.f32s_of(&register(weights, first)));
         Block::of(i, self.rows, i.f32s_of(x), target, is_label, weight)
     }
 
-    /// Walks over the row's blocks.
+    /// The row's first block; classes past the last are 0.
     #[inline(always)]
-    pub(super) fn walk<I: Isa>(&self, i: I, walk: &mut impl Walk<I>) {
+    pub(super) fn first<I: Isa>(&self, i: I) -> Block<I> {
+        let (classes, mut x) = (self.rows.classes, [0.0; LANES]);
+        for (class, x) in x.iter_mut().enumerate().take(classes) {
+            *x = self.rows.predictions.at(self.row * classes + class);
+        }
+        self.block(i, &x, 0)
+    }
+
+    /// Walks over the row's blocks, from class `start` on.
+    #[inline(always)]
+    pub(super) fn walk<I: Isa>(&self, i: I, start: usize, walk: &mut impl Walk<I>) {
         let classes = self.rows.classes;
         let mut widened = [0.0; Rows::CHUNK];
-        for chunk in (0..classes).step_by(Rows::CHUNK) {
+        for chunk in (start..classes).step_by(Rows::CHUNK) {
             let end = classes.min(chunk + Rows::CHUNK);
-            let start = self.row * classes;
-            let x = self.rows.predictions.floats(i, start + chunk..start + end, &mut widened);
+            let place = self.row * classes;
+            let x = self.rows.predictions.floats(i, place + chunk..place + end, &mut widened);
             let (registers, rest) = x.as_chunks::<LANES>();
             for (n, x) in registers.iter().enumerate() {
                 let first = chunk + n * LANES;

@@ -94,7 +94,7 @@ impl<I: Isa> Terms<I> {
     ) -> Self {
         let none = Self::none(i);
         let mut walk = Summed::<'_, I, F, T> { prepared, sums, row, terms: none, last: none, of: PhantomData };
-        across.walk(i, &mut walk);
+        across.walk(i, 0, &mut walk);
         let Summed { terms, last, .. } = walk;
         Self {
             loss: terms.loss + last.loss,
@@ -121,14 +121,7 @@ impl<I: Isa> Terms<I> {
             *sums = i.f64s_of(part);
         }
         let bad = rows[..count].iter().enumerate().fold(0, |bits, (l, row)| bits | u16::from(row.bad.any()) << l);
-        Self {
-            loss: sums[0],
-            pull: sums[1],
-            plain: sums[2],
-            entropy: sums[3],
-            brier: sums[4],
-            bad: i.mask_of(bad),
-        }
+        Self { loss: sums[0], pull: sums[1], plain: sums[2], entropy: sums[3], brier: sums[4], bad: i.mask_of(bad) }
     }
 }
 

@@ -6,7 +6,8 @@ pub(crate) mod shares;
 pub(crate) mod softmax;
 
 use crate::cpu::isa::{Isa, LANES};
-use crate::cpu::lanes::{F32s, F64s, Make, Mask};
+use crate::cpu::lanes::{F32s, F64s, Make, Mask, each_lane};
+use crate::cpu::source::Ahead;
 use crate::loss::Prepared;
 
 /// The folds: one entry for each pair of twins in `shaders/fold` and `src/fold`.
@@ -71,17 +72,35 @@ pub(crate) trait Fold {
     /// What stands in for a class that is not there: it changes no state.
     const ABSENT: f32;
 
+    /// The terms of spread targets come from the fold itself, if its loss is [`LossTerm::CLOSED`] as well.
+    const CLOSED: bool = false;
+
     /// The empty state.
     fn identity<I: Isa>(i: I) -> Self::State<I>;
 
-    /// Takes in `DEPTH` predictions for each lane, and with `SPREAD` their coefficients.
+    /// Takes in `DEPTH` predictions for each lane, and with `SPREAD` their coefficients, and asks for as many registers ahead.
     fn absorb<I: Isa, const DEPTH: usize, const SPREAD: bool>(
         i: I,
         prepared: &Prepared,
         state: &mut Self::State<I>,
         x: &[F32s<I>; DEPTH],
         coefficients: &[F32s<I>; DEPTH],
+        ahead: Ahead,
     );
+
+    /// The state after the first predictions of each lane.
+    #[inline(always)]
+    fn first<I: Isa, const DEPTH: usize, const SPREAD: bool>(
+        i: I,
+        prepared: &Prepared,
+        x: &[F32s<I>; DEPTH],
+        coefficients: &[F32s<I>; DEPTH],
+        ahead: Ahead,
+    ) -> Self::State<I> {
+        let mut state = Self::identity(i);
+        Self::absorb::<I, DEPTH, SPREAD>(i, prepared, &mut state, x, coefficients, ahead);
+        state
+    }
 
     /// Joins the lanes' states with others.
     fn merge<I: Isa>(i: I, prepared: &Prepared, a: &Self::State<I>, b: &Self::State<I>) -> Self::State<I>;
@@ -133,13 +152,18 @@ pub(crate) trait Fold {
 
 /// Exchanges lanes and states of one part of sixteen states.
 #[inline(always)]
-fn transposed<I: Isa>(part: impl Fn(usize) -> F32s<I>) -> [F32s<I>; LANES] {
-    F32s::transpose(std::array::from_fn(part))
+fn transposed<I: Isa, S>(states: &[S; LANES], part: impl Fn(&S) -> F32s<I>) -> [F32s<I>; LANES] {
+    F32s::transpose(each_lane!(l => part(&states[l])))
 }
 
 /// As [`transposed`], of float64.
 #[inline(always)]
-fn transposed_d<I: Isa>(i: I, part: impl Fn(usize) -> F64s<I>) -> [F64s<I>; LANES] {
-    let rows: [[f64; LANES]; LANES] = std::array::from_fn(|r| part(r).to_array());
-    std::array::from_fn(|l| i.f64s_of(&std::array::from_fn(|r| rows[r][l])))
+fn transposed_d<I: Isa, S>(i: I, states: &[S; LANES], part: impl Fn(&S) -> F64s<I>) -> [F64s<I>; LANES] {
+    let mut turned = [[0.0; LANES]; LANES];
+    for (r, state) in states.iter().enumerate() {
+        for (l, value) in part(state).to_array().into_iter().enumerate() {
+            turned[l][r] = value;
+        }
+    }
+    each_lane!(l => i.f64s_of(&turned[l]))
 }

@@ -2,6 +2,7 @@
 
 use crate::cpu::isa::{Isa, LANES};
 use crate::cpu::lanes::{F32s, F64s, Make, Mask};
+use crate::cpu::source::Ahead;
 use crate::fold::{Fold, Share};
 use crate::loss::Prepared;
 
@@ -32,6 +33,7 @@ impl Fold for Plain {
         _: &mut Nothing<I>,
         _: &[F32s<I>; DEPTH],
         _: &[F32s<I>; DEPTH],
+        _: Ahead,
     ) {
     }
 
@@ -98,15 +100,7 @@ impl Fold for Plain {
     }
 
     #[inline(always)]
-    fn through<I: Isa>(
-        _: I,
-        _: &Prepared,
-        _: &Nothing<I>,
-        _: F32s<I>,
-        _: &Share<I>,
-        slope: F32s<I>,
-        _: F32s<I>,
-    ) -> F32s<I> {
+    fn through<I: Isa>(_: I, _: &Prepared, _: &Nothing<I>, _: F32s<I>, _: &Share<I>, slope: F32s<I>, _: F32s<I>) -> F32s<I> {
         slope
     }
 }

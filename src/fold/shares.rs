@@ -11,6 +11,7 @@
 use crate::cpu::isa::{Isa, LANES};
 use crate::cpu::lanes::{F32s, F64s, Make, Mask};
 use crate::cpu::math::log_of;
+use crate::cpu::source::Ahead;
 use crate::fold::{Fold, Share, transposed, transposed_d};
 use crate::loss::Prepared;
 
@@ -60,8 +61,10 @@ impl Fold for Shares {
         s: &mut State<I>,
         x: &[F32s<I>; DEPTH],
         _: &[F32s<I>; DEPTH],
+        ahead: Ahead,
     ) {
-        for &x in x {
+        for (d, &x) in x.iter().enumerate() {
+            ahead.ask(i, d);
             // A NaN is not larger, so it ends in the rest.
             let wins = s.big.abs(i).lt(x.abs(i));
             s.rest = s.rest + wins.select(s.big, x).widen();
@@ -72,16 +75,17 @@ impl Fold for Shares {
     #[inline(always)]
     fn merge<I: Isa>(i: I, _: &Prepared, a: &State<I>, b: &State<I>) -> State<I> {
         let second = a.big.abs(i).lt(b.big.abs(i));
-        State {
-            big: second.select(b.big, a.big),
-            rest: (a.rest + b.rest) + second.select(a.big, b.big).widen(),
-        }
+        State { big: second.select(b.big, a.big), rest: (a.rest + b.rest) + second.select(a.big, b.big).widen() }
     }
 
     #[inline(always)]
     fn transpose<I: Isa, const SPREAD: bool>(i: I, states: &[State<I>; LANES]) -> [State<I>; LANES] {
-        let (big, rest) = (transposed(|s| states[s].big), transposed_d(i, |s| states[s].rest));
-        std::array::from_fn(|s| State { big: big[s], rest: rest[s] })
+        let (big, rest) = (transposed(states, |s| s.big), transposed_d(i, states, |s| s.rest));
+        let mut turned = *states;
+        for l in 0..LANES {
+            turned[l] = State { big: big[l], rest: rest[l] };
+        }
+        turned
     }
 
     #[inline(always)]
@@ -180,15 +184,7 @@ impl Fold for Shares {
     }
 
     #[inline(always)]
-    fn through<I: Isa>(
-        i: I,
-        _: &Prepared,
-        row: &Row<I>,
-        _: F32s<I>,
-        of: &Share<I>,
-        slope: F32s<I>,
-        pull: F32s<I>,
-    ) -> F32s<I> {
+    fn through<I: Isa>(i: I, _: &Prepared, row: &Row<I>, _: F32s<I>, of: &Share<I>, slope: F32s<I>, pull: F32s<I>) -> F32s<I> {
         let zero = i.f32s(0.0);
         let moves = !of.clipped & !slope.eq(zero);
         let derivative = moves.select(slope * of.rest.over(of.p) - (pull - slope), zero - pull);

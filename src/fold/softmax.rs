@@ -12,9 +12,10 @@
 //! Of any other loss Σ c·φ(p), with slopes h = c·p·φ′(p): since ∂pᵢ/∂xⱼ = pᵢ·(δᵢⱼ − pⱼ), the derivative by xⱼ is
 //! hⱼ − pⱼ·Σ h, which is hⱼ·(1 − pⱼ) − pⱼ·(Σ h − hⱼ) and so does not cancel where one class has nearly all.
 
-use crate::cpu::isa::{Isa, LANES};
+use crate::cpu::isa::{Isa, LANES, Outlined};
 use crate::cpu::lanes::{F32s, F64s, Make, Mask};
 use crate::cpu::math::{HUGE, biased, exp, exp2_fine, log1p, or_zero, power_of_two, round, sum, tanh_of};
+use crate::cpu::source::Ahead;
 use crate::fold::{Fold, Share, transposed, transposed_d};
 use crate::loss::Prepared;
 
@@ -182,7 +183,13 @@ fn absorb_huge<const DEPTH: usize>(
 /// Merges sums where one of the tops is huge.
 #[cold]
 #[inline(never)]
-fn merge_huge(prepared: &Prepared, high: &[Sum; LANES], low: &[Sum; LANES], exceptional: u16, rest: [f64; LANES]) -> [f64; LANES] {
+fn merge_huge(
+    prepared: &Prepared,
+    high: &[Sum; LANES],
+    low: &[Sum; LANES],
+    exceptional: u16,
+    rest: [f64; LANES],
+) -> [f64; LANES] {
     std::array::from_fn(|l| {
         if exceptional >> l & 1 == 0 {
             return rest[l];
@@ -203,15 +210,139 @@ impl<I: Isa> State<I> {
     fn settle(&mut self, i: I, prepared: &Prepared, top: F32s<I>) {
         let outgrown = self.limit.lt(top);
         let huge = is_huge(i, prepared, top);
-        let unit = huge.select(i.f32s(0.0), round(i, prepared.base.times(i, top)));
-        // Whatever is not above the limit is surely not huge.
-        let highest = (unit + i.f32s(SLACK)).min(i.f32s(0.999 * HUGE));
-        let limit = huge.select(i.f32s(f32::NEG_INFINITY), prepared.base.inverse(i, highest));
+        let (unit, limit) = unit_of(i, prepared, huge.select(i.f32s(0.0), top));
+        let limit = huge.select(i.f32s(f32::NEG_INFINITY), limit);
         // The phantom of an empty state leaves nothing.
         let scale = is_phantom(i, self.top).select_d(i.f64s(0.0), rescale(i, self.unit, unit));
         self.rest = outgrown.select_d(self.rest * scale, self.rest);
         self.unit = outgrown.select(unit, self.unit);
         self.limit = outgrown.select(limit, self.limit);
+    }
+
+    /// Adds the losers, whose unit is settled, and the coefficients of all.
+    #[inline(always)]
+    fn take_in<const DEPTH: usize, const SPREAD: bool>(
+        &mut self,
+        i: I,
+        prepared: &Prepared,
+        top: F32s<I>,
+        losers: &[F32s<I>; DEPTH],
+        x: &[F32s<I>; DEPTH],
+        coefficients: &[F32s<I>; DEPTH],
+        ahead: Ahead,
+    ) {
+        let count = Count::in_units(i, prepared, self.unit);
+        let mut sums = [i.f32s(0.0); PARTIALS];
+        for (d, &loser) in losers.iter().enumerate() {
+            ahead.ask(i, d);
+            let (part, power) = count.exp(i, prepared, loser);
+            let partial = &mut sums[d % PARTIALS];
+            *partial = if d < PARTIALS { part * power } else { part.fma(power, *partial) };
+        }
+        self.rest = self.rest + sum(sums).widen();
+        if SPREAD {
+            let mut gaps = *x;
+            let mut weights = *coefficients;
+            let small = i.f32s(SMALL);
+            let (small_top, zero) = (small * top, i.f32s(0.0));
+            for d in 0..DEPTH {
+                let c = coefficients[d];
+                let (none, masked) = (c.eq(zero), x[d].eq(i.f32s(f32::NEG_INFINITY)));
+                self.impossible = self.impossible | (masked & !none);
+                // By selection, not by multiplication: 0·∞ is NaN.
+                let counts = !(none | masked);
+                gaps[d] = or_zero(i, counts, c * (small_top - small * x[d]));
+                weights[d] = or_zero(i, counts, c);
+            }
+            let grown = small_top.widen() - (small * self.top).widen();
+            self.gap = self.weight.fma(grown, self.gap) + sum(gaps).widen();
+            self.weight = self.weight + sum(weights).widen();
+        }
+        self.top = top;
+    }
+}
+
+/// The unit next to a top that is not huge, and how far the top may grow before there is need of another.
+#[inline(always)]
+fn unit_of<I: Isa>(i: I, prepared: &Prepared, top: F32s<I>) -> (F32s<I>, F32s<I>) {
+    let unit = round(i, prepared.base.times(i, top));
+    // Whatever is not above the limit is surely not huge.
+    let highest = (unit + i.f32s(SLACK)).min(i.f32s(0.999 * HUGE));
+    (unit, prepared.base.inverse(i, highest))
+}
+
+/// Each logit plays the top; the loser joins the rest. One exponential an element. A NaN always loses.
+#[inline(always)]
+fn play<I: Isa, const DEPTH: usize>(top: F32s<I>, x: &[F32s<I>; DEPTH]) -> (F32s<I>, [F32s<I>; DEPTH]) {
+    let (mut top, mut losers) = (top, *x);
+    for loser in &mut losers {
+        let x = *loser;
+        *loser = top.min(x);
+        top = x.max(top);
+    }
+    (top, losers)
+}
+
+/// Logits after softcap.
+#[inline(always)]
+fn capped<I: Isa, const DEPTH: usize>(i: I, prepared: &Prepared, x: &[F32s<I>; DEPTH]) -> [F32s<I>; DEPTH] {
+    if prepared.softcap == 0.0 { *x } else { i.call(Capped { prepared, x: *x }) }
+}
+
+struct Capped<'p, I: Isa, const DEPTH: usize> {
+    prepared: &'p Prepared,
+    x: [F32s<I>; DEPTH],
+}
+
+impl<I: Isa, const DEPTH: usize> Outlined<I> for Capped<'_, I, DEPTH> {
+    type Output = [F32s<I>; DEPTH];
+
+    #[inline(always)]
+    fn run(self, i: I) -> [F32s<I>; DEPTH] {
+        let mut x = self.x;
+        for x in &mut x {
+            // +∞ is no logit, and a softcap would hide it.
+            let infinite = x.eq(i.f32s(f32::INFINITY));
+            *x = infinite.select(i.f32s(f32::NAN), moved(i, self.prepared, *x).0);
+        }
+        x
+    }
+}
+
+/// A block whose top has outgrown the state's unit.
+struct Outgrown<'p, I: Isa, const DEPTH: usize> {
+    prepared: &'p Prepared,
+    state: State<I>,
+    top: F32s<I>,
+    losers: [F32s<I>; DEPTH],
+    x: [F32s<I>; DEPTH],
+    coefficients: [F32s<I>; DEPTH],
+    ahead: Ahead,
+}
+
+/// Settles the unit, and takes the block in.
+struct Unsettled<'p, I: Isa, const DEPTH: usize, const SPREAD: bool>(Outgrown<'p, I, DEPTH>);
+
+impl<I: Isa, const DEPTH: usize, const SPREAD: bool> Outlined<I> for Unsettled<'_, I, DEPTH, SPREAD> {
+    type Output = State<I>;
+
+    #[inline(always)]
+    fn run(self, i: I) -> State<I> {
+        let Outgrown { prepared, state, top, losers, x, coefficients, ahead } = self.0;
+        let mut s = state;
+        s.settle(i, prepared, top);
+        s.take_in::<DEPTH, SPREAD>(i, prepared, top, &losers, &x, &coefficients, ahead);
+        // Where the top is huge, every block comes here.
+        let exceptional = is_exceptional(i, prepared, state.top, top);
+        if exceptional.any() {
+            let mut beaten = [[0.0; LANES]; DEPTH];
+            for (beaten, loser) in beaten.iter_mut().zip(&losers) {
+                loser.store(beaten);
+            }
+            let losers = beaten;
+            s.rest = i.f64s_of(&absorb_huge(prepared, &state.sums(), &s.sums(), &losers, exceptional.bits()));
+        }
+        s
     }
 }
 
@@ -220,6 +351,7 @@ impl Fold for Softmax {
     type Row<I: Isa> = Row<I>;
 
     const ABSENT: f32 = f32::NEG_INFINITY;
+    const CLOSED: bool = true;
 
     #[inline(always)]
     fn identity<I: Isa>(i: I) -> State<I> {
@@ -241,63 +373,38 @@ impl Fold for Softmax {
         s: &mut State<I>,
         x: &[F32s<I>; DEPTH],
         coefficients: &[F32s<I>; DEPTH],
+        ahead: Ahead,
     ) {
-        let mut x = *x;
-        if prepared.softcap != 0.0 {
-            for x in &mut x {
-                // +∞ is no logit, and a softcap would hide it.
-                let infinite = x.eq(i.f32s(f32::INFINITY));
-                *x = infinite.select(i.f32s(f32::NAN), moved(i, prepared, *x).0);
-            }
+        let x = &capped(i, prepared, x);
+        let (top, losers) = play(s.top, x);
+        if s.limit.lt(top).any() {
+            let of = Outgrown { prepared, state: *s, top, losers, x: *x, coefficients: *coefficients, ahead };
+            *s = i.call(Unsettled::<I, DEPTH, SPREAD>(of));
+        } else {
+            s.take_in::<DEPTH, SPREAD>(i, prepared, top, &losers, x, coefficients, ahead);
         }
-        // Each logit plays the top; the loser joins the rest. One exponential an element. A NaN always loses.
-        let mut top = s.top;
-        let mut losers = x;
-        for loser in &mut losers {
-            let x = *loser;
-            *loser = top.min(x);
-            top = x.max(top);
+    }
+
+    /// Most first blocks are ordinary: their unit is next to their top, and nothing has to be moved there.
+    #[inline(always)]
+    fn first<I: Isa, const DEPTH: usize, const SPREAD: bool>(
+        i: I,
+        prepared: &Prepared,
+        x: &[F32s<I>; DEPTH],
+        coefficients: &[F32s<I>; DEPTH],
+        ahead: Ahead,
+    ) -> State<I> {
+        let x = &capped(i, prepared, x);
+        let mut s = Self::identity(i);
+        let (top, losers) = play(s.top, x);
+        if (is_huge(i, prepared, top) | is_phantom(i, top)).any() {
+            let of = Outgrown { prepared, state: s, top, losers, x: *x, coefficients: *coefficients, ahead };
+            return i.call(Unsettled::<I, DEPTH, SPREAD>(of));
         }
-        let before = *s;
-        let outgrown = s.limit.lt(top).any();
-        if outgrown {
-            s.settle(i, prepared, top);
-        }
-        let count = Count::in_units(i, prepared, s.unit);
-        let mut sums = [i.f32s(0.0); PARTIALS];
-        for (d, &loser) in losers.iter().enumerate() {
-            let (part, power) = count.exp(i, prepared, loser);
-            let partial = &mut sums[d % PARTIALS];
-            *partial = if d < PARTIALS { part * power } else { part.fma(power, *partial) };
-        }
-        s.rest = s.rest + sum(sums).widen();
-        if SPREAD {
-            let mut gaps = x;
-            let mut weights = *coefficients;
-            let small = i.f32s(SMALL);
-            let (small_top, zero) = (small * top, i.f32s(0.0));
-            for d in 0..DEPTH {
-                let c = coefficients[d];
-                let (none, masked) = (c.eq(zero), x[d].eq(i.f32s(f32::NEG_INFINITY)));
-                s.impossible = s.impossible | (masked & !none);
-                // By selection, not by multiplication: 0·∞ is NaN.
-                let counts = !(none | masked);
-                gaps[d] = or_zero(i, counts, c * (small_top - small * x[d]));
-                weights[d] = or_zero(i, counts, c);
-            }
-            let grown = small_top.widen() - (small * s.top).widen();
-            s.gap = s.weight.fma(grown, s.gap) + sum(gaps).widen();
-            s.weight = s.weight + sum(weights).widen();
-        }
-        s.top = top;
-        if outgrown {
-            // Where the top is huge, every block comes here.
-            let exceptional = is_exceptional(i, prepared, before.top, top);
-            if exceptional.any() {
-                let losers = losers.map(F32s::to_array);
-                s.rest = i.f64s_of(&absorb_huge(prepared, &before.sums(), &s.sums(), &losers, exceptional.bits()));
-            }
-        }
+        (s.unit, s.limit) = unit_of(i, prepared, top);
+        s.rest = i.f64s(0.0);
+        s.take_in::<DEPTH, SPREAD>(i, prepared, top, &losers, x, coefficients, ahead);
+        s
     }
 
     #[inline(always)]
@@ -338,27 +445,36 @@ impl Fold for Softmax {
 
     #[inline(always)]
     fn transpose<I: Isa, const SPREAD: bool>(i: I, states: &[State<I>; LANES]) -> [State<I>; LANES] {
-        let (top, unit) = (transposed(|s| states[s].top), transposed(|s| states[s].unit));
+        let (top, unit) = (transposed(states, |s| s.top), transposed(states, |s| s.unit));
         // A float holds a lane's sum, ONE included, with digits enough.
-        let rest = transposed(|s| states[s].rest.narrow());
+        let rest = transposed(states, |s| s.rest.narrow());
         let mut weight = [i.f64s(0.0); LANES];
         let mut gap = weight;
-        let mut impossible = [0; LANES];
+        let mut impossible = [0_u16; LANES];
         if SPREAD {
-            weight = transposed_d(i, |s| states[s].weight);
-            gap = transposed_d(i, |s| states[s].gap);
-            impossible = states.map(|s| s.impossible.bits());
+            weight = transposed_d(i, states, |s| s.weight);
+            gap = transposed_d(i, states, |s| s.gap);
+            for (r, state) in states.iter().enumerate() {
+                let bits = state.impossible.bits();
+                for (l, impossible) in impossible.iter_mut().enumerate() {
+                    *impossible |= (bits >> l & 1) << r;
+                }
+            }
         }
-        std::array::from_fn(|s| State {
-            top: top[s],
-            // What was exchanged is merged, but takes in nothing more.
-            limit: i.f32s(f32::NEG_INFINITY),
-            unit: unit[s],
-            rest: rest[s].widen(),
-            weight: weight[s],
-            gap: gap[s],
-            impossible: i.mask_of((0..LANES).fold(0, |bits, r| bits | (impossible[r] >> s & 1) << r)),
-        })
+        let mut turned = *states;
+        for l in 0..LANES {
+            turned[l] = State {
+                top: top[l],
+                // What was exchanged is merged, but takes in nothing more.
+                limit: i.f32s(f32::NEG_INFINITY),
+                unit: unit[l],
+                rest: rest[l].widen(),
+                weight: weight[l],
+                gap: gap[l],
+                impossible: i.mask_of(impossible[l]),
+            };
+        }
+        turned
     }
 
     #[inline(always)]
@@ -374,11 +490,12 @@ impl Fold for Softmax {
         // Without a finite logit the phantom was never outplayed. A NaN fails every comparison.
         let defined = i.f64s(-0.5 * ONE).lt(s.rest) & s.top.lt(i.f32s(f32::INFINITY));
         let factor = i.f64s(prepared.factor() / f64::from(SMALL));
+        let inverse = one.over(one + others);
         Row {
             top: s.top,
             others,
-            log1p_others: log1p(i, others),
-            inverse: one.over(one + others),
+            log1p_others: log1p(i, others, inverse),
+            inverse,
             weight: s.weight,
             gap: s.gap * factor,
             impossible: s.impossible,

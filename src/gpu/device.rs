@@ -37,6 +37,8 @@ pub(crate) struct Choice {
     pub name: Option<String>,
     /// Software adapters are welcome too.
     pub software: bool,
+    /// The adapter with this place in the drivers' order, whatever else is said.
+    pub place: Option<usize>,
 }
 
 /// A device with its queue, its pipelines and what became of it.
@@ -167,7 +169,7 @@ const MAX_BINDING: u64 = (1 << 31) - 4;
 pub(crate) async fn open(choice: &Choice) -> Result<Context> {
     let mut all = enumerate().await;
     let infos: Vec<_> = all.iter().map(wgpu::Adapter::get_info).collect();
-    let index = choose(&infos, choice)?;
+    let index = choice.place.filter(|place| *place < infos.len()).map_or_else(|| choose(&infos, choice), Ok)?;
     let (adapter, info) = (all.swap_remove(index), &infos[index]);
     let available = adapter.limits();
     // WebGPU's defaults suffice; larger buffers, where the adapter has them, mean fewer windows.
@@ -237,7 +239,7 @@ mod tests {
     }
 
     fn chosen<'a>(infos: &'a [wgpu::AdapterInfo], name: Option<&str>, software: bool) -> Option<&'a str> {
-        let choice = Choice { name: name.map(Into::into), software };
+        let choice = Choice { name: name.map(Into::into), software, place: None };
         choose(infos, &choice).ok().map(|i| infos[i].name.as_str())
     }
 

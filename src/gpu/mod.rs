@@ -9,8 +9,12 @@ mod stretches;
 #[cfg(test)]
 mod strided;
 
+#[cfg(all(feature = "threads", not(target_family = "wasm")))]
+pub(crate) use completion::Scopes;
 pub use device::{AdapterSummary, adapters, adapters_blocking};
 pub(crate) use device::{Choice, Context, open};
+#[cfg(all(feature = "threads", not(target_family = "wasm")))]
+pub(crate) use kernel::{Bound, Kernel, KernelDescriptor, Rows};
 #[cfg(test)]
 pub(crate) use kernel::LABEL_BITS;
 #[cfg(test)]

@@ -113,7 +113,7 @@ fn read(context: &Context, buffer: &wgpu::Buffer) -> Vec<u32> {
 
 #[test]
 fn alternating_rows_have_the_bits_of_rows_one_after_the_other() {
-    let choice = super::Choice { name: None, software: true };
+    let choice = super::Choice { software: true, ..super::Choice::default() };
     let mut context = pollster::block_on(super::open(&choice)).expect("an adapter");
     // Of the drivers of rows one after the other, only lanes fold in the order that alternating rows are folded in.
     context.limits.software = true;

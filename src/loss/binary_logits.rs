@@ -17,16 +17,14 @@ impl LossTerm for BinaryLogits {
         let complement = (one - given) * i.f32s(prepared.keep) + i.f32s(prepared.spread);
         let size = of.x.abs(i);
         let e = exp(i, zero - size);
-        let tail = e.over(one + e);
+        let inverse = one.over(one + e);
+        let tail = e * inverse;
         // σ − t′ is (1 − t′) − (1 − σ) as well. Infinities have no loss.
         let positive = zero.lt(of.x);
         let slope = positive.select(complement - tail, tail - coefficient);
         let straight = positive.select(complement, coefficient).widen() * size.widen();
-        let loss = (straight + log1p(i, e).widen()) * i.f64s(f64::from(prepared.share));
+        let loss = (straight + log1p(i, e, inverse).widen()) * i.f64s(f64::from(prepared.share));
         let finite = of.x.is_finite(i);
-        Term {
-            loss: finite.select_d(loss, i.f64s(f64::NAN)),
-            slope: finite.select(slope, i.f32s(f32::NAN)),
-        }
+        Term { loss: finite.select_d(loss, i.f64s(f64::NAN)), slope: finite.select(slope, i.f32s(f32::NAN)) }
     }
 }

@@ -8,6 +8,8 @@ use crate::loss::{LossTerm, Prepared, Term};
 pub(crate) struct Categorical;
 
 impl LossTerm for Categorical {
+    const CLOSED: bool = true;
+
     /// φ(p) = −log p, so p·φ′(p) = −1.
     #[inline(always)]
     fn term<I: Isa>(i: I, _: &Prepared, of: &Share<I>, coefficient: F32s<I>, _: F32s<I>) -> Term<I> {

@@ -25,9 +25,6 @@ impl LossTerm for KlDivergence {
         let loss = near.select(zero - y, y) * log;
         let finite = of.x.is_finite(i);
         let nan = i.f32s(f32::NAN);
-        Term {
-            loss: finite.select(loss, nan).widen(),
-            slope: finite.select(p.eq(of.x).select(zero - ratio, zero), nan),
-        }
+        Term { loss: finite.select(loss, nan).widen(), slope: finite.select(p.eq(of.x).select(zero - ratio, zero), nan) }
     }
 }

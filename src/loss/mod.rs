@@ -31,6 +31,9 @@ pub(crate) struct Term<I: Isa> {
 
 /// What a class costs: the one hook of a loss. One file each in this folder, with a WGSL twin in `shaders/loss`.
 pub(crate) trait LossTerm {
+    /// Σ c·φ is a formula of the folded row, where [`Fold::CLOSED`](crate::fold::Fold::CLOSED) says so too.
+    const CLOSED: bool = false;
+
     /// The terms of a class in each lane. `given` is its target before smoothing and weights, `coefficient` after.
     fn term<I: Isa>(i: I, prepared: &Prepared, of: &Share<I>, coefficient: F32s<I>, given: F32s<I>) -> Term<I>;
 }

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use xent::{
     BackendChoice, BinaryCrossEntropy, CategoricalCrossEntropy, Evaluation, Evaluator, EvaluatorDescriptor, Focal,
-    KlDivergence, Loss, Outputs,
+    Instructions, KlDivergence, Loss, Outputs,
 };
 
 #[allow(unused_imports, reason = "not every test binary draws types of labels")]
@@ -21,26 +21,42 @@ pub struct Tested {
     /// For messages.
     pub name: &'static str,
     /// How it is asked for.
-    pub choice: BackendChoice,
+    descriptor: EvaluatorDescriptor,
     /// One with windows as memory allows, made once.
     pub evaluator: Evaluator,
     /// One with windows so short that most problems of a test take several.
     pub windowed: Evaluator,
 }
 
-/// Every backend; made once, since a device and its pipelines take long.
+impl Tested {
+    fn new(name: &'static str, descriptor: EvaluatorDescriptor) -> Self {
+        let windowed = EvaluatorDescriptor { window_rows: Some(97), ..descriptor.clone() };
+        Self { name, evaluator: open_as(&descriptor), windowed: open_as(&windowed), descriptor }
+    }
+
+    /// Another of its kind.
+    #[allow(dead_code, reason = "not every test binary cuts windows of its own")]
+    pub fn open(&self, window_rows: Option<usize>) -> Evaluator {
+        open_as(&EvaluatorDescriptor { window_rows, ..self.descriptor.clone() })
+    }
+}
+
+/// Every backend, and the CPU with each of the instruction sets that this processor has; made once, since a device and its
+/// pipelines take long.
 ///
 /// # Panics
 /// Where there is no adapter: a test that skipped the GPU would say that it works.
 pub fn all() -> &'static [Tested] {
-    static ALL: OnceLock<[Tested; 2]> = OnceLock::new();
+    static ALL: OnceLock<Vec<Tested>> = OnceLock::new();
     ALL.get_or_init(|| {
-        [("CPU", BackendChoice::Cpu), ("GPU", BackendChoice::Gpu)].map(|(name, choice)| Tested {
-            name,
-            choice,
-            evaluator: open(choice, None),
-            windowed: open(choice, Some(97)),
-        })
+        let cpu = |instructions: &Instructions| {
+            let (backend, instructions) = (BackendChoice::Cpu, Some(*instructions));
+            let descriptor = EvaluatorDescriptor { backend, instructions, ..EvaluatorDescriptor::default() };
+            Tested::new(descriptor.instructions.map_or("CPU", Instructions::name), descriptor)
+        };
+        let gpu = EvaluatorDescriptor { backend: BackendChoice::Gpu, ..EvaluatorDescriptor::default() };
+        let sets = Instructions::ALL.iter().filter(|instructions| instructions.is_available());
+        sets.map(cpu).chain([Tested::new("GPU", gpu)]).collect()
     })
 }
 

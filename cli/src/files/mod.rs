@@ -13,7 +13,8 @@
 //! | `gather.rs` | any window of any strides in few reads |
 //! | `read.rs` | the windows that the program asks for |
 //! | `floats.rs`, `labels.rs` | windows in the types that the library takes, which are the file's own where it has them |
-//! | `write.rs` | output |
+//! | `write.rs` | arrays as output |
+//! | `whole.rs` | output of any kind, in one piece |
 
 mod dtype;
 mod floats;
@@ -26,6 +27,7 @@ mod safetensors;
 mod source;
 #[cfg(test)]
 mod tests;
+mod whole;
 mod write;
 
 use std::fmt;
@@ -33,6 +35,7 @@ use std::fmt;
 pub(crate) use floats::FloatRows;
 pub(crate) use labels::Labels;
 pub(crate) use source::Source;
+pub(crate) use whole::WholeFile;
 pub(crate) use write::NpyWriter;
 
 /// Anything wrong with a file, as one line that names the file, the place (counted from 0) and the value.

@@ -1,10 +1,9 @@
 //! Arrays of sixteen numbers, in loops that the compiler turns into whatever vectors the target always has.
 
-use std::array::from_fn;
-
 use half::{bf16, f16};
 
-use super::{Isa, LANES, Work};
+use super::{Isa, LANES, Line, Outlined};
+use crate::cpu::lanes::each_lane;
 
 /// No more than the target promises.
 #[derive(Clone, Copy)]
@@ -16,8 +15,8 @@ type Doubles = [f64; LANES];
 type Words = [u32; LANES];
 
 #[inline(always)]
-fn each(test: impl Fn(usize) -> bool) -> Words {
-    from_fn(|l| if test(l) { u32::MAX } else { 0 })
+fn truth(is: bool) -> u32 {
+    if is { u32::MAX } else { 0 }
 }
 
 impl Isa for Arrays {
@@ -29,8 +28,8 @@ impl Isa for Arrays {
     type U = Words;
     type M = Words;
 
-    #[inline]
-    fn vectorize<W: Work>(self, work: W) -> W::Output {
+    #[inline(never)]
+    fn call<W: Outlined<Self>>(self, work: W) -> W::Output {
         work.run(self)
     }
 
@@ -46,18 +45,24 @@ impl Isa for Arrays {
 
     #[inline(always)]
     fn load_f16(self, bits: &[u16; LANES]) -> Floats {
-        from_fn(|l| f16::from_bits(bits[l]).to_f32())
+        each_lane!(l => f16::from_bits(bits[l]).to_f32())
     }
 
     #[inline(always)]
     fn load_bf16(self, bits: &[u16; LANES]) -> Floats {
-        from_fn(|l| bf16::from_bits(bits[l]).to_f32())
+        each_lane!(l => bf16::from_bits(bits[l]).to_f32())
     }
 
     #[inline(always)]
     fn gather(self, from: &[f32], at: Words) -> Floats {
-        from_fn(|l| from.get(at[l] as usize).copied().unwrap_or(0.0))
+        each_lane!(l => from.get(at[l] as usize).copied().unwrap_or(0.0))
     }
+
+    #[inline(always)]
+    fn prefetch(self, _: *const u8) {}
+
+    #[inline(always)]
+    fn fence(self) {}
 
     #[inline(always)]
     fn splat_d(self, x: f64) -> Doubles {
@@ -81,81 +86,81 @@ impl Isa for Arrays {
 
     #[inline(always)]
     fn mask(self, bits: u16) -> Words {
-        each(|l| bits >> l & 1 != 0)
+        each_lane!(l => truth(bits >> l & 1 != 0))
     }
 
     #[inline(always)]
     fn add(a: Floats, b: Floats) -> Floats {
-        from_fn(|l| a[l] + b[l])
+        each_lane!(l => a[l] + b[l])
     }
 
     #[inline(always)]
     fn sub(a: Floats, b: Floats) -> Floats {
-        from_fn(|l| a[l] - b[l])
+        each_lane!(l => a[l] - b[l])
     }
 
     #[inline(always)]
     fn mul(a: Floats, b: Floats) -> Floats {
-        from_fn(|l| a[l] * b[l])
+        each_lane!(l => a[l] * b[l])
     }
 
     #[inline(always)]
     fn div(a: Floats, b: Floats) -> Floats {
-        from_fn(|l| a[l] / b[l])
+        each_lane!(l => a[l] / b[l])
     }
 
     #[inline(always)]
     fn fma(a: Floats, b: Floats, c: Floats) -> Floats {
         // Without the instruction `mul_add` calls a function.
-        if Self::FUSED { from_fn(|l| a[l].mul_add(b[l], c[l])) } else { from_fn(|l| a[l] * b[l] + c[l]) }
+        if Self::FUSED { each_lane!(l => a[l].mul_add(b[l], c[l])) } else { each_lane!(l => a[l] * b[l] + c[l]) }
     }
 
     #[inline(always)]
     fn min(a: Floats, b: Floats) -> Floats {
-        from_fn(|l| if a[l] < b[l] { a[l] } else { b[l] })
+        each_lane!(l => if a[l] < b[l] { a[l] } else { b[l] })
     }
 
     #[inline(always)]
     fn max(a: Floats, b: Floats) -> Floats {
-        from_fn(|l| if a[l] > b[l] { a[l] } else { b[l] })
+        each_lane!(l => if a[l] > b[l] { a[l] } else { b[l] })
     }
 
     #[inline(always)]
     fn and(a: Floats, bits: Words) -> Floats {
-        from_fn(|l| f32::from_bits(a[l].to_bits() & bits[l]))
+        each_lane!(l => f32::from_bits(a[l].to_bits() & bits[l]))
     }
 
     #[inline(always)]
     fn lt(a: Floats, b: Floats) -> Words {
-        each(|l| a[l] < b[l])
+        each_lane!(l => truth(a[l] < b[l]))
     }
 
     #[inline(always)]
     fn eq(a: Floats, b: Floats) -> Words {
-        each(|l| a[l] == b[l])
+        each_lane!(l => truth(a[l] == b[l]))
     }
 
     #[inline(always)]
     fn is_nan(a: Floats) -> Words {
-        each(|l| a[l].is_nan())
+        each_lane!(l => truth(a[l].is_nan()))
     }
 
     #[inline(always)]
     fn select(m: Words, yes: Floats, no: Floats) -> Floats {
-        from_fn(|l| f32::from_bits((yes[l].to_bits() & m[l]) | (no[l].to_bits() & !m[l])))
+        each_lane!(l => f32::from_bits((yes[l].to_bits() & m[l]) | (no[l].to_bits() & !m[l])))
     }
 
     #[inline(always)]
     fn power(biased: Floats) -> Floats {
-        from_fn(|l| f32::from_bits(biased[l].to_bits() << 23))
+        each_lane!(l => f32::from_bits(biased[l].to_bits() << 23))
     }
 
     #[inline(always)]
     fn split(v: Floats) -> (Floats, Floats) {
         // √½ as bits: the exponent moves where the mantissa passes √2.
-        let bits: Words = from_fn(|l| v[l].to_bits().wrapping_sub(0x3f35_04f3));
-        let exponent = from_fn(|l| (bits[l] as i32 >> 23) as f32);
-        (exponent, from_fn(|l| f32::from_bits((bits[l] & 0x007f_ffff).wrapping_add(0x3f35_04f3))))
+        let bits: Words = each_lane!(l => v[l].to_bits().wrapping_sub(0x3f35_04f3));
+        let exponent = each_lane!(l => (bits[l] as i32 >> 23) as f32);
+        (exponent, each_lane!(l => f32::from_bits((bits[l] & 0x007f_ffff).wrapping_add(0x3f35_04f3))))
     }
 
     #[inline(always)]
@@ -164,59 +169,64 @@ impl Isa for Arrays {
     }
 
     #[inline(always)]
+    fn stream(a: Floats, to: &mut Line) {
+        to.0 = a;
+    }
+
+    #[inline(always)]
     fn widen(a: Floats) -> Doubles {
-        from_fn(|l| f64::from(a[l]))
+        each_lane!(l => f64::from(a[l]))
     }
 
     #[inline(always)]
     fn unzip(a: Floats, b: Floats) -> (Floats, Floats) {
         let at = |place: usize| if place < LANES { a[place] } else { b[place - LANES] };
-        (from_fn(|l| at(2 * l)), from_fn(|l| at(2 * l + 1)))
+        (each_lane!(l => at(2 * l)), each_lane!(l => at(2 * l + 1)))
     }
 
     #[inline(always)]
     fn transpose(rows: [Floats; LANES]) -> [Floats; LANES] {
-        from_fn(|l| from_fn(|row| rows[row][l]))
+        each_lane!(l => each_lane!(row => rows[row][l]))
     }
 
     #[inline(always)]
     fn add_d(a: Doubles, b: Doubles) -> Doubles {
-        from_fn(|l| a[l] + b[l])
+        each_lane!(l => a[l] + b[l])
     }
 
     #[inline(always)]
     fn sub_d(a: Doubles, b: Doubles) -> Doubles {
-        from_fn(|l| a[l] - b[l])
+        each_lane!(l => a[l] - b[l])
     }
 
     #[inline(always)]
     fn mul_d(a: Doubles, b: Doubles) -> Doubles {
-        from_fn(|l| a[l] * b[l])
+        each_lane!(l => a[l] * b[l])
     }
 
     #[inline(always)]
     fn div_d(a: Doubles, b: Doubles) -> Doubles {
-        from_fn(|l| a[l] / b[l])
+        each_lane!(l => a[l] / b[l])
     }
 
     #[inline(always)]
     fn fma_d(a: Doubles, b: Doubles, c: Doubles) -> Doubles {
-        if Self::FUSED { from_fn(|l| a[l].mul_add(b[l], c[l])) } else { from_fn(|l| a[l] * b[l] + c[l]) }
+        if Self::FUSED { each_lane!(l => a[l].mul_add(b[l], c[l])) } else { each_lane!(l => a[l] * b[l] + c[l]) }
     }
 
     #[inline(always)]
     fn lt_d(a: Doubles, b: Doubles) -> Words {
-        each(|l| a[l] < b[l])
+        each_lane!(l => truth(a[l] < b[l]))
     }
 
     #[inline(always)]
     fn eq_d(a: Doubles, b: Doubles) -> Words {
-        each(|l| a[l] == b[l])
+        each_lane!(l => truth(a[l] == b[l]))
     }
 
     #[inline(always)]
     fn select_d(m: Words, yes: Doubles, no: Doubles) -> Doubles {
-        from_fn(|l| if m[l] != 0 { yes[l] } else { no[l] })
+        each_lane!(l => if m[l] != 0 { yes[l] } else { no[l] })
     }
 
     #[inline(always)]
@@ -226,27 +236,27 @@ impl Isa for Arrays {
 
     #[inline(always)]
     fn narrow(a: Doubles) -> Floats {
-        from_fn(|l| a[l] as f32)
+        each_lane!(l => a[l] as f32)
     }
 
     #[inline(always)]
     fn add_u(a: Words, b: Words) -> Words {
-        from_fn(|l| a[l].wrapping_add(b[l]))
+        each_lane!(l => a[l].wrapping_add(b[l]))
     }
 
     #[inline(always)]
     fn eq_u(a: Words, b: Words) -> Words {
-        each(|l| a[l] == b[l])
+        each_lane!(l => truth(a[l] == b[l]))
     }
 
     #[inline(always)]
     fn lt_u(a: Words, b: Words) -> Words {
-        each(|l| a[l] < b[l])
+        each_lane!(l => truth(a[l] < b[l]))
     }
 
     #[inline(always)]
     fn select_u(m: Words, yes: Words, no: Words) -> Words {
-        from_fn(|l| (yes[l] & m[l]) | (no[l] & !m[l]))
+        each_lane!(l => (yes[l] & m[l]) | (no[l] & !m[l]))
     }
 
     #[inline(always)]
@@ -256,17 +266,17 @@ impl Isa for Arrays {
 
     #[inline(always)]
     fn and_m(a: Words, b: Words) -> Words {
-        from_fn(|l| a[l] & b[l])
+        each_lane!(l => a[l] & b[l])
     }
 
     #[inline(always)]
     fn or_m(a: Words, b: Words) -> Words {
-        from_fn(|l| a[l] | b[l])
+        each_lane!(l => a[l] | b[l])
     }
 
     #[inline(always)]
     fn not_m(a: Words) -> Words {
-        from_fn(|l| !a[l])
+        each_lane!(l => !a[l])
     }
 
     #[inline(always)]

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Isa, LANES, Work};
+use super::{Isa, LANES, Line, Outlined};
 
 /// A processor with AVX2, FMA and F16C.
 #[derive(Clone, Copy)]
@@ -17,7 +17,8 @@ impl Avx2 {
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-fn compiled<W: Work>(isa: Avx2, work: W) -> W::Output {
+#[inline(never)]
+fn compiled<W: Outlined<Avx2>>(isa: Avx2, work: W) -> W::Output {
     work.run(isa)
 }
 
@@ -83,7 +84,7 @@ impl Isa for Avx2 {
     type M = Two;
 
     #[inline(always)]
-    fn vectorize<W: Work>(self, work: W) -> W::Output {
+    fn call<W: Outlined<Self>>(self, work: W) -> W::Output {
         intrinsic!(compiled(self, work))
     }
 
@@ -118,6 +119,17 @@ impl Isa for Avx2 {
         let mut places = [0; LANES];
         Self::store_u(at, &mut places);
         self.load(&places.map(|place| from.get(place as usize).copied().unwrap_or(0.0)))
+    }
+
+    #[inline(always)]
+    fn prefetch(self, at: *const u8) {
+        // Also: a prefetch reads nothing, and may be of any address.
+        intrinsic!(_mm_prefetch::<_MM_HINT_T1>(at.cast()));
+    }
+
+    #[inline(always)]
+    fn fence(self) {
+        intrinsic!(_mm_sfence());
     }
 
     #[inline(always)]
@@ -239,6 +251,15 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
+    fn stream(a: Two, to: &mut Line) {
+        // Also: a line has room for sixteen floats, and the alignment.
+        intrinsic!({
+            _mm256_stream_ps(to.0.as_mut_ptr(), a[0]);
+            _mm256_stream_ps(to.0.as_mut_ptr().add(8), a[1]);
+        });
+    }
+
+    #[inline(always)]
     fn widen(a: Two) -> Four {
         four!(|i| {
             let half = a[i / 2];
@@ -255,8 +276,10 @@ impl Isa for Avx2 {
     fn unzip(a: Two, b: Two) -> (Two, Two) {
         let v = [a, b];
         // Within 128 bits they are in order; the halves are not.
-        let even = two!(|i| intrinsic!(_mm256_permute4x64_pd::<0xd8>(_mm256_castps_pd(_mm256_shuffle_ps::<0x88>(v[i][0], v[i][1])))));
-        let odd = two!(|i| intrinsic!(_mm256_permute4x64_pd::<0xd8>(_mm256_castps_pd(_mm256_shuffle_ps::<0xdd>(v[i][0], v[i][1])))));
+        let even =
+            two!(|i| intrinsic!(_mm256_permute4x64_pd::<0xd8>(_mm256_castps_pd(_mm256_shuffle_ps::<0x88>(v[i][0], v[i][1])))));
+        let odd =
+            two!(|i| intrinsic!(_mm256_permute4x64_pd::<0xd8>(_mm256_castps_pd(_mm256_shuffle_ps::<0xdd>(v[i][0], v[i][1])))));
         (two!(|i| intrinsic!(_mm256_castpd_ps(even[i]))), two!(|i| intrinsic!(_mm256_castpd_ps(odd[i]))))
     }
 

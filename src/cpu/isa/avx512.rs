@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Isa, LANES, Work};
+use super::{Isa, LANES, Line, Outlined};
 
 /// A processor with AVX-512 F, BW, DQ and VL, and with FMA.
 #[derive(Clone, Copy)]
@@ -21,7 +21,8 @@ impl Avx512 {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
-fn compiled<W: Work>(isa: Avx512, work: W) -> W::Output {
+#[inline(never)]
+fn compiled<W: Outlined<Avx512>>(isa: Avx512, work: W) -> W::Output {
     work.run(isa)
 }
 
@@ -49,7 +50,7 @@ impl Isa for Avx512 {
     type M = __mmask16;
 
     #[inline(always)]
-    fn vectorize<W: Work>(self, work: W) -> W::Output {
+    fn call<W: Outlined<Self>>(self, work: W) -> W::Output {
         intrinsic!(compiled(self, work))
     }
 
@@ -87,6 +88,17 @@ impl Isa for Avx512 {
         let inside = Self::lt_u(at, self.splat_u(from.len() as u32));
         // Also: only places below the length are read, which as signed numbers are the same.
         intrinsic!(_mm512_mask_i32gather_ps::<4>(_mm512_setzero_ps(), inside, at, from.as_ptr()))
+    }
+
+    #[inline(always)]
+    fn prefetch(self, at: *const u8) {
+        // Also: a prefetch reads nothing, and may be of any address.
+        intrinsic!(_mm_prefetch::<_MM_HINT_T1>(at.cast()));
+    }
+
+    #[inline(always)]
+    fn fence(self) {
+        intrinsic!(_mm_sfence());
     }
 
     #[inline(always)]
@@ -195,6 +207,12 @@ impl Isa for Avx512 {
     fn store(a: __m512, to: &mut [f32; LANES]) {
         // Also: the array has room for sixteen floats.
         intrinsic!(_mm512_storeu_ps(to.as_mut_ptr(), a));
+    }
+
+    #[inline(always)]
+    fn stream(a: __m512, to: &mut Line) {
+        // Also: a line has room for sixteen floats, and the alignment.
+        intrinsic!(_mm512_stream_ps(to.0.as_mut_ptr(), a));
     }
 
     #[inline(always)]

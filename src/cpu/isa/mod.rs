@@ -14,6 +14,11 @@ use array::Arrays;
 /// Lanes that work in step: one AVX-512 register of float32, two of AVX2, four of NEON.
 pub(crate) const LANES: usize = 16;
 
+/// Sixteen floats where the widest store past the caches can write them: a line of memory.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C, align(64))]
+pub(crate) struct Line(pub [f32; LANES]);
+
 /// Instructions of a processor that kernels are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -68,6 +73,25 @@ pub(crate) trait Work {
     fn run<I: Isa>(self, isa: I) -> Self::Output;
 }
 
+/// Work in the midst of such work, as a function of its own: what is rare, or long and used in several places.
+pub(crate) trait Outlined<I: Isa> {
+    type Output;
+
+    /// Does the work. Must be inlined, as [`Work::run`].
+    fn run(self, isa: I) -> Self::Output;
+}
+
+struct Whole<W>(W);
+
+impl<I: Isa, W: Work> Outlined<I> for Whole<W> {
+    type Output = W::Output;
+
+    #[inline(always)]
+    fn run(self, isa: I) -> W::Output {
+        self.0.run(isa)
+    }
+}
+
 /// Runs the work with these instructions, or with what there is in their place.
 pub(crate) fn dispatch<W: Work>(instructions: Instructions, work: W) -> W::Output {
     #[cfg(target_arch = "x86_64")]
@@ -75,15 +99,15 @@ pub(crate) fn dispatch<W: Work>(instructions: Instructions, work: W) -> W::Outpu
         if instructions == Instructions::Avx512
             && let Some(isa) = avx512::Avx512::detect()
         {
-            return isa.vectorize(work);
+            return isa.call(Whole(work));
         }
         if instructions != Instructions::Portable
             && let Some(isa) = avx2::Avx2::detect()
         {
-            return isa.vectorize(work);
+            return isa.call(Whole(work));
         }
     }
-    Arrays.vectorize(work)
+    Arrays.call(Whole(work))
 }
 
 /// An instruction set: sixteen lanes of float32, float64, whole numbers and truth.
@@ -98,8 +122,8 @@ pub(crate) trait Isa: Copy + Send + Sync + 'static {
     type U: Copy;
     type M: Copy;
 
-    /// Runs work that is compiled for these instructions, as a function of its own.
-    fn vectorize<W: Work>(self, work: W) -> W::Output;
+    /// Calls work that is compiled for these instructions.
+    fn call<W: Outlined<Self>>(self, work: W) -> W::Output;
 
     fn splat(self, x: f32) -> Self::F;
     fn load(self, x: &[f32; LANES]) -> Self::F;
@@ -108,6 +132,10 @@ pub(crate) trait Isa: Copy + Send + Sync + 'static {
     fn load_bf16(self, bits: &[u16; LANES]) -> Self::F;
     /// The values at these places; 0 from outside.
     fn gather(self, from: &[f32], at: Self::U) -> Self::F;
+    /// Asks for the line of memory at any address, where there is an instruction for it.
+    fn prefetch(self, at: *const u8);
+    /// What was [streamed](Self::stream) is there for other threads before what comes after.
+    fn fence(self);
     fn splat_d(self, x: f64) -> Self::D;
     fn load_d(self, x: &[f64; LANES]) -> Self::D;
     fn splat_u(self, x: u32) -> Self::U;
@@ -135,6 +163,8 @@ pub(crate) trait Isa: Copy + Send + Sync + 'static {
     /// k and m with v = m·2^k, and m from √½ to √2.
     fn split(v: Self::F) -> (Self::F, Self::F);
     fn store(a: Self::F, to: &mut [f32; LANES]);
+    /// Stores past the caches, where there is an instruction for it: what is overwritten need not be read first.
+    fn stream(a: Self::F, to: &mut Line);
     fn widen(a: Self::F) -> Self::D;
     /// The values at even places of two vectors one after the other, and those at odd places.
     fn unzip(a: Self::F, b: Self::F) -> (Self::F, Self::F);

@@ -1,0 +1,69 @@
+//! Output that is written in one piece, and appears under its name only then.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use super::FileError;
+
+/// A file to be: a temporary one beside its destination, which [`finish`](Self::finish) renames. Dropped before that, it leaves
+/// nothing behind, and a file that was there before stays as it was.
+#[derive(Debug)]
+pub(crate) struct WholeFile {
+    /// As the user wrote it, for messages.
+    name: String,
+    /// Where the file goes; links are followed.
+    destination: PathBuf,
+    file: NamedTempFile,
+}
+
+impl WholeFile {
+    /// Everything that can be known to fail fails here, before any work is done.
+    ///
+    /// # Errors
+    /// A destination that is not a regular file or is read-only, a folder that is missing or not writable.
+    pub(crate) fn create(path: &Path) -> Result<Self, FileError> {
+        let name = path.display().to_string();
+        let cannot_write = |why: &dyn std::fmt::Display| FileError::new(&name, format_args!("cannot write: {why}"));
+        match fs::metadata(path) {
+            // To rename over a device or a pipe would replace it.
+            Ok(there) if !there.is_file() => return Err(cannot_write(&"there is something that is not a regular file")),
+            Ok(there) if there.permissions().readonly() => return Err(cannot_write(&"the file that is there is read-only")),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(cannot_write(&error)),
+        }
+        if path.file_name().is_none() {
+            return Err(cannot_write(&"not the name of a file"));
+        }
+        // A link stays, and the file that it names is replaced.
+        let destination = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let folder = match destination.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".xent-").suffix(".part");
+        // The usual permissions of a new file, which the process' mask cuts, instead of a temporary file's private ones.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let file = builder
+            .tempfile_in(folder)
+            .map_err(|error| cannot_write(&format_args!("no file can be made in its folder: {}", error.kind())))?;
+        Ok(Self { name, destination, file })
+    }
+
+    /// Fills the file and gives it its name, replacing one that was there.
+    ///
+    /// # Errors
+    /// A file system that is full or fails. The destination is then left as it was.
+    pub(crate) fn finish(self, contents: &[u8]) -> Result<(), FileError> {
+        let Self { name, destination, mut file } = self;
+        let cannot_write = |error: io::Error| FileError::new(&name, format_args!("cannot write: {error}"));
+        file.write_all(contents).map_err(cannot_write)?;
+        file.persist(&destination).map_err(|error| cannot_write(error.error))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,154 @@
+//! What a GPU's memory can do when it is only read or only copied: the yardsticks of the GPUs.
+
+use super::device::Device;
+use super::measure::median;
+use super::stopwatch::{Stopwatch, Work};
+use crate::error::Result;
+
+/// Lanes of a workgroup that are tried.
+const LANES: [u32; 2] = [64, 256];
+/// Workgroups that are tried, which loop; the last is one for each block, as far as a dispatch goes.
+const GRIDS: [u32; 4] = [256, 1024, 4096, 65_535];
+/// Bytes that a lane takes at a time.
+const LANE_BYTES: u64 = 64;
+/// Times each form is tried before one is chosen.
+const TRIALS: usize = 3;
+
+/// A read and a copy on a device, each in the form that is the fastest there.
+pub(super) struct Bandwidth {
+    group: wgpu::BindGroup,
+    read: Form,
+    copy: Form,
+}
+
+#[derive(Clone)]
+struct Form {
+    pipeline: wgpu::ComputePipeline,
+    lanes: u32,
+    workgroups: u32,
+    /// Dispatches in a pass.
+    times: u32,
+}
+
+impl Form {
+    fn encode(&self, group: &wgpu::BindGroup, pass: &mut wgpu::ComputePass<'_>) {
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, group, &[]);
+        pass.dispatch_workgroups(self.workgroups, 1, 1);
+    }
+
+    fn name(&self) -> String {
+        format!("{} workgroups of {} lanes", self.workgroups, self.lanes)
+    }
+}
+
+impl Bandwidth {
+    /// Between two buffers of `bytes` bytes.
+    pub(super) fn new(
+        device: &Device,
+        stopwatch: &Stopwatch,
+        source: &wgpu::Buffer,
+        destination: &wgpu::Buffer,
+        bytes: u64,
+    ) -> Result<Self> {
+        let size = wgpu::BufferSize::new(bytes.next_multiple_of(16));
+        let binding = |binding, buffer| wgpu::BindGroupEntry {
+            binding,
+            resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: 0, size }),
+        };
+        let (layout, group) = device.guarded(|device, _| {
+            let storage = |binding, read_only| wgpu::BindGroupLayoutEntry {
+                binding,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer {
+                    ty: wgpu::BufferBindingType::Storage { read_only },
+                    has_dynamic_offset: false,
+                    min_binding_size: None,
+                },
+                count: None,
+            };
+            let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                label: Some("xent bandwidth"),
+                entries: &[storage(0, true), storage(1, false)],
+            });
+            let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some("xent bandwidth"),
+                layout: &layout,
+                entries: &[binding(0, source), binding(1, destination)],
+            });
+            (layout, group)
+        })?;
+        let fastest = |entry: &str| -> Result<Form> {
+            let mut best: Option<(f64, Form)> = None;
+            for lanes in LANES {
+                let pipeline = pipeline(device, &layout, entry, lanes)?;
+                let blocks = bytes.div_ceil(u64::from(lanes) * LANE_BYTES).clamp(1, GRIDS[3].into()) as u32;
+                for (i, &grid) in GRIDS.iter().enumerate() {
+                    if i > 0 && GRIDS[i - 1] >= blocks {
+                        // The one before had one workgroup for each block already.
+                        break;
+                    }
+                    let mut form = Form { pipeline: pipeline.clone(), lanes, workgroups: grid.min(blocks), times: 1 };
+                    let encode = |pass: &mut wgpu::ComputePass<'_>| form.encode(&group, pass);
+                    let work: Work<'_> = &encode;
+                    let times = stopwatch.repetitions(device, work)?;
+                    let seconds = median(stopwatch.time(device, &[(work, times); TRIALS])?);
+                    form.times = times;
+                    if best.as_ref().is_none_or(|(least, _)| seconds < *least) {
+                        best = Some((seconds, form));
+                    }
+                }
+            }
+            // There was at least one; were there none, this would compile the first.
+            match best {
+                Some((_, form)) => Ok(form),
+                None => {
+                    Ok(Form { pipeline: pipeline(device, &layout, entry, LANES[0])?, lanes: LANES[0], workgroups: 1, times: 1 })
+                }
+            }
+        };
+        let (read, copy) = (fastest("read_all")?, fastest("copy_all")?);
+        Ok(Self { group, read, copy })
+    }
+
+    /// The work of a read or a copy, and how often a pass has to do it.
+    pub(super) fn work(&self, copy: bool) -> (impl Fn(&mut wgpu::ComputePass<'_>), u32) {
+        let form = if copy { &self.copy } else { &self.read };
+        (|pass: &mut wgpu::ComputePass<'_>| form.encode(&self.group, pass), form.times)
+    }
+
+    pub(super) fn names(&self) -> [String; 2] {
+        [self.read.name(), self.copy.name()]
+    }
+}
+
+/// The shader, which the library's own kernels are no better off than: the same checks, and those alone.
+fn pipeline(device: &Device, layout: &wgpu::BindGroupLayout, entry: &str, lanes: u32) -> Result<wgpu::ComputePipeline> {
+    device.guarded(|device, _| {
+        let descriptor = wgpu::ShaderModuleDescriptor {
+            label: Some("xent bandwidth"),
+            source: wgpu::ShaderSource::Wgsl(include_str!("../../shaders/bandwidth.wgsl").into()),
+        };
+        let checks = wgpu::ShaderRuntimeChecks { force_loop_bounding: false, ..wgpu::ShaderRuntimeChecks::checked() };
+        #[expect(unsafe_code, reason = "the check that bounds loops costs more than these loops do")]
+        // SAFETY: each loop of the shader counts up to the words of a buffer, under 2^28 of them, by a step of at least 1 and
+        // under 2^27: it ends, and its counter does not wrap. All other checks stay on.
+        let module = unsafe { device.create_shader_module_trusted(descriptor, checks) };
+        let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some("xent bandwidth"),
+            bind_group_layouts: &[Some(layout)],
+            immediate_size: 0,
+        });
+        device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some("xent bandwidth"),
+            layout: Some(&layout),
+            module: &module,
+            entry_point: Some(entry),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants: &[("LANES", f64::from(lanes))],
+                ..wgpu::PipelineCompilationOptions::default()
+            },
+            cache: None,
+        })
+    })
+}

@@ -1,0 +1,88 @@
+//! How close this machine comes to its own memory bandwidth: what `xent bench` runs.
+//!
+//! ```no_run
+//! use xent::bench::{self, BenchDescriptor};
+//!
+//! # fn main() -> xent::Result<()> {
+//! let report = bench::run(&BenchDescriptor { classes: vec![1000], ..Default::default() }, |_| ())?;
+//! for machine in &report {
+//!     for result in &machine.results {
+//!         println!("{:?}: {:.2} of what {} can do", result.case, machine.fraction(result), machine.adapter);
+//!     }
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! A pass over a batch has to move some bytes, whatever it computes: the predictions and the targets as they are stored, and
+//! the gradient where one is written, once each. Divided by the time of the pass this is a rate, and a *fraction* is that
+//! rate over what the same backend reaches when it does nothing else: reading, for a pass that writes next to nothing, or
+//! copying, for one that writes a gradient. Both yardsticks run in turns with the passes, on buffers of the same size, and
+//! each is the fastest of several forms.
+//!
+//! Predictions are noise, the same in every run. Everything lies in memory before a clock starts: the host's for the CPU, which
+//! is timed through [`Stream`](crate::Stream) as a caller would use it, the device's for a GPU, whose kernels alone are timed,
+//! without upload and read-back. Every answer is held against float64 first: [`Error::WrongAnswer`](crate::Error::WrongAnswer)
+//! instead of a number.
+
+mod bandwidth;
+mod case;
+mod cpu;
+mod data;
+mod descriptor;
+mod device;
+mod gpu;
+mod measure;
+mod oracle;
+mod processor;
+mod report;
+mod stopwatch;
+mod yardstick;
+
+pub use case::{Case, Pass, TargetKind};
+pub use descriptor::{BenchDescriptor, Machines};
+pub use processor::processor;
+pub use report::{Clock, MachineReport, Measured};
+
+use crate::Instructions;
+use crate::error::Result;
+use data::Data;
+use measure::measure;
+
+/// How far a run is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Progress<'a> {
+    /// The backend's [`MachineReport::adapter`].
+    pub adapter: &'a str,
+    /// Whether answers are being checked; else they are timed.
+    pub checking: bool,
+    /// Steps of this backend that are done.
+    pub done: usize,
+    /// Steps of this backend, at most: fewer where time runs out.
+    pub steps: usize,
+}
+
+/// Measures everything, one backend after the other, and says through `progress` how far it is.
+///
+/// # Errors
+/// [`WrongAnswer`](crate::Error::WrongAnswer) where an answer is not that of float64; [`NoAdapter`](crate::Error::NoAdapter)
+/// where a GPU is demanded and none fits; [`Option`](crate::Error::Option) for a number out of range or more bytes than there
+/// are; [`Combination`](crate::Error::Combination) for instructions without a CPU to measure, or that it has not got; else as
+/// [`Evaluator`](crate::Evaluator).
+pub fn run(descriptor: &BenchDescriptor, mut progress: impl FnMut(Progress<'_>)) -> Result<Vec<MachineReport>> {
+    descriptor.validate()?;
+    let (cpu, adapters) = descriptor.chosen()?;
+    let mut reports = Vec::new();
+    if cpu {
+        let data = Data::new(descriptor, cpu::bytes(descriptor)?);
+        let best = [Instructions::best()];
+        let sets = if descriptor.instructions.is_empty() { &best[..] } else { &descriptor.instructions };
+        for &instructions in sets {
+            reports.push(measure(&mut cpu::Cpu::new(&data, instructions)?, descriptor, &mut progress)?);
+        }
+    }
+    for (index, adapter) in adapters {
+        reports.push(measure(&mut gpu::Gpu::new(descriptor, index, &adapter)?, descriptor, &mut progress)?);
+    }
+    Ok(reports)
+}
