@@ -22,9 +22,12 @@ impl Case {
     /// Values of row r and class c, laid out as (outer, classes, inner), or as rows one after the other.
     fn laid_out<T: Copy>(&self, strided: bool, value: impl Fn(usize, usize) -> T) -> Vec<T> {
         let Self { classes, inner, .. } = *self;
-        let at = |place: usize| match strided {
-            true => (place / (classes * inner) * inner + place % inner, place / inner % classes),
-            false => (place / classes, place % classes),
+        let at = |place: usize| {
+            if strided {
+                (place / (classes * inner) * inner + place % inner, place / inner % classes)
+            } else {
+                (place / classes, place % classes)
+            }
         };
         (0..self.rows() * classes).map(at).map(|(row, class)| value(row, class)).collect()
     }
