@@ -14,8 +14,8 @@ fn widen_half(half: vec4<u32>) -> vec4<u32> {
 // Four predictions as float32 bits: element 4·quad and the three after it.
 fn load_quad(quad: u32) -> vec4<u32> {
     if HALF || BRAIN {
-        let word = predictions[quad / 2u];
-        let pair = select(word.xy, word.zw, quad % 2u == 1u);
+        let at = quad % 2u * 2u;
+        let pair = vec2<u32>(predictions[quad / 2u][at], predictions[quad / 2u][at + 1u]);
         let low = pair & vec2<u32>(0xffffu);
         let high = pair >> vec2<u32>(16u);
         let elements = vec4<u32>(low.x, high.x, low.y, high.y);
@@ -25,4 +25,21 @@ fn load_quad(quad: u32) -> vec4<u32> {
         return widen_half(elements);
     }
     return predictions[quad];
+}
+
+// One prediction as float32 bits.
+fn load_element(element: u32) -> u32 {
+    if HALF || BRAIN {
+        let pair = predictions[element / 8u][element / 2u % 4u];
+        let bits = select(pair & 0xffffu, pair >> 16u, element % 2u == 1u);
+        if BRAIN {
+            return bits << 16u;
+        }
+        return widen_half(vec4<u32>(bits)).x;
+    }
+    return predictions[element / 4u][element % 4u];
+}
+
+fn load_target(element: u32) -> u32 {
+    return targets[element / 4u][element % 4u];
 }

@@ -32,6 +32,12 @@ struct Params {
     softcap: f32,
     // The share of each class in the row's loss: 1, or 1 / classes for binary losses, whose terms have it.
     share: f32,
+    // Rows that alternate: class c of row r is c·inner elements after the row's first. 1 where classes lie side by side.
+    inner: u32,
+    // Of rows in parts: parts of a row, the first of them in this window, and how many of them are.
+    parts: u32,
+    first_part: u32,
+    part_count: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -45,7 +51,7 @@ struct Params {
 // FIELDS values a row, as bits: a driver may assume that floats are never NaN.
 @group(0) @binding(5) var<storage, read_write> records: array<u32>;
 // float32 as bits, laid out as float32 predictions are.
-@group(0) @binding(6) var<storage, read_write> gradients: array<u32>;
+@group(0) @binding(6) var<storage, read_write> gradients: array<vec4<u32>>;
 
 // Targets are dense, not class indices.
 override DENSE: bool;
@@ -66,8 +72,20 @@ override GRADIENT: bool;
 override RANKED: bool;
 override LOGSUMEXP: bool;
 override CALIBRATED: bool;
+// Rows alternate, as `inner` says.
+override STRIDED: bool;
+// Every row begins with a word; where rows alternate, every fourth.
+override ALIGNED: bool;
+// Classes, where the kernel is for just so many; else 0.
+override NARROW: u32;
 // Lanes of a workgroup.
 override LANES: u32;
+// Lanes that share a row.
+override TEAM: u32;
+// Predictions of a part of a row, a multiple of four.
+override PART: u32;
+// Lanes that are surely of one subgroup; 1 where there are none.
+override TOGETHER: u32;
 
 // The class index of a row that does not count.
 override IGNORED: u32;
@@ -85,14 +103,15 @@ override ENTROPY_FIELD: u32;
 override BRIER_FIELD: u32;
 override CONFIDENCE_FIELD: u32;
 
-// Four neighbouring predictions of a row.
+// Four predictions: neighbouring classes of a row, or one class of four rows.
 struct Block {
-    // float32 as bits.
+    // float32 as bits; what changes no state where absent.
     bits: vec4<u32>,
-    // The class of the first.
-    class_index: u32,
+    classes: vec4<u32>,
     // False before the row's first class and after its last.
     present: vec4<bool>,
+    // Of dense targets, as bits.
+    aim: vec4<u32>,
     // The target as given, and class weight times smoothed target; 0 where absent. Filled in where asked for.
     given: vec4<f32>,
     coefficient: vec4<f32>,

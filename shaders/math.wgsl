@@ -20,6 +20,13 @@ override EXP2_2: f32;
 override EXP2_3: f32;
 override EXP2_4: f32;
 override EXP2_5: f32;
+// The same with a term more, where an error weighs on a whole row.
+override FINE_1: f32;
+override FINE_2: f32;
+override FINE_3: f32;
+override FINE_4: f32;
+override FINE_5: f32;
+override FINE_6: f32;
 // log(1 + f) ≈ f − f²/2 + f³·(LOG_3 + f·(LOG_4 + …)) for 1 + f in [√½, √2].
 override LOG_3: f32;
 override LOG_4: f32;
@@ -55,7 +62,8 @@ fn is_finite(bits: u32) -> bool {
 
 // 2^k for whole k up to 127, 0 below −126.
 fn power_of_two(k: vec4<f32>) -> vec4<f32> {
-    return bitcast<vec4<f32>>(vec4<u32>(max(k, vec4<f32>(-127.0)) + 127.0) << vec4<u32>(23u));
+    // Added to 1.5·2^23, a whole number stands in the low bits.
+    return bitcast<vec4<f32>>(bitcast<vec4<u32>>(max(k, vec4<f32>(-127.0)) + 12583039.0) << vec4<u32>(23u));
 }
 
 fn power_of_two_1(k: f32) -> f32 {
@@ -69,6 +77,16 @@ fn exp2_part(part: vec4<f32>) -> vec4<f32> {
     p = fma(p, part, vec4<f32>(EXP2_2));
     p = fma(p, part, vec4<f32>(EXP2_1));
     return fma(p, part, vec4<f32>(1.0));
+}
+
+// exp2_part with a term more, within 9.7e-8.
+fn exp2_fine(part: f32) -> f32 {
+    var p = fma(part, FINE_6, FINE_5);
+    p = fma(p, part, FINE_4);
+    p = fma(p, part, FINE_3);
+    p = fma(p, part, FINE_2);
+    p = fma(p, part, FINE_1);
+    return fma(p, part, 1.0);
 }
 
 // The whole number next to x·log2 e: the power of two that e^x is counted in.
@@ -125,6 +143,55 @@ fn sum(v: vec4<f32>) -> f32 {
     return (v.x + v.y) + (v.z + v.w);
 }
 
+// Blocks that a walk takes in at a time.
+const DEPTH: u32 = 4u;
+
+// Adds up in pairs.
+fn sum_blocks(v: array<vec4<f32>, DEPTH>) -> vec4<f32> {
+    return (v[0] + v[1]) + (v[2] + v[3]);
+}
+
+// A long sum, four side by side, in tiers: eight values make one of the next tier, and so on. A running sum of equal terms
+// would round to the same side in each step.
+struct Tiers {
+    near: vec4<f32>,
+    middle: vec4<f32>,
+    far: vec4<f32>,
+    farthest: vec4<f32>,
+}
+
+fn no_tiers() -> Tiers {
+    return Tiers(vec4<f32>(0.0), vec4<f32>(0.0), vec4<f32>(0.0), vec4<f32>(0.0));
+}
+
+// Adds the values that come as number `count`, from 0.
+fn add_tier(before: Tiers, values: vec4<f32>, count: u32) -> Tiers {
+    var t = before;
+    t.near += values;
+    if (count & 7u) == 7u {
+        t.middle += t.near;
+        t.near = vec4<f32>(0.0);
+    }
+    if (count & 63u) == 63u {
+        t.far += t.middle;
+        t.middle = vec4<f32>(0.0);
+    }
+    if (count & 511u) == 511u {
+        t.farthest += t.far;
+        t.far = vec4<f32>(0.0);
+    }
+    return t;
+}
+
+// By powers of two, this is exact.
+fn scale_tiers(t: Tiers, factor: vec4<f32>) -> Tiers {
+    return Tiers(t.near * factor, t.middle * factor, t.far * factor, t.farthest * factor);
+}
+
+fn total_tiers(t: Tiers) -> vec4<f32> {
+    return (t.near + t.middle) + (t.far + t.farthest);
+}
+
 // q^gamma for 0 ≤ q ≤ 1 and gamma ≥ 0: gamma times the exponent stays apart from gamma times the logarithm of the mantissa.
 fn power(q: f32, gamma: f32) -> f32 {
     if gamma == 0.0 {
@@ -140,7 +207,7 @@ fn power(q: f32, gamma: f32) -> f32 {
     let scaled = gamma * exponent;
     let k = round(fma(gamma, log2_mantissa, scaled));
     let rest = fma(gamma, log2_mantissa, scaled - k);
-    return exp2_part(vec4<f32>(rest)).x * power_of_two_1(k);
+    return exp2_fine(rest) * power_of_two_1(k);
 }
 
 // tanh(u) and 1 − tanh²(u).

@@ -4,34 +4,59 @@
 struct Best {
     key: i32,
     class_index: u32,
+    // The prediction there.
+    bits: u32,
     // A target of the row is NaN or infinite, and with it the row's loss.
-    undefined: bool,
+    undefined: u32,
 }
 
-fn no_best() -> Best {
-    return Best(bitcast<i32>(SIGN), 0xffffffffu, false);
+// Four at a time.
+struct Bests {
+    key: vec4<i32>,
+    class_index: vec4<u32>,
+    bits: vec4<u32>,
+    undefined: vec4<u32>,
+}
+
+fn no_bests() -> Bests {
+    return Bests(vec4<i32>(bitcast<i32>(SIGN)), vec4<u32>(0xffffffffu), vec4<u32>(0u), vec4<u32>(0u));
 }
 
 // A whole number that orders as the float does, with one zero.
-fn order_key(bits: u32) -> i32 {
-    let key = bitcast<i32>(select(bits, 0u, bits == SIGN));
-    return select(key, key ^ bitcast<i32>(MAGNITUDE), key < 0);
+fn order_keys(bits: vec4<u32>) -> vec4<i32> {
+    let key = bitcast<vec4<i32>>(select(bits, vec4<u32>(0u), bits == vec4<u32>(SIGN)));
+    return select(key, key ^ vec4<i32>(bitcast<i32>(MAGNITUDE)), key < vec4<i32>(0));
 }
 
 fn merge_best(a: Best, b: Best) -> Best {
     let second = b.key > a.key || (b.key == a.key && b.class_index < a.class_index);
-    return Best(select(a.key, b.key, second), select(a.class_index, b.class_index, second), a.undefined || b.undefined);
+    return Best(
+        select(a.key, b.key, second),
+        select(a.class_index, b.class_index, second),
+        select(a.bits, b.bits, second),
+        a.undefined | b.undefined,
+    );
 }
 
-fn absorb_best(best: Best, quad: u32, block: Block) -> Best {
-    var s = best;
-    let bits = targets[quad];
-    for (var i = 0u; i < 4u; i++) {
-        if block.present[i] {
-            s = merge_best(s, Best(order_key(bits[i]), block.class_index + i, !is_finite(bits[i])));
-        }
-    }
-    return s;
+// Blocks come with ascending classes: of equal maxima the first stays.
+fn absorb_bests(best: Bests, block: Block) -> Bests {
+    let key = order_keys(block.aim);
+    let better = (key > best.key) & block.present;
+    let infinite = ((block.aim & vec4<u32>(MAGNITUDE)) >= vec4<u32>(INFINITE)) & block.present;
+    return Bests(
+        select(best.key, key, better),
+        select(best.class_index, block.classes, better),
+        select(best.bits, block.bits, better),
+        best.undefined | select(vec4<u32>(0u), vec4<u32>(1u), infinite),
+    );
+}
+
+fn best_of(b: Bests, i: u32) -> Best {
+    return Best(b.key[i], b.class_index[i], b.bits[i], b.undefined[i]);
+}
+
+fn join_bests(b: Bests) -> Best {
+    return merge_best(merge_best(best_of(b, 0u), best_of(b, 1u)), merge_best(best_of(b, 2u), best_of(b, 3u)));
 }
 
 fn class_weight(class_index: u32) -> f32 {
@@ -41,21 +66,25 @@ fn class_weight(class_index: u32) -> f32 {
     return 1.0;
 }
 
-// Four predictions that may reach over the ends of the row, with their coefficients. `start` is the row's first element,
-// `label` its class index.
-fn load_block(quad: u32, start: u32, label: u32, coefficients: bool) -> Block {
+// Four predictions with their coefficients, where these are asked for. `labels` are class indices, `aim` dense targets.
+fn make_block(
+    bits: vec4<u32>,
+    classes: vec4<u32>,
+    present: vec4<bool>,
+    aim: vec4<u32>,
+    labels: vec4<u32>,
+    coefficients: bool,
+) -> Block {
     var block: Block;
-    block.bits = load_quad(quad);
-    block.class_index = quad * 4u - start;
-    let classes = vec4<u32>(block.class_index) + vec4<u32>(0u, 1u, 2u, 3u);
-    // Before the row the subtraction wraps around, to more than any class.
-    block.present = classes < vec4<u32>(params.classes);
+    block.bits = select(vec4<u32>(ABSENT), bits, present);
+    block.classes = classes;
+    block.present = present;
+    block.aim = aim;
     if coefficients {
-        block.given = select(vec4<f32>(0.0), vec4<f32>(1.0), classes == vec4<u32>(label));
+        block.given = select(vec4<f32>(0.0), vec4<f32>(1.0), classes == labels);
         if DENSE {
-            let bits = targets[quad];
-            let usable = ((bits & vec4<u32>(MAGNITUDE)) < vec4<u32>(INFINITE)) & block.present;
-            block.given = select(vec4<f32>(0.0), bitcast<vec4<f32>>(bits), usable);
+            let usable = ((aim & vec4<u32>(MAGNITUDE)) < vec4<u32>(INFINITE)) & present;
+            block.given = select(vec4<f32>(0.0), bitcast<vec4<f32>>(aim), usable);
         }
         block.coefficient = block.given * params.keep + vec4<f32>(params.spread);
         if WEIGHTED {
@@ -66,7 +95,7 @@ fn load_block(quad: u32, start: u32, label: u32, coefficients: bool) -> Block {
                 class_weight(classes.w),
             );
         }
-        block.coefficient = select(vec4<f32>(0.0), block.coefficient, block.present);
+        block.coefficient = select(vec4<f32>(0.0), block.coefficient, present);
     }
     return block;
 }
@@ -75,11 +104,28 @@ fn load_class(row: u32) -> u32 {
     return targets[row / 4u][row % 4u];
 }
 
-// A label out of range belongs to nobody: its row becomes NaN, and nothing is read beyond the row.
+// A label out of range belongs to nobody: its row becomes NaN, and nothing is read beyond the row. `start` is the row's
+// first element.
 fn load_label(start: u32, class_index: u32) -> Label {
+    return Label(class_index, label_bits(start, class_index), class_weight(class_index));
+}
+
+// The prediction of a label.
+fn label_bits(start: u32, class_index: u32) -> u32 {
     if class_index >= params.classes {
-        return Label(class_index, NAN, 1.0);
+        return NAN;
     }
-    let element = start + class_index;
-    return Label(class_index, load_quad(element / 4u)[element % 4u], class_weight(class_index));
+    var stride = 1u;
+    if STRIDED {
+        stride = params.inner;
+    }
+    return load_element(start + class_index * stride);
+}
+
+// The label of a dense target.
+fn found_label(best: Best) -> Label {
+    if best.class_index >= params.classes {
+        return Label(best.class_index, NAN, 1.0);
+    }
+    return Label(best.class_index, best.bits, class_weight(best.class_index));
 }

@@ -71,7 +71,7 @@ fn block_terms(s: State, block: Block, label: Label) -> Terms {
                 }
                 let raw = unclipped(s, block.bits[i]);
                 entropy[i] = raw.p * raw.surprise;
-                let distance = select(raw.p, raw.rest, block.class_index + i == label.class_index);
+                let distance = select(raw.p, raw.rest, block.classes[i] == label.class_index);
                 brier[i] = distance * distance;
             }
         }
@@ -120,11 +120,13 @@ fn row_loss(s: State, terms: Terms) -> u32 {
     return with_special(terms.special | rising, fma(terms.beyond, UNSMALL, terms.loss) + extra);
 }
 
-fn write_record(row: u32, s: State, terms: Terms, walked: Terms, rank: Rank, undefined: bool) {
+// The record of a row. Of one that does not count (`ignored`) the loss is 0, whatever it holds, and so is all else but the
+// logsumexp.
+fn write_record(row: u32, s: State, terms: Terms, walked: Terms, rank: Rank, undefined: bool, ignored: bool) {
     let at = row * FIELDS;
-    records[at] = select(row_loss(s, terms), NAN, undefined);
+    records[at] = select(select(row_loss(s, terms), NAN, undefined), 0u, ignored);
     if RANKED {
-        records[at + RANK_FIELD] = select(finish_rank(rank), RANK_NAN, undefined);
+        records[at + RANK_FIELD] = select(select(finish_rank(rank), RANK_NAN, undefined), 0u, ignored);
     }
     let empty = is_undefined(s);
     if LOGSUMEXP {
@@ -132,41 +134,21 @@ fn write_record(row: u32, s: State, terms: Terms, walked: Terms, rank: Rank, und
     }
     if CALIBRATED {
         let bad = empty || undefined;
-        records[at + PLAIN_FIELD] = select(with_special(walked.special >> PLAIN, walked.plain), NAN, bad);
-        records[at + ENTROPY_FIELD] = select(bitcast<u32>(walked.entropy), NAN, bad);
-        records[at + BRIER_FIELD] = select(bitcast<u32>(walked.brier), NAN, bad);
-        records[at + CONFIDENCE_FIELD] = select(bitcast<u32>(confidence(s)), NAN, bad);
+        let plain = select(with_special(walked.special >> PLAIN, walked.plain), NAN, bad);
+        records[at + PLAIN_FIELD] = select(plain, 0u, ignored);
+        records[at + ENTROPY_FIELD] = select(select(bitcast<u32>(walked.entropy), NAN, bad), 0u, ignored);
+        records[at + BRIER_FIELD] = select(select(bitcast<u32>(walked.brier), NAN, bad), 0u, ignored);
+        records[at + CONFIDENCE_FIELD] = select(select(bitcast<u32>(confidence(s)), NAN, bad), 0u, ignored);
     }
 }
 
-// The record of a row that does not count: its loss is 0, whatever it holds.
-fn write_ignored(row: u32, s: State) {
-    let at = row * FIELDS;
-    for (var field = 0u; field < FIELDS; field++) {
-        records[at + field] = 0u;
-    }
-    if LOGSUMEXP {
-        records[at + LOGSUMEXP_FIELD] = select(bitcast<u32>(logsumexp(s)), NAN, is_undefined(s));
-    }
-}
-
-// The gradient of a quad of the row. Neighbouring rows share quads: each writes its own elements.
-fn write_gradient(quad: u32, s: State, block: Block, terms: Terms, row: u32, undefined: bool) {
-    let scale = params.share * row_scales[row];
+// The gradient of a block.
+fn block_gradient(s: State, block: Block, terms: Terms, scale: f32) -> vec4<f32> {
+    var derivatives: vec4<f32>;
     for (var i = 0u; i < 4u; i++) {
-        if block.present[i] {
-            let class_share = share(s, block.bits[i]);
-            let t = term(class_share, block.coefficient[i], block.given[i]);
-            let derivative = through(s, block.bits[i], class_share, t.slope, terms.pull) * scale;
-            gradients[quad * 4u + i] = select(bitcast<u32>(derivative), NAN, undefined);
-        }
+        let class_share = share(s, block.bits[i]);
+        let t = term(class_share, block.coefficient[i], block.given[i]);
+        derivatives[i] = through(s, block.bits[i], class_share, t.slope, terms.pull) * scale;
     }
-}
-
-fn write_no_gradient(quad: u32, block: Block) {
-    for (var i = 0u; i < 4u; i++) {
-        if block.present[i] {
-            gradients[quad * 4u + i] = 0u;
-        }
-    }
+    return derivatives;
 }

@@ -58,7 +58,7 @@ pub enum Error {
     /// No adapter fits the request.
     #[error("no GPU adapter: {0}")]
     NoAdapter(String),
-    /// A row that does not fit into one binding of the device.
+    /// A row of which not even a part fits into one binding of the device.
     #[error("a row of {classes} classes takes {bytes} bytes, a binding of {adapter} holds {limit}")]
     RowTooLarge {
         /// Classes of the row.

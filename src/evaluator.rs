@@ -45,6 +45,32 @@ pub struct EvaluatorDescriptor {
     /// For tests of what follows a failure.
     #[doc(hidden)]
     pub fault: Option<Fault>,
+    /// For tests of drivers that this machine's adapter would not get.
+    #[doc(hidden)]
+    pub pretence: Pretence,
+}
+
+/// What a GPU is taken for, where that is not what it is.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pretence {
+    /// Whether it is a software adapter.
+    pub software: Option<bool>,
+    /// Its lanes cannot shuffle.
+    pub no_subgroups: bool,
+    /// Bytes of its largest binding.
+    pub binding: Option<u64>,
+}
+
+impl Pretence {
+    fn of(self, limits: &plan::DeviceLimits) -> plan::DeviceLimits {
+        plan::DeviceLimits {
+            adapter: limits.adapter.clone(),
+            binding: self.binding.unwrap_or(limits.binding),
+            software: self.software.unwrap_or(limits.software),
+            subgroups: if self.no_subgroups { (0, 0) } else { limits.subgroups },
+        }
+    }
 }
 
 /// A failure of the GPU, brought about on purpose. Windows are counted from 0 for each opening of the GPU's buffers.
@@ -318,7 +344,7 @@ impl Stream<'_> {
             return Ok(Engine::Cpu);
         }
         let descriptor = &self.evaluator.descriptor;
-        let session = match plan::gpu(prepared.classes, descriptor.window_rows, &context.limits) {
+        let session = match plan::gpu(prepared.classes, descriptor.window_rows, &descriptor.pretence.of(&context.limits)) {
             Ok(mut plan) => {
                 // A small batch needs no large buffers.
                 plan.window_rows = plan.window_rows.min(rows.max(1));

@@ -2,6 +2,7 @@
 
 use crate::cpu::math;
 use crate::loss::Prepared;
+use crate::plan::Scheme;
 
 /// The class index of a row that does not count.
 pub(crate) const IGNORED: u32 = u32::MAX;
@@ -30,11 +31,16 @@ pub(crate) struct Params {
     pub sharpness: f32,
     pub softcap: f32,
     pub share: f32,
+    pub inner: u32,
+    pub parts: u32,
+    pub first_part: u32,
+    pub part_count: u32,
 }
 
 impl Params {
-    /// The parameters of `rows` rows that begin `first` elements into their first 16-byte word.
-    pub(crate) fn new(prepared: &Prepared, rows: u32, first: u32) -> Self {
+    /// The parameters of `rows` rows that begin `first` elements into their first 16-byte word, have `parts` parts, all of them
+    /// in the window, and neighbouring classes `inner` elements apart.
+    pub(crate) fn new(prepared: &Prepared, rows: u32, first: u32, parts: u32, inner: u32) -> Self {
         Self {
             rows,
             classes: prepared.classes as u32,
@@ -52,13 +58,17 @@ impl Params {
             sharpness: prepared.sharpness,
             softcap: prepared.softcap,
             share: prepared.share,
+            inner,
+            parts,
+            first_part: 0,
+            part_count: parts,
         }
     }
 }
 
 /// The bindings of group 0, in the order of their numbers.
-pub(crate) const BINDINGS: [&str; 7] =
-    ["params", "predictions", "targets", "class_weights", "row_scales", "records", "gradients"];
+pub(crate) const BINDINGS: [&str; 8] =
+    ["params", "predictions", "targets", "class_weights", "row_scales", "records", "gradients", "scratch"];
 
 /// What is to be written of each row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -123,7 +133,9 @@ pub(crate) struct Variant {
     pub moved: bool,
     pub element: Element,
     pub wanted: Wanted,
-    pub lanes: u32,
+    pub strided: bool,
+    pub aligned: bool,
+    pub scheme: Scheme,
 }
 
 impl Variant {
@@ -142,9 +154,15 @@ impl Variant {
             ("RANKED", wanted.ranks),
             ("LOGSUMEXP", wanted.logsumexp),
             ("CALIBRATED", wanted.calibration),
+            ("STRIDED", self.strided),
+            ("ALIGNED", self.aligned),
         ];
         let numbers = [
-            ("LANES", self.lanes),
+            ("NARROW", self.scheme.narrow),
+            ("LANES", self.scheme.lanes),
+            ("TEAM", self.scheme.team),
+            ("TOGETHER", self.scheme.together),
+            ("PART", self.scheme.part),
             ("IGNORED", IGNORED),
             ("RANK_NAN", RANK_NAN),
             ("RANK_FIRST", RANK_FIRST),

@@ -73,9 +73,9 @@ pub use batch::{Batch, Targets};
 pub use calibration::{Bin, Calibration};
 pub use cpu::isa::Instructions;
 pub use error::{Error, Result};
-#[doc(hidden)]
-pub use evaluator::Fault;
 pub use evaluator::{Backend, BackendChoice, Evaluation, Evaluator, EvaluatorDescriptor, Rows, Stream};
+#[doc(hidden)]
+pub use evaluator::{Fault, Pretence};
 pub use explain::{Explanation, Step, explain};
 pub use gpu::{AdapterSummary, adapters, adapters_blocking};
 pub use in_place::BatchMut;

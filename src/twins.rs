@@ -7,11 +7,11 @@ use crate::fold::FoldKind;
 use crate::gpu::{Key, source};
 use crate::layout::{BINDINGS, Element, Params, Variant, Wanted};
 use crate::loss::{PAIRS, SOURCES, TermKind};
-use crate::plan::{Driver, FEW_LANES, MANY_LANES};
+use crate::plan::{self, DeviceLimits, Driver, Scheme};
 
 /// Every variant that a session can ask for of a pair: dense targets always have coefficients, only a softmax is moved and
 /// has a logsumexp, and losses without a label are not ranked.
-fn variants(fold: FoldKind, term: TermKind) -> Vec<Variant> {
+fn variants(fold: FoldKind, term: TermKind, scheme: Scheme) -> Vec<Variant> {
     let flags = [false, true];
     let soft = fold == FoldKind::Softmax;
     let labelled = matches!(term, TermKind::Categorical | TermKind::Focal | TermKind::Poly);
@@ -27,25 +27,55 @@ fn variants(fold: FoldKind, term: TermKind) -> Vec<Variant> {
             if possible {
                 let closed = soft && term == TermKind::Categorical;
                 let element = [Element::F32, Element::F16, Element::Bf16][bits as usize % 3];
-                let lanes = if bits % 2 == 0 { FEW_LANES } else { MANY_LANES };
-                all.push(Variant { dense, spread, closed, weighted, moved, element, wanted, lanes });
+                // Only lanes that take rows of any length look at how these lie.
+                let looks = scheme.driver == Driver::Lane && scheme.narrow == 0;
+                let layouts = [(false, false), (false, true), (true, false), (true, true)];
+                for (strided, aligned) in layouts.into_iter().take(if looks { 4 } else { 1 }) {
+                    all.push(Variant { dense, spread, closed, weighted, moved, element, wanted, strided, aligned, scheme });
+                }
             }
         }
     }
     all
 }
 
-fn keys() -> impl Iterator<Item = Key> {
-    PAIRS.iter().flat_map(|&(fold, term)| {
-        Driver::ALL
-            .into_iter()
-            .flat_map(move |driver| variants(fold, term).into_iter().map(move |variant| Key { fold, term, driver, variant }))
+/// Devices with subgroups of these sizes, and without any.
+pub(crate) fn devices() -> impl Iterator<Item = DeviceLimits> {
+    [(0, 0), (4, 4), (8, 8), (8, 32), (16, 16), (32, 32), (64, 64), (32, 128)].into_iter().flat_map(|subgroups| {
+        [false, true].map(|software| DeviceLimits { adapter: "test".into(), binding: 128 << 20, software, subgroups })
     })
 }
 
-fn parse(fold: FoldKind, term: TermKind, driver: Driver) -> naga::Module {
-    let text = source(fold, term, driver);
+/// One scheme for each text that shaders are made of, but for sizes: those are the largest of their range.
+fn schemes() -> Vec<Scheme> {
+    let mut all: BTreeMap<_, Scheme> = BTreeMap::new();
+    for device in devices() {
+        for classes in [4, 31, 64, 128, 1024, 8192, 16_384, 100_000] {
+            let scheme = Scheme::of(classes, &device);
+            all.insert((scheme.driver, scheme.together > 1, scheme.words > 0, scheme.narrow > 0), scheme);
+        }
+    }
+    all.into_values().collect()
+}
+
+fn keys() -> impl Iterator<Item = Key> {
+    PAIRS.iter().flat_map(|&(fold, term)| {
+        schemes().into_iter().flat_map(move |scheme| {
+            variants(fold, term, scheme)
+                .into_iter()
+                .flat_map(move |variant| scheme.driver.entries().iter().map(move |&entry| Key { fold, term, variant, entry }))
+        })
+    })
+}
+
+fn parse(fold: FoldKind, term: TermKind, scheme: Scheme) -> naga::Module {
+    let text = source(fold, term, scheme);
     naga::front::wgsl::parse_str(&text).unwrap_or_else(|error| panic!("{}", error.emit_to_string(&text)))
+}
+
+/// A scheme with every binding.
+fn split() -> Scheme {
+    schemes().into_iter().find(|scheme| scheme.driver == Driver::Split).expect("long rows are split")
 }
 
 #[test]
@@ -53,15 +83,16 @@ fn every_combination_is_valid() {
     // Parsed and validated once, resolved for each variant.
     let mut modules = BTreeMap::new();
     for key in keys() {
-        let (module, info) = modules.entry(format!("{:?} {:?} {:?}", key.fold, key.term, key.driver)).or_insert_with(|| {
-            let module = parse(key.fold, key.term, key.driver);
-            let mut validator =
-                naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::empty());
-            let info = validator.validate(&module).unwrap_or_else(|error| panic!("{key:?}: {error:?}"));
-            (module, info)
-        });
+        let (module, info) =
+            modules.entry(format!("{:?} {:?} {:?}", key.fold, key.term, key.variant.scheme)).or_insert_with(|| {
+                let module = parse(key.fold, key.term, key.variant.scheme);
+                let mut validator =
+                    naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::SUBGROUP);
+                let info = validator.validate(&module).unwrap_or_else(|error| panic!("{key:?}: {error:?}"));
+                (module, info)
+            });
         let constants = key.variant.overrides().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        let entry = Some((naga::ShaderStage::Compute, "rows"));
+        let entry = Some((naga::ShaderStage::Compute, key.entry));
         naga::back::pipeline_constants::process_overrides(module, info, entry, &constants)
             .unwrap_or_else(|error| panic!("{key:?}: {error:?}"));
     }
@@ -72,14 +103,14 @@ fn every_combination_compiles_on_this_machines_adapter() {
     let choice = crate::gpu::Choice { software: true, ..Default::default() };
     let context = pollster::block_on(crate::gpu::open(&choice))
         .expect("GPU tests need an adapter: on Debian, apt-get install mesa-vulkan-drivers");
-    // Each choice by itself, none of them, and all at once: the drivers' compilers take their time.
-    let alone = |variant: Variant| {
+    // None of the choices, and as many at once as there may be: the drivers' compilers take their time.
+    let extreme = |variant: Variant| {
         let Wanted { ranks, logsumexp, calibration, gradient } = variant.wanted;
         let chosen = [ranks, logsumexp, calibration, gradient, variant.weighted, variant.moved];
         let count = chosen.iter().filter(|&&choice| choice).count();
-        count <= 1 || count >= 5 || (calibration && count == 2)
+        count == 0 || count >= 5
     };
-    for key in keys().filter(|key| alone(key.variant)) {
+    for key in keys().filter(|key| extreme(key.variant)) {
         let scope = context.device.push_error_scope(wgpu::ErrorFilter::Validation);
         context.pipelines.get(&context.device, key);
         let error = pollster::block_on(scope.pop());
@@ -89,23 +120,45 @@ fn every_combination_compiles_on_this_machines_adapter() {
 
 #[test]
 fn workgroup_memory_is_within_webgpus_default() {
+    let limit = wgpu::Limits::default().max_compute_workgroup_storage_size;
+    for device in devices() {
+        for classes in (1..200).chain([1024, 8192, 16_384, 100_000]) {
+            let scheme = Scheme::of(classes, &device);
+            let bytes = match scheme.driver {
+                Driver::Lane => 0,
+                // Predictions and dense targets.
+                Driver::Tile => 2 * 4 * scheme.lanes * scheme.pitch,
+                Driver::Team | Driver::Split => 4 * PACKED * scheme.lanes,
+            };
+            assert!(bytes <= limit && scheme.lanes <= 256, "{classes} classes: {bytes} bytes, {scheme:?}");
+        }
+    }
+    // What the sizes above are taken from.
     for &(fold, term) in PAIRS {
-        let module = parse(fold, term, Driver::Workgroup);
-        let shared = module.global_variables.iter().filter(|(_, variable)| variable.space == naga::AddressSpace::WorkGroup);
-        let a_lane: u32 = shared
-            .map(|(_, variable)| match module.types[variable.ty].inner {
-                naga::TypeInner::Array { stride, .. } => stride,
-                ref other => panic!("workgroup memory has an element for each lane, not {other:?}"),
-            })
-            .sum();
-        let limit = wgpu::Limits::default().max_compute_workgroup_storage_size;
-        assert!(a_lane * MANY_LANES <= limit, "{fold:?} {term:?}: {a_lane} bytes for each of {MANY_LANES} lanes");
+        for scheme in schemes() {
+            let module = parse(fold, term, scheme);
+            let shared = module.global_variables.iter().filter(|(_, variable)| variable.space == naga::AddressSpace::WorkGroup);
+            let strides: Vec<u32> = shared
+                .map(|(_, variable)| match module.types[variable.ty].inner {
+                    naga::TypeInner::Array { stride, .. } => stride,
+                    ref other => panic!("workgroup memory is an array, not {other:?}"),
+                })
+                .collect();
+            match scheme.driver {
+                Driver::Lane => assert!(strides.is_empty()),
+                Driver::Tile => assert_eq!(strides, [4, 4]),
+                Driver::Team | Driver::Split => assert_eq!(strides, [4 * PACKED]),
+            }
+        }
     }
 }
 
+/// Words that lanes hand to each other, `PACKED` in `shaders/lanes/packed.wgsl`.
+const PACKED: u32 = 12;
+
 #[test]
 fn parameters_lie_alike_on_both_sides() {
-    let module = parse(FoldKind::Softmax, TermKind::Categorical, Driver::Lane);
+    let module = parse(FoldKind::Softmax, TermKind::Categorical, split());
     let (_, params) = module.types.iter().find(|(_, ty)| ty.name.as_deref() == Some("Params")).expect("shaders have Params");
     let naga::TypeInner::Struct { members, span } = &params.inner else { panic!("Params is a struct") };
     let theirs: Vec<_> =
@@ -127,6 +180,10 @@ fn parameters_lie_alike_on_both_sides() {
         ("sharpness", offset_of!(Params, sharpness)),
         ("softcap", offset_of!(Params, softcap)),
         ("share", offset_of!(Params, share)),
+        ("inner", offset_of!(Params, inner)),
+        ("parts", offset_of!(Params, parts)),
+        ("first_part", offset_of!(Params, first_part)),
+        ("part_count", offset_of!(Params, part_count)),
     ];
     assert_eq!(theirs, ours.map(|(name, offset)| (name.to_owned(), offset)));
     assert_eq!(*span as usize, size_of::<Params>());
@@ -134,7 +191,7 @@ fn parameters_lie_alike_on_both_sides() {
 
 #[test]
 fn bindings_have_the_same_names_and_numbers() {
-    let module = parse(FoldKind::Softmax, TermKind::Categorical, Driver::Workgroup);
+    let module = parse(FoldKind::Softmax, TermKind::Categorical, split());
     let bindings: BTreeMap<_, _> = module
         .global_variables
         .iter()
@@ -144,11 +201,28 @@ fn bindings_have_the_same_names_and_numbers() {
 }
 
 #[test]
+fn sizes_are_the_same_on_both_sides() {
+    let module = parse(FoldKind::Softmax, TermKind::Categorical, split());
+    let size = |name: &str| {
+        let found = module.constants.iter().find(|(_, constant)| constant.name.as_deref() == Some(name));
+        let init = found.map(|(_, constant)| &module.global_expressions[constant.init]);
+        match init {
+            Some(naga::Expression::Literal(naga::Literal::U32(size))) => *size,
+            other => panic!("{name} is {other:?}"),
+        }
+    };
+    assert_eq!(size("PACKED"), PACKED);
+    assert_eq!(size("DEPTH"), plan::WORDS_AT_A_TIME);
+    assert_eq!(u64::from(size("SLOT")) * 4, plan::SLOT_BYTES);
+    assert_eq!(u64::from(size("LABEL_BITS")) * 4, crate::gpu::LABEL_BITS);
+}
+
+#[test]
 fn constants_come_from_rust_and_have_no_second_definition() {
-    let variant = variants(FoldKind::Softmax, TermKind::Categorical)[0];
+    let variant = variants(FoldKind::Softmax, TermKind::Categorical, split())[0];
     let given: BTreeSet<_> = variant.overrides().into_iter().map(|(name, _)| name.to_owned()).collect();
     for &(fold, term) in PAIRS {
-        let module = parse(fold, term, Driver::Workgroup);
+        let module = parse(fold, term, split());
         assert!(module.overrides.iter().all(|(_, constant)| constant.init.is_none()), "an override has a default");
         let declared: BTreeSet<_> = module.overrides.iter().filter_map(|(_, constant)| constant.name.clone()).collect();
         assert_eq!(declared, given);

@@ -4,12 +4,48 @@ struct State {
     special: u32,
 }
 
+// Stands in for a class that is not there.
+const ABSENT: u32 = 0u;
+
 fn identity() -> State {
     return State(0u);
 }
 
 fn absorb(before: State, block: Block) -> State {
     return before;
+}
+
+// There is nothing to fold, and haste always does.
+struct Quick {
+    special: u32,
+}
+
+fn is_quick() -> bool {
+    return true;
+}
+
+fn quick_identity() -> Quick {
+    return Quick(0u);
+}
+
+fn quick_absorb(before: Quick, blocks: array<Block, DEPTH>, count: u32) -> Quick {
+    return before;
+}
+
+fn quick_holds(q: Quick, s: State) -> bool {
+    return true;
+}
+
+fn quick_held(q: Quick, s: State, i: u32) -> bool {
+    return true;
+}
+
+fn quick_state(q: Quick, i: u32) -> State {
+    return State(q.special);
+}
+
+fn quick_join(q: Quick) -> State {
+    return State(q.special);
 }
 
 fn merge(a: State, b: State) -> State {
@@ -67,4 +103,15 @@ fn signed_special(special: u32, coefficient: f32) -> u32 {
 
 fn through(s: State, bits: u32, class_share: Share, slope: f32, pull: f32) -> f32 {
     return slope;
+}
+
+// How a state goes from lane to lane.
+const STATE_WORDS: u32 = 1u;
+
+fn pack_state(s: State) -> array<u32, STATE_WORDS> {
+    return array<u32, STATE_WORDS>(s.special);
+}
+
+fn unpack_state(w: array<u32, STATE_WORDS>) -> State {
+    return State(w[0]);
 }

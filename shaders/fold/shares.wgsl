@@ -16,6 +16,9 @@ const SCALE: u32 = 0x10000000u;
 const SUBNORMAL: f32 = 6.018531076210112e-36;
 const DOWN: f32 = 5.421010862427522e-20;
 
+// Stands in for a class that is not there.
+const ABSENT: u32 = 0u;
+
 fn identity() -> State {
     return State(0u, 0.0, 0u);
 }
@@ -72,6 +75,57 @@ fn absorb(before: State, block: Block) -> State {
     s.rest = rescale(s.rest, s.big, big) + sum(scaled(losers, is_large(big)));
     s.big = big;
     return s;
+}
+
+// Four walks side by side, taken in haste: as if all entries were finite and under 2^64. Whether that held is seen in the
+// end; if it did not, the walk is done again by `absorb`.
+struct Quick {
+    big: vec4<u32>,
+    rest: Tiers,
+}
+
+fn is_quick() -> bool {
+    return true;
+}
+
+fn quick_identity() -> Quick {
+    return Quick(vec4<u32>(0u), no_tiers());
+}
+
+// Takes in the blocks that come as number `count`, from 0.
+fn quick_absorb(before: Quick, blocks: array<Block, DEPTH>, count: u32) -> Quick {
+    var q = before;
+    var losers: array<vec4<f32>, DEPTH>;
+    for (var i = 0u; i < DEPTH; i++) {
+        let x = blocks[i].bits;
+        let beaten = (q.big & vec4<u32>(MAGNITUDE)) < (x & vec4<u32>(MAGNITUDE));
+        losers[i] = scaled(select(x, q.big, beaten), false);
+        q.big = select(q.big, x, beaten);
+    }
+    q.rest = add_tier(q.rest, sum_blocks(losers), count);
+    return q;
+}
+
+// Whether haste did, of all four walks, and of one: infinities and NaN are the largest of all magnitudes.
+fn quick_holds(q: Quick, s: State) -> bool {
+    return quick_held(q, s, 0u) && quick_held(q, s, 1u) && quick_held(q, s, 2u) && quick_held(q, s, 3u);
+}
+
+fn quick_held(q: Quick, s: State, i: u32) -> bool {
+    return (q.big[i] & MAGNITUDE) < LARGE;
+}
+
+// One of four rows.
+fn quick_state(q: Quick, i: u32) -> State {
+    return State(q.big[i], total_tiers(q.rest)[i], 0u);
+}
+
+// Four walks over parts of one row.
+fn quick_join(q: Quick) -> State {
+    let high_1 = larger(q.big.x, q.big.y);
+    let high_2 = larger(q.big.z, q.big.w);
+    let losers = vec4<u32>(smaller(q.big.x, q.big.y), smaller(q.big.z, q.big.w), smaller(high_1, high_2), 0u);
+    return State(larger(high_1, high_2), sum(total_tiers(q.rest)) + sum(scaled(losers, false)), 0u);
 }
 
 fn merge(a: State, b: State) -> State {
@@ -160,4 +214,15 @@ fn descaled(derivative: f32, sum: f32, large: bool) -> f32 {
         return derivative / sum / UNSMALL;
     }
     return derivative / sum * UNSMALL;
+}
+
+// How a state goes from lane to lane.
+const STATE_WORDS: u32 = 3u;
+
+fn pack_state(s: State) -> array<u32, STATE_WORDS> {
+    return array<u32, STATE_WORDS>(s.big, bitcast<u32>(s.rest), s.special);
+}
+
+fn unpack_state(w: array<u32, STATE_WORDS>) -> State {
+    return State(w[0], bitcast<f32>(w[1]), w[2]);
 }

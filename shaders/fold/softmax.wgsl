@@ -13,6 +13,9 @@ struct State {
     special: u32,
 }
 
+// Stands in for a class that is not there.
+const ABSENT: u32 = 0xff800000u;
+
 // A logit after softcap, and its derivative there. A temperature alone waits for differences of logits, which are exact
 // where they matter.
 struct Moved {
@@ -123,6 +126,121 @@ fn absorb(before: State, block: Block) -> State {
     }
     s.top = top;
     return s;
+}
+
+// Four walks side by side, taken in haste: as if all logits were finite or masked, and none far from 0. Whether that held
+// is seen in the end, once for all; if it did not, the walk is done again by `absorb`. Units are those of a State.
+struct Quick {
+    // floor_logit before any.
+    top: vec4<f32>,
+    rest: Tiers,
+    weight: Tiers,
+    gap: Tiers,
+    // The lowest logit that has a coefficient, or 0.
+    lowest: vec4<f32>,
+    // The largest of the bits as signed and as unsigned numbers: NaN and +∞ show in either.
+    positive: vec4<i32>,
+    negative: vec4<u32>,
+}
+
+// Below every logit for which haste will do: what is lower adds nothing.
+fn floor_logit() -> f32 {
+    return -2.0 * HUGE;
+}
+
+// Differences that a temperature scales are slow work.
+fn is_quick() -> bool {
+    return !MOVED;
+}
+
+fn quick_identity() -> Quick {
+    let positive = vec4<i32>(bitcast<i32>(SIGN));
+    return Quick(vec4<f32>(floor_logit()), no_tiers(), no_tiers(), no_tiers(), vec4<f32>(0.0), positive, vec4<u32>(0u));
+}
+
+// A sum brought to a unit that is k powers of two larger, in two steps: the factor may be too small for a float where the
+// result is not.
+fn lower(t: Tiers, k: vec4<f32>) -> Tiers {
+    let first = max(k, vec4<f32>(-64.0));
+    return scale_tiers(scale_tiers(t, power_of_two(first)), power_of_two(k - first));
+}
+
+// e^x in the unit of 2^unit, for x from floor_logit to HUGE.
+fn quick_exp(x: vec4<f32>, unit: vec4<f32>) -> vec4<f32> {
+    let k = whole(x);
+    return exp2_part(part(x, k)) * power_of_two(k - unit);
+}
+
+// Takes in the blocks that come as number `count`, from 0.
+fn quick_absorb(before: Quick, blocks: array<Block, DEPTH>, count: u32) -> Quick {
+    var q = before;
+    var x: array<vec4<f32>, DEPTH>;
+    var losers: array<vec4<f32>, DEPTH>;
+    for (var i = 0u; i < DEPTH; i++) {
+        q.positive = max(q.positive, bitcast<vec4<i32>>(blocks[i].bits));
+        q.negative = max(q.negative, blocks[i].bits);
+        x[i] = max(bitcast<vec4<f32>>(blocks[i].bits), vec4<f32>(floor_logit()));
+        // Each logit plays the top; the loser joins the rest.
+        losers[i] = min(x[i], q.top);
+        q.top = max(x[i], q.top);
+    }
+    let unit = whole(q.top);
+    q.rest = lower(q.rest, whole(before.top) - unit);
+    var exponentials: array<vec4<f32>, DEPTH>;
+    for (var i = 0u; i < DEPTH; i++) {
+        exponentials[i] = quick_exp(losers[i], unit - ONE_EXPONENT);
+    }
+    q.rest = add_tier(q.rest, sum_blocks(exponentials), count);
+    if SPREAD {
+        var gaps: array<vec4<f32>, DEPTH>;
+        var weights: array<vec4<f32>, DEPTH>;
+        for (var i = 0u; i < DEPTH; i++) {
+            weights[i] = blocks[i].coefficient;
+            gaps[i] = weights[i] * ((q.top - x[i]) * SMALL);
+            let low = select(vec4<f32>(0.0), x[i], weights[i] != vec4<f32>(0.0));
+            q.lowest = min(q.lowest, low);
+        }
+        let rise = total_tiers(before.weight) * ((q.top - before.top) * SMALL);
+        q.gap = add_tier(q.gap, sum_blocks(gaps) + rise, count);
+        q.weight = add_tier(q.weight, sum_blocks(weights), count);
+    }
+    return q;
+}
+
+// Whether haste did, given the state that came of it: of all four walks, and of one.
+fn quick_holds(q: Quick, s: State) -> bool {
+    return quick_held(q, s, 0u) && quick_held(q, s, 1u) && quick_held(q, s, 2u) && quick_held(q, s, 3u);
+}
+
+fn quick_held(q: Quick, s: State, i: u32) -> bool {
+    let usual = q.positive[i] < bitcast<i32>(INFINITE) && q.negative[i] <= NEGATIVE_INFINITE;
+    return usual && abs(s.top) < HUGE && q.lowest[i] > floor_logit();
+}
+
+// One of four rows.
+fn quick_state(q: Quick, i: u32) -> State {
+    return State(q.top[i], total_tiers(q.rest)[i], total_tiers(q.weight)[i], total_tiers(q.gap)[i], 0u);
+}
+
+// Four walks over parts of one row.
+fn quick_join(q: Quick) -> State {
+    let low_1 = min(q.top.x, q.top.y);
+    let high_1 = max(q.top.x, q.top.y);
+    let low_2 = min(q.top.z, q.top.w);
+    let high_2 = max(q.top.z, q.top.w);
+    let top = max(high_1, high_2);
+    let losers = vec4<f32>(low_1, low_2, min(high_1, high_2), floor_logit());
+    let unit = whole(vec4<f32>(top));
+    let rest = total_tiers(lower(q.rest, whole(q.top) - unit));
+    let weight = total_tiers(q.weight);
+    let rise = weight * ((vec4<f32>(top) - q.top) * SMALL);
+    return State(
+        top,
+        sum(rest) + sum(quick_exp(losers, unit - ONE_EXPONENT)),
+        sum(weight),
+        sum(total_tiers(q.gap)) + sum(rise),
+        0u,
+    );
 }
 
 fn merge(a: State, b: State) -> State {
@@ -239,4 +357,21 @@ fn through(s: State, bits: u32, class_share: Share, slope: f32, pull: f32) -> f3
         derivative *= moved(bitcast<f32>(bits)).slope;
     }
     return derivative;
+}
+
+// How a state goes from lane to lane.
+const STATE_WORDS: u32 = 5u;
+
+fn pack_state(s: State) -> array<u32, STATE_WORDS> {
+    return array<u32, STATE_WORDS>(
+        bitcast<u32>(s.top),
+        bitcast<u32>(s.rest),
+        bitcast<u32>(s.weight),
+        bitcast<u32>(s.gap),
+        s.special,
+    );
+}
+
+fn unpack_state(w: array<u32, STATE_WORDS>) -> State {
+    return State(bitcast<f32>(w[0]), bitcast<f32>(w[1]), bitcast<f32>(w[2]), bitcast<f32>(w[3]), w[4]);
 }

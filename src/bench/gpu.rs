@@ -13,10 +13,11 @@ use super::report::Clock;
 use super::stopwatch::{Stopwatch, Work};
 use crate::error::{Error, Result};
 use crate::evaluator::Backend;
-use crate::gpu::{Bound, Kernel, Rows};
+use crate::gpu::{Bound, Kernel, KernelDescriptor, Rows};
 use crate::layout::{Element, Wanted};
 use crate::loss::{CategoricalCrossEntropy, Input, Loss};
-use crate::{AdapterSummary, Instructions, plan};
+use crate::plan::Scheme;
+use crate::{AdapterSummary, Instructions};
 
 /// Bytes of the predictions, unless they are given: several times what caches hold.
 const BYTES: u64 = 512 << 20;
@@ -91,7 +92,7 @@ impl Gpu {
         let loss = Loss::from(CategoricalCrossEntropy { input: case.input, ..CategoricalCrossEntropy::default() });
         let prepared = loss.prepare(case.classes, case.targets == TargetKind::Dense)?;
         let rows = self.data.rows(case.classes);
-        let scheme = plan::scheme(case.classes, &context.limits);
+        let scheme = Scheme::of(case.classes, &context.limits);
         let wanted = Wanted { gradient: case.pass.writes(), ..Wanted::default() };
         let targets = match case.targets {
             TargetKind::Sparse => buffers.labels.get(&case.classes),
@@ -103,7 +104,8 @@ impl Gpu {
             return Err(Error::Combination("a case that no data was made for"));
         };
         self.device.guarded(|device, queue| {
-            let kernel = Kernel::new(device, queue, &context.pipelines, prepared, scheme, wanted, case.element);
+            let descriptor = KernelDescriptor { prepared, scheme, wanted, element: case.element, inner: 1 };
+            let kernel = Kernel::new(device, queue, &context.pipelines, descriptor);
             let bound = kernel.bind(
                 device,
                 &Rows {
@@ -113,6 +115,7 @@ impl Gpu {
                     records: buffers.records.as_entire_buffer_binding(),
                     gradient: wanted.gradient.then(|| buffers.gradient.as_entire_buffer_binding()),
                 },
+                rows,
             );
             bound.place(queue, &kernel, rows, 0);
             bound

@@ -30,10 +30,11 @@ const ROUNDING: f32 = 12_582_912.0;
 /// The constants that the shaders need as well, by their names there.
 pub(crate) fn constants() -> impl Iterator<Item = (&'static str, f32)> {
     let exp2 = ["EXP2_1", "EXP2_2", "EXP2_3", "EXP2_4", "EXP2_5"].into_iter().zip(EXP2);
+    let fine = ["FINE_1", "FINE_2", "FINE_3", "FINE_4", "FINE_5", "FINE_6"].into_iter().zip(EXP2_FINE);
     let log = ["LOG_3", "LOG_4", "LOG_5", "LOG_6", "LOG_7", "LOG_8", "LOG_9"].into_iter().zip(LOG);
     let log2_e = ["LOG2_E_HIGH", "LOG2_E_MIDDLE", "LOG2_E_LOW"].into_iter().zip(LOG2_E);
     let tanh = ["TANH_3", "TANH_5", "TANH_7", "TANH_9", "TANH_11"].into_iter().zip(TANH);
-    exp2.chain(log).chain(log2_e).chain(tanh).chain([("LN_2", LN_2), ("HUGE", HUGE), ("TANH_SERIES", TANH_SERIES)])
+    exp2.chain(fine).chain(log).chain(log2_e).chain(tanh).chain([("LN_2", LN_2), ("HUGE", HUGE), ("TANH_SERIES", TANH_SERIES)])
 }
 
 /// c₀ + v·(c₁ + v·(c₂ + …)).

@@ -159,6 +159,9 @@ fn driver(info: &wgpu::AdapterInfo) -> String {
     [info.driver.as_str(), info.driver_info.as_str()].iter().filter(|s| !s.is_empty()).copied().collect::<Vec<_>>().join(" ")
 }
 
+/// What a device is asked for where its adapter has it: lanes that shuffle, and times of its own.
+const HELPFUL: wgpu::Features = wgpu::Features::SUBGROUP.union(wgpu::Features::TIMESTAMP_QUERY);
+
 /// Vulkan and DX12 bind at most 2^31 − 1 bytes, whatever the limits say.
 const MAX_BINDING: u64 = (1 << 31) - 4;
 
@@ -179,8 +182,7 @@ pub(crate) async fn open(choice: &Choice) -> Result<Context> {
     let (device, queue) = adapter
         .request_device(&wgpu::DeviceDescriptor {
             label: Some("xent"),
-            // For benchmarks; it costs nothing where nobody asks for the time.
-            required_features: adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
+            required_features: adapter.features() & HELPFUL,
             required_limits,
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..wgpu::DeviceDescriptor::default()
@@ -202,7 +204,16 @@ pub(crate) async fn open(choice: &Choice) -> Result<Context> {
         Arc::new(move |error: wgpu::Error| note(&failure, one_line(&error.to_string())))
     });
     Ok(Context {
-        limits: DeviceLimits { adapter: info.name.clone(), binding, software: info.device_type == wgpu::DeviceType::Cpu },
+        limits: DeviceLimits {
+            adapter: info.name.clone(),
+            binding,
+            software: info.device_type == wgpu::DeviceType::Cpu,
+            subgroups: if device.features().contains(wgpu::Features::SUBGROUP) {
+                (info.subgroup_min_size, info.subgroup_max_size)
+            } else {
+                (0, 0)
+            },
+        },
         name: info.name.clone(),
         driver: driver(info),
         pipelines: Pipelines::new(&device),

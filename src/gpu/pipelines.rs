@@ -6,20 +6,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::fold::FoldKind;
 use crate::layout::{BINDINGS, Params, Variant};
 use crate::loss::TermKind;
-use crate::plan::Driver;
+use crate::plan::Scheme;
 
 /// What a pipeline is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     pub fold: FoldKind,
     pub term: TermKind,
-    pub driver: Driver,
     pub variant: Variant,
+    /// The shader's function.
+    pub entry: &'static str,
 }
 
-/// A shader: the parts that every kernel has, a fold, a loss and a driver, one after the other.
-pub(crate) fn source(fold: FoldKind, term: TermKind, driver: Driver) -> String {
-    [
+/// A shader: the parts that every kernel has, a fold, a loss and a driver, one after the other. What sizes arrays comes as
+/// text: only some of those may be sized by overrides.
+pub(crate) fn source(fold: FoldKind, term: TermKind, scheme: Scheme) -> String {
+    let sizes = scheme.sizes().map(|(name, size)| format!("const {name}: u32 = {size}u;\n")).concat();
+    let mut parts = vec![
         include_str!("../../shaders/layout.wgsl"),
         include_str!("../../shaders/math.wgsl"),
         include_str!("../../shaders/decode.wgsl"),
@@ -28,9 +31,20 @@ pub(crate) fn source(fold: FoldKind, term: TermKind, driver: Driver) -> String {
         fold.wgsl(),
         term.wgsl(),
         include_str!("../../shaders/terms.wgsl"),
-        driver.wgsl(),
-    ]
-    .join("\n")
+        include_str!("../../shaders/walk.wgsl"),
+        scheme.driver.wgsl(),
+        &sizes,
+    ];
+    if scheme.driver.is_team() {
+        let lanes = if scheme.together > 1 {
+            include_str!("../../shaders/lanes/subgroup.wgsl")
+        } else {
+            include_str!("../../shaders/lanes/memory.wgsl")
+        };
+        let (packed, join) = (include_str!("../../shaders/lanes/packed.wgsl"), include_str!("../../shaders/lanes/join.wgsl"));
+        parts.extend([packed, lanes, join]);
+    }
+    parts.join("\n")
 }
 
 /// The pipelines of a device, and the layout that they share.
@@ -49,7 +63,9 @@ impl Pipelines {
                 ty: wgpu::BindingType::Buffer {
                     ty: match BINDINGS[binding] {
                         "params" => wgpu::BufferBindingType::Uniform,
-                        output => wgpu::BufferBindingType::Storage { read_only: !matches!(output, "records" | "gradients") },
+                        output => wgpu::BufferBindingType::Storage {
+                            read_only: !matches!(output, "records" | "gradients" | "scratch"),
+                        },
                     },
                     has_dynamic_offset: false,
                     min_binding_size: (binding == 0).then(|| wgpu::BufferSize::new(size_of::<Params>() as u64)).flatten(),
@@ -81,7 +97,7 @@ impl Pipelines {
     fn compile(&self, device: &wgpu::Device, key: Key) -> wgpu::ComputePipeline {
         let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some("xent shader"),
-            source: wgpu::ShaderSource::Wgsl(source(key.fold, key.term, key.driver).into()),
+            source: wgpu::ShaderSource::Wgsl(source(key.fold, key.term, key.variant.scheme).into()),
         };
         let checks = wgpu::ShaderRuntimeChecks { force_loop_bounding: false, ..wgpu::ShaderRuntimeChecks::checked() };
         #[expect(unsafe_code, reason = "the check that bounds loops costs more than our loops do")]
@@ -90,10 +106,10 @@ impl Pipelines {
         // ends. All other checks stay on.
         let module = unsafe { device.create_shader_module_trusted(descriptor, checks) };
         device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some("xent rows"),
+            label: Some(key.entry),
             layout: Some(&self.pipeline_layout),
             module: &module,
-            entry_point: Some("rows"),
+            entry_point: Some(key.entry),
             compilation_options: wgpu::PipelineCompilationOptions {
                 constants: &key.variant.overrides(),
                 // Every slot is written before it is read.

@@ -1,5 +1,6 @@
 //! Windows through the GPU: upload, dispatch, read-back.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use wgpu::BufferUsages as Usage;
@@ -9,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::evaluator::Fault;
 use crate::gpu::completion::{Lost, Scopes, Signal, wait};
 use crate::gpu::device::{Context, one_line};
-use crate::gpu::kernel::{Bound, Kernel, Rows};
+use crate::gpu::kernel::{Bound, Kernel, KernelDescriptor, Rows};
 use crate::layout::{Element, Wanted};
 use crate::loss::Prepared;
 use crate::plan::Plan;
@@ -17,25 +18,25 @@ use crate::records::RecordsMut;
 
 /// A kernel with buffers of its own, to take window after window from the host.
 pub(crate) struct Session {
-    context: Arc<Context>,
-    plan: Plan,
-    kernel: Kernel,
-    bound: Bound,
-    buffers: Buffers,
+    pub(super) context: Arc<Context>,
+    pub(super) plan: Plan,
+    pub(super) kernel: Kernel,
+    pub(super) bound: Bound,
+    pub(super) buffers: Buffers,
     /// 16-bit predictions behind as many empty ones as the window starts late.
     staged: Vec<u16>,
     windows: u64,
     fault: Option<Fault>,
 }
 
-struct Buffers {
+pub(super) struct Buffers {
     predictions: wgpu::Buffer,
     targets: wgpu::Buffer,
     row_scales: Option<wgpu::Buffer>,
-    records: wgpu::Buffer,
-    gradient: Option<wgpu::Buffer>,
+    pub(super) records: wgpu::Buffer,
+    pub(super) gradient: Option<wgpu::Buffer>,
     /// Records, then gradients, where the host can read them.
-    readback: wgpu::Buffer,
+    pub(super) readback: wgpu::Buffer,
 }
 
 impl Buffers {
@@ -82,8 +83,9 @@ impl Session {
         let Context { device, queue, pipelines, .. } = context.as_ref();
         let scopes = Scopes::push(device);
         let buffers = Buffers::new(device, &prepared, &plan, wanted, element);
-        let kernel = Kernel::new(device, queue, pipelines, prepared, plan.scheme, wanted, element);
-        let bound = kernel.bind(device, &buffers.rows());
+        let descriptor = KernelDescriptor { prepared, scheme: plan.scheme, wanted, element, inner: 1 };
+        let kernel = Kernel::new(device, queue, pipelines, descriptor);
+        let bound = kernel.bind(device, &buffers.rows(), plan.window_rows);
         let errors = scopes.pop();
         if let Some(reason) = errors.await.or_else(|| context.failure()) {
             return Err(Error::Gpu { row: 0, reason });
@@ -123,29 +125,75 @@ impl Session {
             }
             _ => {}
         }
+        if self.plan.stretch.is_some() {
+            return self.evaluate_in_stretches(window, row, scales, records).await;
+        }
         let results = Arc::new(Signal::default());
-        let (errors, submission) = self.submit(window, row, scales, records.losses.len(), &results);
+        let (errors, submission) = self.submit(window, row, scales, records.rows, &results);
+        self.wait(row, errors, submission, &results).await?;
+        self.read(row, |view| self.unpack(view, row, window.classes, &mut records))
+    }
+
+    /// Waits for what was submitted, whose end sets `results`.
+    pub(super) async fn wait(
+        &self,
+        row: u64,
+        errors: impl Future<Output = Option<String>>,
+        submission: wgpu::SubmissionIndex,
+        results: &Arc<Signal>,
+    ) -> Result<()> {
+        let failed = |reason| Error::Gpu { row, reason };
         if let Some(reason) = errors.await.or_else(|| self.context.failure()) {
             return Err(failed(reason));
         }
-        wait(&self.context.device, submission, &results);
-        let outcome = Signal::finished(&results).await;
-        if let Some(reason) = outcome.err().map(|_| self.context.failure().unwrap_or_else(|| "reading back failed".into())) {
-            return Err(failed(reason));
+        wait(&self.context.device, submission, results);
+        match Signal::finished(results).await {
+            Ok(()) => Ok(()),
+            Err(Lost) => Err(failed(self.context.failure().unwrap_or_else(|| "reading back failed".into()))),
         }
+    }
+
+    /// Looks at what was read back, which the host may do by now.
+    pub(super) fn read(&self, row: u64, look: impl FnOnce(&[u8])) -> Result<()> {
+        let failed = |reason| Error::Gpu { row, reason };
         let readback = &self.buffers.readback;
         let view = readback.slice(..).get_mapped_range().map_err(|error| failed(one_line(&error.to_string())))?;
-        self.unpack(&view, row, window.classes, &mut records);
+        look(&view);
         drop(view);
         readback.unmap();
         // An error that came in no scope while we waited: the results are not to be trusted.
         self.context.failure().map_or(Ok(()), |reason| Err(failed(reason)))
     }
 
-    /// Elements before a window's first row in its first word. Where the row stands in the whole decides, so its sums are in
-    /// the same order in any window.
-    fn first(row: u64, classes: usize) -> usize {
-        (u128::from(row) * classes as u128 % 4) as usize
+    /// Uploads some of a window's elements, to begin `first` elements into the buffers.
+    pub(super) fn upload(&mut self, window: &Window<'_>, elements: Range<usize>, first: usize) {
+        let (queue, buffers) = (&self.context.queue, &self.buffers);
+        let offset = (first * size_of::<f32>()) as u64;
+        if self.kernel.element() == Element::F32 {
+            let predictions = &window.predictions[elements.clone()];
+            queue.write_buffer(&buffers.predictions, offset, bytemuck::cast_slice(predictions));
+        } else {
+            // Copies begin and end at multiples of 4 bytes.
+            self.staged.clear();
+            self.staged.resize(first, 0);
+            self.staged.extend_from_slice(&window.halves[elements.clone()]);
+            self.staged.resize(self.staged.len().next_multiple_of(2), 0);
+            queue.write_buffer(&buffers.predictions, 0, bytemuck::cast_slice(&self.staged));
+        }
+        if let TargetSlice::Dense(targets) = window.targets {
+            queue.write_buffer(&buffers.targets, offset, bytemuck::cast_slice(&targets[elements]));
+        }
+    }
+
+    /// Uploads what there is one of a row.
+    pub(super) fn upload_rows(&self, window: &Window<'_>, scales: &[f32]) {
+        let (queue, buffers) = (&self.context.queue, &self.buffers);
+        if let TargetSlice::Classes(labels) = window.targets {
+            queue.write_buffer(&buffers.targets, 0, bytemuck::cast_slice(labels));
+        }
+        if let Some(row_scales) = &buffers.row_scales {
+            queue.write_buffer(row_scales, 0, bytemuck::cast_slice(scales));
+        }
     }
 
     /// Uploads a window, dispatches it and asks for its results.
@@ -157,29 +205,14 @@ impl Session {
         rows: usize,
         results: &Arc<Signal>,
     ) -> (impl Future<Output = Option<String>> + use<>, wgpu::SubmissionIndex) {
-        let Context { device, queue, .. } = self.context.as_ref();
-        let buffers = &self.buffers;
+        let context = Arc::clone(&self.context);
+        let Context { device, queue, .. } = context.as_ref();
         let scopes = Scopes::push(device);
-        let first = Self::first(row, window.classes);
+        let first = self.plan.scheme.first(row, window.classes);
         self.bound.place(queue, &self.kernel, rows, first);
-        let offset = (first * size_of::<f32>()) as u64;
-        if self.kernel.element() == Element::F32 {
-            queue.write_buffer(&buffers.predictions, offset, bytemuck::cast_slice(window.predictions));
-        } else {
-            // Copies begin and end at multiples of 4 bytes.
-            self.staged.clear();
-            self.staged.resize(first, 0);
-            self.staged.extend_from_slice(window.halves);
-            self.staged.resize(self.staged.len().next_multiple_of(2), 0);
-            queue.write_buffer(&buffers.predictions, 0, bytemuck::cast_slice(&self.staged));
-        }
-        match window.targets {
-            TargetSlice::Classes(labels) => queue.write_buffer(&buffers.targets, 0, bytemuck::cast_slice(labels)),
-            TargetSlice::Dense(targets) => queue.write_buffer(&buffers.targets, offset, bytemuck::cast_slice(targets)),
-        }
-        if let Some(row_scales) = &buffers.row_scales {
-            queue.write_buffer(row_scales, 0, bytemuck::cast_slice(scales));
-        }
+        self.upload(window, 0..rows * window.classes, first);
+        self.upload_rows(window, scales);
+        let buffers = &self.buffers;
         let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("xent window") });
         {
             let mut pass =
@@ -203,9 +236,19 @@ impl Session {
     /// Brings what was read back into the records.
     fn unpack(&self, view: &[u8], row: u64, classes: usize, records: &mut RecordsMut<'_>) {
         let wanted = self.kernel.wanted();
+        self.unpack_rows(view, records);
+        if wanted.gradient {
+            let start = self.plan.row_bytes(wanted.fields()) as usize + self.plan.scheme.first(row, classes) * 4;
+            let bytes = size_of_val(records.gradient);
+            records.gradient.copy_from_slice(bytemuck::cast_slice(&view[start..start + bytes]));
+        }
+    }
+
+    /// Of what was read back, what there is one of a row.
+    pub(super) fn unpack_rows(&self, view: &[u8], records: &mut RecordsMut<'_>) {
+        let wanted = self.kernel.wanted();
         let fields = wanted.fields() as usize;
-        let rows = records.losses.len();
-        let values: &[u32] = bytemuck::cast_slice(&view[..rows * fields * 4]);
+        let values: &[u32] = bytemuck::cast_slice(&view[..records.rows * fields * 4]);
         for (i, record) in values.chunks_exact(fields).enumerate() {
             records.losses[i] = f32::from_bits(record[0]);
             if let Some(rank) = records.ranks.get_mut(i) {
@@ -218,11 +261,6 @@ impl Session {
                 let first = wanted.calibration_field() as usize;
                 *calibration = std::array::from_fn(|k| f32::from_bits(record[first + k]));
             }
-        }
-        if wanted.gradient {
-            let start = self.plan.row_bytes(wanted.fields()) as usize + Self::first(row, classes) * 4;
-            let bytes = size_of_val(records.gradient);
-            records.gradient.copy_from_slice(bytemuck::cast_slice(&view[start..start + bytes]));
         }
     }
 }

@@ -1,0 +1,210 @@
+// A lane's walks over the blocks of a row. Which blocks these are, and where they come from, is the driver's: it has the
+// function `load_block`.
+
+// The blocks of a row that a lane takes.
+struct Walk {
+    // The row's first element.
+    start: u32,
+    // The first block, and how far the next ones are apart.
+    first: u32,
+    step: u32,
+    // How many there are; with words in registers as many as these hold, some of them absent.
+    count: u32,
+    // The label's class index, where targets are such.
+    label: u32,
+}
+
+// What the first walk finds out.
+struct Found {
+    state: State,
+    best: Best,
+    rank: Rank,
+}
+
+fn nothing_found() -> Found {
+    return Found(identity(), best_of(no_bests(), 0u), no_rank());
+}
+
+fn merge_found(a: Found, b: Found) -> Found {
+    return Found(merge(a.state, b.state), merge_best(a.best, b.best), merge_rank(a.rank, b.rank));
+}
+
+// So many blocks fold into one partial state. Partial states then merge in pairs, pairs of pairs and so on, by a binary
+// counter: a running sum of a million equal terms would round to the same side in each step.
+const PARTIAL: u32 = 4u;
+// Pairs of pairs: 2^32 classes are at most 2^28 partial states.
+const LEVELS: u32 = 29u;
+
+// The first walk, over all of a lane's blocks.
+fn find(w: Walk, label: Label) -> Found {
+    var quick = quick_identity();
+    var bests = no_bests();
+    var ranks = no_ranks();
+    let goals = order_keys(vec4<u32>(label.bits));
+    let labels = vec4<u32>(label.class_index);
+    if is_quick() {
+        for (var k = 0u; k < w.count; k += DEPTH) {
+            var blocks: array<Block, DEPTH>;
+            for (var i = 0u; i < DEPTH; i++) {
+                blocks[i] = load_block(w, k + i, SPREAD && CLOSED);
+                if DENSE {
+                    bests = absorb_bests(bests, blocks[i]);
+                } else if RANKED {
+                    ranks = absorb_ranks(ranks, blocks[i], goals, labels);
+                }
+            }
+            quick = quick_absorb(quick, blocks, k / DEPTH);
+        }
+        let state = quick_join(quick);
+        if quick_holds(quick, state) {
+            return Found(state, join_bests(bests), join_ranks(ranks));
+        }
+    }
+    return find_carefully(w, label);
+}
+
+// The first walk for predictions of every kind.
+fn find_carefully(w: Walk, label: Label) -> Found {
+    var pairs: array<State, LEVELS>;
+    var count = 0u;
+    var bests = no_bests();
+    var ranks = no_ranks();
+    let goals = order_keys(vec4<u32>(label.bits));
+    let labels = vec4<u32>(label.class_index);
+    for (var base = 0u; base < w.count; base += PARTIAL) {
+        var partial = identity();
+        for (var k = base; k < min(base + PARTIAL, w.count); k++) {
+            let block = load_block(w, k, SPREAD && CLOSED);
+            partial = absorb(partial, block);
+            if DENSE {
+                bests = absorb_bests(bests, block);
+            } else if RANKED {
+                ranks = absorb_ranks(ranks, block, goals, labels);
+            }
+        }
+        var level = 0u;
+        for (var full = count; full % 2u == 1u; full /= 2u) {
+            partial = merge(pairs[level], partial);
+            level++;
+        }
+        pairs[level] = partial;
+        count++;
+    }
+    var state = identity();
+    for (var level = 0u; count >> level > 0u; level++) {
+        if (count >> level) % 2u == 1u {
+            state = merge(pairs[level], state);
+        }
+    }
+    return Found(state, join_bests(bests), join_ranks(ranks));
+}
+
+// What the second walk finds out, once the row is folded and its label known.
+struct Summed {
+    terms: Terms,
+    rank: Rank,
+}
+
+fn nothing_summed() -> Summed {
+    return Summed(no_terms(), no_rank());
+}
+
+fn merge_summed(a: Summed, b: Summed) -> Summed {
+    return Summed(merge_terms(a.terms, b.terms), merge_rank(a.rank, b.rank));
+}
+
+// Whether there is anything for a second walk to find.
+fn walks_again() -> bool {
+    return walks_twice() || (DENSE && RANKED);
+}
+
+fn sum_up(w: Walk, s: State, label: Label) -> Summed {
+    var pairs: array<Terms, LEVELS>;
+    var count = 0u;
+    var ranks = no_ranks();
+    let goals = order_keys(vec4<u32>(label.bits));
+    let labels = vec4<u32>(label.class_index);
+    for (var base = 0u; base < w.count; base += PARTIAL) {
+        var partial = no_terms();
+        for (var k = base; k < min(base + PARTIAL, w.count); k++) {
+            let block = load_block(w, k, true);
+            if walks_twice() {
+                partial = merge_terms(partial, block_terms(s, block, label));
+            }
+            if DENSE && RANKED {
+                ranks = absorb_ranks(ranks, block, goals, labels);
+            }
+        }
+        var level = 0u;
+        for (var full = count; full % 2u == 1u; full /= 2u) {
+            partial = merge_terms(pairs[level], partial);
+            level++;
+        }
+        pairs[level] = partial;
+        count++;
+    }
+    var terms = no_terms();
+    for (var level = 0u; count >> level > 0u; level++) {
+        if (count >> level) % 2u == 1u {
+            terms = merge_terms(pairs[level], terms);
+        }
+    }
+    return Summed(terms, join_ranks(ranks));
+}
+
+// A row whose walks are done.
+struct Finished {
+    state: State,
+    terms: Terms,
+    // What its gradient is multiplied with.
+    scale: f32,
+    // The loss is NaN, and with it the gradient; the row does not count, and has a gradient of 0.
+    undefined: bool,
+    ignored: bool,
+}
+
+fn is_ignored(label: Label) -> bool {
+    return !DENSE && label.class_index == IGNORED;
+}
+
+// Whether a label or a target of the row is none.
+fn is_unlabelled(found: Found, label: Label) -> bool {
+    return found.best.undefined != 0u || label.class_index >= params.classes;
+}
+
+fn finish(row: u32, found: Found, walked: Terms, label: Label) -> Finished {
+    let terms = row_terms(found.state, walked, label);
+    let undefined = is_unlabelled(found, label) || is_undefined(found.state) || is_no_number(terms.special);
+    var scale = 0.0;
+    if GRADIENT {
+        scale = params.share * row_scales[row];
+    }
+    return Finished(found.state, terms, scale, undefined, is_ignored(label));
+}
+
+fn write_finished(row: u32, found: Found, summed: Summed, label: Label, finished: Finished) {
+    let rank = merge_rank(found.rank, summed.rank);
+    let unlabelled = is_unlabelled(found, label);
+    write_record(row, found.state, finished.terms, summed.terms, rank, unlabelled, finished.ignored);
+}
+
+// The gradient of a block, as bits.
+fn gradient_bits(row: Finished, block: Block) -> vec4<u32> {
+    let derivatives = bitcast<vec4<u32>>(block_gradient(row.state, block, row.terms, row.scale));
+    let special = vec4<u32>(select(NAN, 0u, row.ignored));
+    return select(derivatives, special, row.undefined || row.ignored);
+}
+
+// Writes the gradient of four elements of a word; neighbouring rows share words, and each writes its own.
+fn write_gradient(quad: u32, row: Finished, block: Block) {
+    let bits = gradient_bits(row, block);
+    if all(block.present) {
+        gradients[quad] = bits;
+        return;
+    }
+    for (var i = 0u; i < 4u; i++) {
+        if block.present[i] {
+            gradients[quad][i] = bits[i];
+        }
+    }
+}
