@@ -66,9 +66,10 @@ pub(crate) struct RecordsMut<'a> {
     pub gradient: &'a mut [f32],
 }
 
-impl<'a> RecordsMut<'a> {
+impl RecordsMut<'_> {
     /// Takes the first `rows` rows off.
     pub(crate) fn take(&mut self, rows: usize) -> Self {
+        #[expect(clippy::mut_mut, reason = "what is taken off lives as long as the rest")]
         fn first<'a, T>(part: &mut &'a mut [T], count: usize) -> &'a mut [T] {
             let count = if part.is_empty() { 0 } else { count };
             let (first, rest) = std::mem::take(part).split_at_mut(count);

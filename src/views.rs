@@ -131,6 +131,7 @@ macro_rules! labels {
                 move |label| ((label as $unsigned > last) | none) & !(ignores & (label == ignored))
             }
 
+            #[allow(clippy::cast_lossless, reason = "of some types it is lossless")]
             #[inline(always)]
             fn to_class(ignore_index: Option<i64>) -> impl Fn(Self) -> u32 + Copy {
                 let ignored = ignore_index.and_then(|index| Self::try_from(index).ok());
@@ -185,12 +186,11 @@ fn first_bad<T: Label>(labels: &[T], classes: usize, ignore_index: Option<i64>) 
 impl Indices<'_> {
     /// The first label that is neither one of `classes` nor the ignored one.
     pub(crate) fn first_bad(&self, classes: usize, ignore_index: Option<i64>) -> Option<BadLabel> {
-        each_index!(self, view => match view.as_slice() {
-            Some(labels) => first_bad(labels, classes, ignore_index),
-            None => {
-                let labels: Vec<_> = view.iter().copied().collect();
-                first_bad(&labels, classes, ignore_index)
-            }
+        each_index!(self, view => if let Some(labels) = view.as_slice() {
+            first_bad(labels, classes, ignore_index)
+        } else {
+            let labels: Vec<_> = view.iter().copied().collect();
+            first_bad(&labels, classes, ignore_index)
         })
     }
 
@@ -201,23 +201,22 @@ impl Indices<'_> {
         ignore_index: Option<i64>,
         buffer: &'b mut Vec<u32>,
     ) -> &'b [u32] {
+        fn put<T: Label>(labels: impl Iterator<Item = T>, ignore_index: Option<i64>, buffer: &mut Vec<u32>) {
+            buffer.extend(labels.map(T::to_class(ignore_index)));
+        }
         if let Self::U32(view) = self
             && ignore_index.is_none()
             && let Some(all) = view.as_slice()
         {
             return &all[rows];
         }
-        fn put<T: Label>(labels: impl Iterator<Item = T>, ignore_index: Option<i64>, buffer: &mut Vec<u32>) {
-            buffer.extend(labels.map(T::to_class(ignore_index)));
-        }
         buffer.clear();
-        each_index!(self, view => match view.as_slice() {
-            Some(all) => put(all[rows].iter().copied(), ignore_index, buffer),
-            None => {
-                let mut some = Vec::new();
-                gather(&view.view().insert_axis(Axis(view.ndim())), rows, |label| label, &mut some);
-                put(some.into_iter(), ignore_index, buffer);
-            }
+        each_index!(self, view => if let Some(all) = view.as_slice() {
+            put(all[rows].iter().copied(), ignore_index, buffer);
+        } else {
+            let mut some = Vec::new();
+            gather(&view.view().insert_axis(Axis(view.ndim())), rows, |label| label, &mut some);
+            put(some.into_iter(), ignore_index, buffer);
         });
         buffer
     }

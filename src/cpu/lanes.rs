@@ -19,16 +19,8 @@ pub(crate) use each_lane;
 macro_rules! lanes {
     ($(#[$doc:meta])* $name:ident($raw:ident)) => {
         $(#[$doc])*
+        #[derive(Clone, Copy)]
         pub(crate) struct $name<I: Isa>(I::$raw);
-
-        impl<I: Isa> Clone for $name<I> {
-            #[inline(always)]
-            fn clone(&self) -> Self {
-                *self
-            }
-        }
-
-        impl<I: Isa> Copy for $name<I> {}
     };
 }
 
@@ -277,6 +269,7 @@ impl<I: Isa> F64s<I> {
 
     #[inline(always)]
     pub(crate) fn abs(self) -> Self {
+        #[expect(clippy::eq_op, reason = "0, or NaN, which stays NaN")]
         let negated = (self - self) - self;
         negated.lt(self).select_d(self, negated)
     }

@@ -11,6 +11,7 @@ use super::lanes::{F32s, Make, Mask};
 #[expect(clippy::approx_constant, reason = "the fit's first coefficient is ln 2 to float32, as it happens")]
 const EXP2: [f32; 5] = [0.693_147, 0.240_222_47, 0.055_507_11, 0.009_671_291, 0.001_326_951_9];
 /// The same with a term more, where an error weighs on a whole row.
+#[expect(clippy::approx_constant, reason = "the fit's first coefficient is ln 2 to float32, as it happens")]
 const EXP2_FINE: [f32; 6] = [0.693_147_2, 0.240_226_48, 0.055_503_324, 0.009_618_437, 0.001_339_887_4, 0.000_153_533_62];
 /// log(1 + f) ≈ f − f²/2 + f³·(c₃ + f·(c₄ + …)) for 1 + f in [√½, √2].
 const LOG: [f32; 7] = [0.333_339_1, -0.250_013_38, 0.199_630_63, -0.165_775_85, 0.149_147_67, -0.142_674_86, 0.087_004_36];

@@ -2,6 +2,7 @@
 
 mod evaluate;
 mod explain;
+mod gradients;
 pub(crate) mod isa;
 pub(crate) mod lanes;
 pub(crate) mod math;

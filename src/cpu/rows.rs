@@ -7,13 +7,14 @@
 
 use std::marker::PhantomData;
 
-use super::isa::{Isa, LANES, Line, Outlined, Work};
-use super::lanes::{F32s, Make, Mask, U32s};
+use super::gradients::{GradientAcross, GradientDown, Slopes};
+use super::isa::{Isa, LANES, Work};
+use super::lanes::{F32s, Make, Mask};
 use super::math::or_zero;
-use super::rank::Rank;
+use super::rank::{RankAcross, RankDown};
 use super::source::{Ahead, Rows, SHORT, Tile};
-use super::targets::{Across, Block, Down, Labels, Walk};
-use super::terms::{Standing, Sums, Terms, gradient, sums};
+use super::targets::{Across, Down, Labels};
+use super::terms::{Standing, Sums, Terms, TermsAcross, TermsDown, sums};
 use crate::batch::Window;
 use crate::fold::Fold;
 use crate::layout::{RANK_NAN, Wanted};
@@ -79,15 +80,6 @@ struct Folded<I: Isa, F: Fold> {
     /// The labels' predictions.
     goal: F32s<I>,
     walked: Terms<I>,
-}
-
-/// How the ranks and gradients of the rows in the lanes come about.
-struct Slopes<I: Isa> {
-    standing: Standing<I>,
-    /// The row has no label, or does not count.
-    unlabelled: Mask<I>,
-    pull: F32s<I>,
-    scale: F32s<I>,
 }
 
 impl Piece<'_> {
@@ -253,10 +245,10 @@ impl Piece<'_> {
         let empty = F::is_undefined(&of.row);
         let undefined = empty | of.walked.bad;
         let standing = Standing { ignored: of.labels.ignored, undefined };
-        put(&mut self.records.losses, first, count, standing.apply(i, loss.narrow()));
+        put(self.records.losses, first, count, standing.apply(i, loss.narrow()));
         if self.wanted.logsumexp {
             let logsumexp = F::logsumexp(i, prepared, &of.row).narrow();
-            put(&mut self.records.logsumexp, first, count, empty.select(i.f32s(f32::NAN), logsumexp));
+            put(self.records.logsumexp, first, count, empty.select(i.f32s(f32::NAN), logsumexp));
         }
         if self.wanted.calibration {
             let walked = &of.walked;
@@ -406,223 +398,4 @@ fn absorb<I: Isa, F: Fold, const SPREAD: bool>(
 #[inline(always)]
 fn part(x: &[f32; STRETCH], d: usize) -> &[f32; LANES] {
     &x.as_chunks::<LANES>().0[d]
-}
-
-/// [`Terms::down`], as a function of its own.
-struct TermsDown<'s, 'a, I: Isa, F: Fold, T> {
-    down: &'s Down<'s, 'a, I>,
-    sums: Sums,
-    row: F::Row<I>,
-    term: PhantomData<T>,
-}
-
-impl<'s, 'a, I: Isa, F: Fold, T> TermsDown<'s, 'a, I, F, T> {
-    #[inline(always)]
-    fn new(down: &'s Down<'s, 'a, I>, sums: Sums, row: F::Row<I>) -> Self {
-        Self { down, sums, row, term: PhantomData }
-    }
-}
-
-impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for TermsDown<'_, '_, I, F, T> {
-    type Output = Terms<I>;
-
-    #[inline(always)]
-    fn run(self, i: I) -> Terms<I> {
-        Terms::down::<F, T>(i, self.down, self.sums, &self.row)
-    }
-}
-
-/// [`Terms::across`], as a function of its own.
-struct TermsAcross<'s, 'a, I: Isa, F: Fold, T> {
-    across: &'s Across<'s, 'a>,
-    sums: Sums,
-    row: F::Row<I>,
-    term: PhantomData<T>,
-}
-
-impl<'s, 'a, I: Isa, F: Fold, T> TermsAcross<'s, 'a, I, F, T> {
-    #[inline(always)]
-    fn new(across: &'s Across<'s, 'a>, sums: Sums, row: F::Row<I>) -> Self {
-        Self { across, sums, row, term: PhantomData }
-    }
-}
-
-impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for TermsAcross<'_, '_, I, F, T> {
-    type Output = Terms<I>;
-
-    #[inline(always)]
-    fn run(self, i: I) -> Terms<I> {
-        Terms::across::<F, T>(i, self.across.rows.prepared, self.across, self.sums, &self.row)
-    }
-}
-
-/// The ranks of the labels of the rows down the lanes.
-struct RankDown<'s, I: Isa> {
-    x: &'s [[f32; LANES]],
-    /// The labels' predictions.
-    goal: F32s<I>,
-    label: U32s<I>,
-}
-
-impl<I: Isa> Outlined<I> for RankDown<'_, I> {
-    type Output = [u32; LANES];
-
-    #[inline(always)]
-    fn run(self, i: I) -> [u32; LANES] {
-        let mut rank = Rank::none(i);
-        for (class, x) in self.x.iter().enumerate() {
-            rank.absorb(i, i.f32s_of(x), i.u32s(class as u32), self.goal, self.label);
-        }
-        rank.finish()
-    }
-}
-
-/// The rank of one row's label, whose prediction is `goal`.
-struct RankAcross<'s, 'a> {
-    rows: &'s Rows<'a>,
-    row: usize,
-    goal: f32,
-    label: u32,
-    widened: &'s mut [f32; Rows::CHUNK],
-}
-
-impl<I: Isa> Outlined<I> for RankAcross<'_, '_> {
-    type Output = u32;
-
-    #[inline(always)]
-    fn run(self, i: I) -> u32 {
-        let Self { rows, row, goal, label, widened } = self;
-        let classes = rows.classes;
-        let (goal, label) = (i.f32s(goal), i.u32s(label));
-        let mut rank = Rank::none(i);
-        for chunk in (0..classes).step_by(Rows::CHUNK) {
-            let end = classes.min(chunk + Rows::CHUNK);
-            let x = rows.predictions.floats(i, row * classes + chunk..row * classes + end, widened);
-            let (registers, rest) = x.as_chunks::<LANES>();
-            for (n, x) in registers.iter().enumerate() {
-                rank.absorb(i, i.f32s_of(x), i.count_from((chunk + n * LANES) as u32), goal, label);
-            }
-            if !rest.is_empty() {
-                // What pads the last register comes after every class, so that not even a tie counts.
-                let mut padded = [f32::NEG_INFINITY; LANES];
-                padded[..rest.len()].copy_from_slice(rest);
-                rank.absorb(i, i.f32s_of(&padded), i.count_from((end - rest.len()) as u32), goal, label);
-            }
-        }
-        rank.finish_row()
-    }
-}
-
-/// The gradients of the rows down the lanes.
-struct GradientDown<'s, 'a, I: Isa, F: Fold, T> {
-    down: &'s Down<'s, 'a, I>,
-    row: F::Row<I>,
-    of: Slopes<I>,
-    slopes: &'s mut Tile,
-    out: &'s mut [f32],
-    streams: bool,
-    term: PhantomData<T>,
-}
-
-impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for GradientDown<'_, '_, I, F, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self, i: I) {
-        let Self { down, row, of, slopes, out, streams, .. } = self;
-        for class in 0..down.rows.classes {
-            let g = gradient::<I, F, T>(i, down.rows.prepared, &row, &down.block(i, class), of.pull, of.scale);
-            of.standing.apply(i, g).store(&mut slopes.0[class]);
-        }
-        let (classes, count) = (down.rows.classes, down.rows.count);
-        if streams {
-            let mut rows = [0.0; LANES * SHORT];
-            slopes.write(i, classes, count, &mut rows);
-            stream(i, &rows[..count * classes], out);
-        } else {
-            slopes.write(i, classes, count, out);
-        }
-    }
-}
-
-/// The gradient of one row, which `row` has in all lanes.
-struct GradientAcross<'s, 'a, I: Isa, F: Fold, T> {
-    across: &'s Across<'s, 'a>,
-    row: F::Row<I>,
-    of: Slopes<I>,
-    out: &'s mut [f32],
-    streams: bool,
-    term: PhantomData<T>,
-}
-
-impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for GradientAcross<'_, '_, I, F, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(mut self, i: I) {
-        if self.of.standing.ignored.any() {
-            self.out.fill(0.0);
-        } else if self.of.standing.undefined.any() {
-            self.out.fill(f32::NAN);
-        } else {
-            let across = self.across;
-            // Lines begin where they begin: what is before the first is a block by itself.
-            let head = if self.streams { self.out.as_ptr().align_offset(size_of::<Line>()).min(self.out.len()) } else { 0 };
-            if head > 0 {
-                let derivative = self.derivative(i, &across.first(i));
-                self.out[..head].copy_from_slice(&derivative.to_array()[..head]);
-            }
-            across.walk(i, head, &mut self);
-        }
-    }
-}
-
-impl<I: Isa, F: Fold, T: LossTerm> GradientAcross<'_, '_, I, F, T> {
-    #[inline(always)]
-    fn derivative(&self, i: I, block: &Block<I>) -> F32s<I> {
-        gradient::<I, F, T>(i, self.across.rows.prepared, &self.row, block, self.of.pull, self.of.scale)
-    }
-}
-
-impl<I: Isa, F: Fold, T: LossTerm> Walk<I> for GradientAcross<'_, '_, I, F, T> {
-    #[inline(always)]
-    fn full(&mut self, i: I, first: usize, block: &Block<I>) {
-        let derivative = self.derivative(i, block);
-        if let Some(out) = self.out[first..].first_chunk_mut() {
-            put_all(derivative, out, self.streams);
-        }
-    }
-
-    #[inline(always)]
-    fn last(&mut self, i: I, block: &Block<I>, count: usize) {
-        let derivative = self.derivative(i, block);
-        let start = self.out.len() - count;
-        self.out[start..].copy_from_slice(&derivative.to_array()[..count]);
-    }
-}
-
-/// Stores a register, past the caches where that is wished and possible.
-#[inline(always)]
-fn put_all<I: Isa>(values: F32s<I>, to: &mut [f32; LANES], streams: bool) {
-    if streams && let Ok(line) = bytemuck::try_from_bytes_mut::<Line>(bytemuck::bytes_of_mut(to)) {
-        values.stream(line);
-    } else {
-        values.store(to);
-    }
-}
-
-/// Copies past the caches.
-#[inline(always)]
-fn stream<I: Isa>(i: I, from: &[f32], to: &mut [f32]) {
-    let to = &mut to[..from.len()];
-    let head = to.as_ptr().align_offset(size_of::<Line>()).min(from.len());
-    let (first, from) = from.split_at(head);
-    let (first_to, to) = to.split_at_mut(head);
-    first_to.copy_from_slice(first);
-    let (registers, rest) = from.as_chunks::<LANES>();
-    let (lines, rest_to) = to.as_chunks_mut::<LANES>();
-    for (from, to) in registers.iter().zip(lines) {
-        put_all(i.f32s_of(from), to, true);
-    }
-    rest_to.copy_from_slice(rest);
 }

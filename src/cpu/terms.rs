@@ -3,7 +3,7 @@
 
 use std::marker::PhantomData;
 
-use super::isa::{Isa, LANES};
+use super::isa::{Isa, LANES, Outlined};
 use super::lanes::{F32s, F64s, Make, Mask};
 use super::math::or_zero;
 use super::targets::{Across, Block, Down, Walk};
@@ -157,6 +157,54 @@ impl<I: Isa, F: Fold, T: LossTerm> Walk<I> for Summed<'_, I, F, T> {
     #[inline(always)]
     fn last(&mut self, i: I, block: &Block<I>, count: usize) {
         self.last.absorb::<F, T>(i, self.prepared, self.sums, self.row, block, Some(i.first_lanes(count)));
+    }
+}
+
+/// [`Terms::down`], as a function of its own.
+pub(super) struct TermsDown<'s, 'a, I: Isa, F: Fold, T> {
+    down: &'s Down<'s, 'a, I>,
+    sums: Sums,
+    row: F::Row<I>,
+    term: PhantomData<T>,
+}
+
+impl<'s, 'a, I: Isa, F: Fold, T> TermsDown<'s, 'a, I, F, T> {
+    #[inline(always)]
+    pub(super) fn new(down: &'s Down<'s, 'a, I>, sums: Sums, row: F::Row<I>) -> Self {
+        Self { down, sums, row, term: PhantomData }
+    }
+}
+
+impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for TermsDown<'_, '_, I, F, T> {
+    type Output = Terms<I>;
+
+    #[inline(always)]
+    fn run(self, i: I) -> Terms<I> {
+        Terms::down::<F, T>(i, self.down, self.sums, &self.row)
+    }
+}
+
+/// [`Terms::across`], as a function of its own.
+pub(super) struct TermsAcross<'s, 'a, I: Isa, F: Fold, T> {
+    across: &'s Across<'s, 'a>,
+    sums: Sums,
+    row: F::Row<I>,
+    term: PhantomData<T>,
+}
+
+impl<'s, 'a, I: Isa, F: Fold, T> TermsAcross<'s, 'a, I, F, T> {
+    #[inline(always)]
+    pub(super) fn new(across: &'s Across<'s, 'a>, sums: Sums, row: F::Row<I>) -> Self {
+        Self { across, sums, row, term: PhantomData }
+    }
+}
+
+impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for TermsAcross<'_, '_, I, F, T> {
+    type Output = Terms<I>;
+
+    #[inline(always)]
+    fn run(self, i: I) -> Terms<I> {
+        Terms::across::<F, T>(i, self.across.rows.prepared, self.across, self.sums, &self.row)
     }
 }
 

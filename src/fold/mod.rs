@@ -4,6 +4,7 @@
 pub(crate) mod plain;
 pub(crate) mod shares;
 pub(crate) mod softmax;
+mod units;
 
 use crate::cpu::isa::{Isa, LANES};
 use crate::cpu::lanes::{F32s, F64s, Make, Mask, each_lane};

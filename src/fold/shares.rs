@@ -123,7 +123,9 @@ impl Fold for Shares {
     fn is_undefined<I: Isa>(row: &Row<I>) -> Mask<I> {
         // A NaN or an infinity among the entries, or nothing to divide by: what is neither, times 0, is 0.
         let total = row.total;
-        !(total - total).eq(total - total) | total.eq(total - total)
+        #[expect(clippy::eq_op, reason = "0, or NaN")]
+        let zero = total - total;
+        !zero.eq(zero) | total.eq(zero)
     }
 
     fn normaliser<I: Isa>(_: I, _: &Prepared, row: &Row<I>) -> Option<F64s<I>> {

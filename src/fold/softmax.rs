@@ -14,8 +14,9 @@
 
 use crate::cpu::isa::{Isa, LANES, Outlined};
 use crate::cpu::lanes::{F32s, F64s, Make, Mask};
-use crate::cpu::math::{HUGE, biased, exp, exp2_fine, log1p, or_zero, power_of_two, round, sum, tanh_of};
+use crate::cpu::math::{exp, exp2_fine, log1p, or_zero, power_of_two, round, sum, tanh_of};
 use crate::cpu::source::Ahead;
+use crate::fold::units::{Count, ONE, Sum, absorb_huge, is_huge, merge_huge, rescale, unit_of};
 use crate::fold::{Fold, Share, transposed, transposed_d};
 use crate::loss::Prepared;
 
@@ -38,12 +39,6 @@ pub(crate) struct State<I: Isa> {
     /// A logit of −∞ has a coefficient.
     impossible: Mask<I>,
 }
-
-/// 1 in a rest's unit, 2^64.
-const ONE: f64 = 18_446_744_073_709_551_616.0;
-const ONE_EXPONENT: f32 = 64.0;
-/// The top may be so many powers of two above the unit: sums of 2^31 classes stay below the largest float.
-const SLACK: f32 = 16.0;
 
 /// Sums that exponentials of a block join in turn: a longer chain would wait, and round more often.
 const PARTIALS: usize = 4;
@@ -80,12 +75,6 @@ fn moved<I: Isa>(i: I, prepared: &Prepared, x: F32s<I>) -> (F32s<I>, F32s<I>) {
     (masked.select(x, cap * value), masked.select(sharpness, slope * sharpness))
 }
 
-/// Exponentials are of differences here: multiplied with log₂ e, these logits have no places left.
-#[inline(always)]
-fn is_huge<I: Isa>(i: I, prepared: &Prepared, x: F32s<I>) -> Mask<I> {
-    !prepared.base.times(i, x).abs(i).lt(i.f32s(HUGE))
-}
-
 /// One of the tops is huge. The phantom of an empty state is of no account: whatever outplays it leaves nothing.
 #[inline(always)]
 fn is_exceptional<I: Isa>(i: I, prepared: &Prepared, low: F32s<I>, high: F32s<I>) -> Mask<I> {
@@ -95,108 +84,6 @@ fn is_exceptional<I: Isa>(i: I, prepared: &Prepared, low: F32s<I>, high: F32s<I>
 #[inline(always)]
 fn is_phantom<I: Isa>(i: I, top: F32s<I>) -> Mask<I> {
     top.eq(i.f32s(f32::MIN))
-}
-
-/// What turns a sum in one unit into another. In two steps: the factor may be too small for a float where the sum is not.
-#[inline(always)]
-fn rescale<I: Isa>(i: I, from: F32s<I>, to: F32s<I>) -> F64s<I> {
-    let k = from - to;
-    let first = k.max(i.f32s(-126.0));
-    power_of_two(i, first).widen() * power_of_two(i, k - first).widen()
-}
-
-/// How exponentials are counted: in units of 2^unit, times ONE.
-#[derive(Clone, Copy)]
-struct Count<I: Isa> {
-    /// What is below adds nothing.
-    floor: F32s<I>,
-    biased: F32s<I>,
-}
-
-impl<I: Isa> Count<I> {
-    #[inline(always)]
-    fn in_units(i: I, prepared: &Prepared, unit: F32s<I>) -> Self {
-        let unit = unit - i.f32s(ONE_EXPONENT);
-        Self { floor: prepared.base.floor(i, unit), biased: biased(i, unit) }
-    }
-
-    /// e^x in two factors, for logits that are not far above the unit.
-    #[inline(always)]
-    fn exp(self, i: I, prepared: &Prepared, x: F32s<I>) -> (F32s<I>, F32s<I>) {
-        // The floor is the first operand: a NaN passes.
-        prepared.base.power(i, self.floor.max(x), self.biased)
-    }
-}
-
-/// A lane of the cold path: a sum and what it is counted in.
-#[derive(Clone, Copy)]
-struct Sum {
-    top: f32,
-    unit: f32,
-    rest: f64,
-}
-
-impl Sum {
-    /// The logarithm of what the sum is counted in.
-    fn log_unit(self, factor: f64, huge: bool) -> f64 {
-        if huge { f64::from(self.top) * factor } else { f64::from(self.unit) * std::f64::consts::LN_2 }
-    }
-
-    /// The sum with the exponentials of `losers`, in the unit that belongs to `top`, at least as large as any of them.
-    fn with(self, prepared: &Prepared, top: f32, unit: f32, losers: impl Iterator<Item = f32>) -> f64 {
-        let factor = prepared.factor();
-        let huge = |x: f32| prepared.base.is_huge(x);
-        let new = Self { top, unit, rest: 0.0 };
-        // The phantom of an empty state leaves nothing, however mild the temperature; but a NaN stays.
-        let scale = if self.top == f32::MIN && top != f32::MIN {
-            0.0
-        } else {
-            (self.log_unit(factor, huge(self.top)) - new.log_unit(factor, huge(top))).exp()
-        };
-        // Differences of floats are exact where they matter.
-        let beyond = if huge(top) { 0.0 } else { f64::from(top) * factor - new.log_unit(factor, false) };
-        let exponential = |x: f32| ((f64::from(x) - f64::from(top)) * factor + beyond).exp() * ONE;
-        let phantom = |x: f32| x == f32::MIN && top != f32::MIN;
-        self.rest * scale + losers.map(|x| if phantom(x) { 0.0 } else { exponential(x) }).sum::<f64>()
-    }
-}
-
-/// Takes in the losers where one of the tops is huge. Lanes do not depend on each other: whatever their neighbours hold,
-/// the others keep the sums of the ordinary way.
-#[cold]
-#[inline(never)]
-fn absorb_huge<const DEPTH: usize>(
-    prepared: &Prepared,
-    before: &[Sum; LANES],
-    after: &[Sum; LANES],
-    losers: &[[f32; LANES]; DEPTH],
-    exceptional: u16,
-) -> [f64; LANES] {
-    std::array::from_fn(|l| {
-        if exceptional >> l & 1 == 0 {
-            return after[l].rest;
-        }
-        before[l].with(prepared, after[l].top, after[l].unit, losers.iter().map(|loser| loser[l]))
-    })
-}
-
-/// Merges sums where one of the tops is huge.
-#[cold]
-#[inline(never)]
-fn merge_huge(
-    prepared: &Prepared,
-    high: &[Sum; LANES],
-    low: &[Sum; LANES],
-    exceptional: u16,
-    rest: [f64; LANES],
-) -> [f64; LANES] {
-    std::array::from_fn(|l| {
-        if exceptional >> l & 1 == 0 {
-            return rest[l];
-        }
-        // Two phantoms are one too many; another logit leaves nothing of one.
-        high[l].rest + low[l].with(prepared, high[l].top, high[l].unit, std::iter::once(low[l].top))
-    })
 }
 
 impl<I: Isa> State<I> {
@@ -221,16 +108,8 @@ impl<I: Isa> State<I> {
 
     /// Adds the losers, whose unit is settled, and the coefficients of all.
     #[inline(always)]
-    fn take_in<const DEPTH: usize, const SPREAD: bool>(
-        &mut self,
-        i: I,
-        prepared: &Prepared,
-        top: F32s<I>,
-        losers: &[F32s<I>; DEPTH],
-        x: &[F32s<I>; DEPTH],
-        coefficients: &[F32s<I>; DEPTH],
-        ahead: Ahead,
-    ) {
+    fn take_in<const DEPTH: usize, const SPREAD: bool>(&mut self, i: I, prepared: &Prepared, block: &Played<I, DEPTH>) {
+        let Played { top, losers, x, coefficients, ahead } = *block;
         let count = Count::in_units(i, prepared, self.unit);
         let mut sums = [i.f32s(0.0); PARTIALS];
         for (d, &loser) in losers.iter().enumerate() {
@@ -241,8 +120,8 @@ impl<I: Isa> State<I> {
         }
         self.rest = self.rest + sum(sums).widen();
         if SPREAD {
-            let mut gaps = *x;
-            let mut weights = *coefficients;
+            let mut gaps = x;
+            let mut weights = coefficients;
             let small = i.f32s(SMALL);
             let (small_top, zero) = (small * top, i.f32s(0.0));
             for d in 0..DEPTH {
@@ -262,25 +141,31 @@ impl<I: Isa> State<I> {
     }
 }
 
-/// The unit next to a top that is not huge, and how far the top may grow before there is need of another.
-#[inline(always)]
-fn unit_of<I: Isa>(i: I, prepared: &Prepared, top: F32s<I>) -> (F32s<I>, F32s<I>) {
-    let unit = round(i, prepared.base.times(i, top));
-    // Whatever is not above the limit is surely not huge.
-    let highest = (unit + i.f32s(SLACK)).min(i.f32s(0.999 * HUGE));
-    (unit, prepared.base.inverse(i, highest))
+/// A block of logits that have played the top, with what belongs to them.
+#[derive(Clone, Copy)]
+struct Played<I: Isa, const DEPTH: usize> {
+    /// The largest so far.
+    top: F32s<I>,
+    /// The others.
+    losers: [F32s<I>; DEPTH],
+    /// As they came.
+    x: [F32s<I>; DEPTH],
+    coefficients: [F32s<I>; DEPTH],
+    ahead: Ahead,
 }
 
-/// Each logit plays the top; the loser joins the rest. One exponential an element. A NaN always loses.
-#[inline(always)]
-fn play<I: Isa, const DEPTH: usize>(top: F32s<I>, x: &[F32s<I>; DEPTH]) -> (F32s<I>, [F32s<I>; DEPTH]) {
-    let (mut top, mut losers) = (top, *x);
-    for loser in &mut losers {
-        let x = *loser;
-        *loser = top.min(x);
-        top = x.max(top);
+impl<I: Isa, const DEPTH: usize> Played<I, DEPTH> {
+    /// Each logit plays the top; the loser joins the rest. One exponential an element. A NaN always loses.
+    #[inline(always)]
+    fn of(top: F32s<I>, x: &[F32s<I>; DEPTH], coefficients: &[F32s<I>; DEPTH], ahead: Ahead) -> Self {
+        let (mut top, mut losers) = (top, *x);
+        for loser in &mut losers {
+            let x = *loser;
+            *loser = top.min(x);
+            top = x.max(top);
+        }
+        Self { top, losers, x: *x, coefficients: *coefficients, ahead }
     }
-    (top, losers)
 }
 
 /// Logits after softcap.
@@ -310,36 +195,28 @@ impl<I: Isa, const DEPTH: usize> Outlined<I> for Capped<'_, I, DEPTH> {
 }
 
 /// A block whose top has outgrown the state's unit.
-struct Outgrown<'p, I: Isa, const DEPTH: usize> {
+struct Outgrown<'p, I: Isa, const DEPTH: usize, const SPREAD: bool> {
     prepared: &'p Prepared,
     state: State<I>,
-    top: F32s<I>,
-    losers: [F32s<I>; DEPTH],
-    x: [F32s<I>; DEPTH],
-    coefficients: [F32s<I>; DEPTH],
-    ahead: Ahead,
+    block: Played<I, DEPTH>,
 }
 
-/// Settles the unit, and takes the block in.
-struct Unsettled<'p, I: Isa, const DEPTH: usize, const SPREAD: bool>(Outgrown<'p, I, DEPTH>);
-
-impl<I: Isa, const DEPTH: usize, const SPREAD: bool> Outlined<I> for Unsettled<'_, I, DEPTH, SPREAD> {
+impl<I: Isa, const DEPTH: usize, const SPREAD: bool> Outlined<I> for Outgrown<'_, I, DEPTH, SPREAD> {
     type Output = State<I>;
 
     #[inline(always)]
     fn run(self, i: I) -> State<I> {
-        let Outgrown { prepared, state, top, losers, x, coefficients, ahead } = self.0;
+        let Self { prepared, state, block } = self;
         let mut s = state;
-        s.settle(i, prepared, top);
-        s.take_in::<DEPTH, SPREAD>(i, prepared, top, &losers, &x, &coefficients, ahead);
+        s.settle(i, prepared, block.top);
+        s.take_in::<DEPTH, SPREAD>(i, prepared, &block);
         // Where the top is huge, every block comes here.
-        let exceptional = is_exceptional(i, prepared, state.top, top);
+        let exceptional = is_exceptional(i, prepared, state.top, block.top);
         if exceptional.any() {
-            let mut beaten = [[0.0; LANES]; DEPTH];
-            for (beaten, loser) in beaten.iter_mut().zip(&losers) {
-                loser.store(beaten);
+            let mut losers = [[0.0; LANES]; DEPTH];
+            for (to, loser) in losers.iter_mut().zip(&block.losers) {
+                loser.store(to);
             }
-            let losers = beaten;
             s.rest = i.f64s_of(&absorb_huge(prepared, &state.sums(), &s.sums(), &losers, exceptional.bits()));
         }
         s
@@ -376,12 +253,11 @@ impl Fold for Softmax {
         ahead: Ahead,
     ) {
         let x = &capped(i, prepared, x);
-        let (top, losers) = play(s.top, x);
-        if s.limit.lt(top).any() {
-            let of = Outgrown { prepared, state: *s, top, losers, x: *x, coefficients: *coefficients, ahead };
-            *s = i.call(Unsettled::<I, DEPTH, SPREAD>(of));
+        let block = Played::of(s.top, x, coefficients, ahead);
+        if s.limit.lt(block.top).any() {
+            *s = i.call(Outgrown::<I, DEPTH, SPREAD> { prepared, state: *s, block });
         } else {
-            s.take_in::<DEPTH, SPREAD>(i, prepared, top, &losers, x, coefficients, ahead);
+            s.take_in::<DEPTH, SPREAD>(i, prepared, &block);
         }
     }
 
@@ -396,14 +272,13 @@ impl Fold for Softmax {
     ) -> State<I> {
         let x = &capped(i, prepared, x);
         let mut s = Self::identity(i);
-        let (top, losers) = play(s.top, x);
-        if (is_huge(i, prepared, top) | is_phantom(i, top)).any() {
-            let of = Outgrown { prepared, state: s, top, losers, x: *x, coefficients: *coefficients, ahead };
-            return i.call(Unsettled::<I, DEPTH, SPREAD>(of));
+        let block = Played::of(s.top, x, coefficients, ahead);
+        if (is_huge(i, prepared, block.top) | is_phantom(i, block.top)).any() {
+            return i.call(Outgrown::<I, DEPTH, SPREAD> { prepared, state: s, block });
         }
-        (s.unit, s.limit) = unit_of(i, prepared, top);
+        (s.unit, s.limit) = unit_of(i, prepared, block.top);
         s.rest = i.f64s(0.0);
-        s.take_in::<DEPTH, SPREAD>(i, prepared, top, &losers, x, coefficients, ahead);
+        s.take_in::<DEPTH, SPREAD>(i, prepared, &block);
         s
     }
 

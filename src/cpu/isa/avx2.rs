@@ -1,5 +1,6 @@
 //! AVX2: two registers of float32, four of float64. A mask is all ones or all zeros in each lane.
 
+#[allow(clippy::wildcard_imports, reason = "the intrinsics, whose names say where they are from")]
 use std::arch::x86_64::*;
 
 use super::{Isa, LANES, Line, Outlined};
@@ -263,7 +264,7 @@ impl Isa for Avx2 {
     fn widen(a: Two) -> Four {
         four!(|i| {
             let half = a[i / 2];
-            let quarter = if i % 2 == 0 {
+            let quarter = if i & 1 == 0 {
                 intrinsic!(_mm256_castps256_ps128(half))
             } else {
                 intrinsic!(_mm256_extractf128_ps::<1>(half))

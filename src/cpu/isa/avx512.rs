@@ -1,5 +1,6 @@
 //! AVX-512: one register of float32, two of float64.
 
+#[allow(clippy::wildcard_imports, reason = "the intrinsics, whose names say where they are from")]
 use std::arch::x86_64::*;
 
 use super::{Isa, LANES, Line, Outlined};

@@ -1,0 +1,134 @@
+//! Gradients of rows, in the lanes and past the caches. Twin: what writes gradients in `shaders/terms.wgsl`.
+
+use std::marker::PhantomData;
+
+use super::isa::{Isa, LANES, Line, Outlined};
+use super::lanes::{F32s, Make, Mask};
+use super::source::{SHORT, Tile};
+use super::targets::{Across, Block, Down, Walk};
+use super::terms::{Standing, gradient};
+use crate::fold::Fold;
+use crate::loss::LossTerm;
+
+/// How the ranks and gradients of the rows in the lanes come about.
+pub(super) struct Slopes<I: Isa> {
+    pub standing: Standing<I>,
+    /// The row has no label, or does not count.
+    pub unlabelled: Mask<I>,
+    pub pull: F32s<I>,
+    pub scale: F32s<I>,
+}
+
+/// The gradients of the rows down the lanes.
+pub(super) struct GradientDown<'s, 'a, I: Isa, F: Fold, T> {
+    pub down: &'s Down<'s, 'a, I>,
+    pub row: F::Row<I>,
+    pub of: Slopes<I>,
+    pub slopes: &'s mut Tile,
+    pub out: &'s mut [f32],
+    pub streams: bool,
+    pub term: PhantomData<T>,
+}
+
+impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for GradientDown<'_, '_, I, F, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, i: I) {
+        let Self { down, row, of, slopes, out, streams, .. } = self;
+        for class in 0..down.rows.classes {
+            let g = gradient::<I, F, T>(i, down.rows.prepared, &row, &down.block(i, class), of.pull, of.scale);
+            of.standing.apply(i, g).store(&mut slopes.0[class]);
+        }
+        let (classes, count) = (down.rows.classes, down.rows.count);
+        if streams {
+            let mut rows = [0.0; LANES * SHORT];
+            slopes.write(i, classes, count, &mut rows);
+            stream(i, &rows[..count * classes], out);
+        } else {
+            slopes.write(i, classes, count, out);
+        }
+    }
+}
+
+/// The gradient of one row, which `row` has in all lanes.
+pub(super) struct GradientAcross<'s, 'a, I: Isa, F: Fold, T> {
+    pub across: &'s Across<'s, 'a>,
+    pub row: F::Row<I>,
+    pub of: Slopes<I>,
+    pub out: &'s mut [f32],
+    pub streams: bool,
+    pub term: PhantomData<T>,
+}
+
+impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for GradientAcross<'_, '_, I, F, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(mut self, i: I) {
+        if self.of.standing.ignored.any() {
+            self.out.fill(0.0);
+        } else if self.of.standing.undefined.any() {
+            self.out.fill(f32::NAN);
+        } else {
+            let across = self.across;
+            // Lines begin where they begin: what is before the first is a block by itself.
+            let head = if self.streams { self.out.as_ptr().align_offset(size_of::<Line>()).min(self.out.len()) } else { 0 };
+            if head > 0 {
+                let derivative = self.derivative(i, &across.first(i));
+                self.out[..head].copy_from_slice(&derivative.to_array()[..head]);
+            }
+            across.walk(i, head, &mut self);
+        }
+    }
+}
+
+impl<I: Isa, F: Fold, T: LossTerm> GradientAcross<'_, '_, I, F, T> {
+    #[inline(always)]
+    fn derivative(&self, i: I, block: &Block<I>) -> F32s<I> {
+        gradient::<I, F, T>(i, self.across.rows.prepared, &self.row, block, self.of.pull, self.of.scale)
+    }
+}
+
+impl<I: Isa, F: Fold, T: LossTerm> Walk<I> for GradientAcross<'_, '_, I, F, T> {
+    #[inline(always)]
+    fn full(&mut self, i: I, first: usize, block: &Block<I>) {
+        let derivative = self.derivative(i, block);
+        if let Some(out) = self.out[first..].first_chunk_mut() {
+            put_all(derivative, out, self.streams);
+        }
+    }
+
+    #[inline(always)]
+    fn last(&mut self, i: I, block: &Block<I>, count: usize) {
+        let derivative = self.derivative(i, block);
+        let start = self.out.len() - count;
+        self.out[start..].copy_from_slice(&derivative.to_array()[..count]);
+    }
+}
+
+/// Stores a register, past the caches where that is wished and possible.
+#[inline(always)]
+fn put_all<I: Isa>(values: F32s<I>, to: &mut [f32; LANES], streams: bool) {
+    if streams && let Ok(line) = bytemuck::try_from_bytes_mut::<Line>(bytemuck::bytes_of_mut(to)) {
+        values.stream(line);
+    } else {
+        values.store(to);
+    }
+}
+
+/// Copies past the caches.
+#[inline(always)]
+fn stream<I: Isa>(i: I, from: &[f32], to: &mut [f32]) {
+    let to = &mut to[..from.len()];
+    let head = to.as_ptr().align_offset(size_of::<Line>()).min(from.len());
+    let (first, from) = from.split_at(head);
+    let (first_to, to) = to.split_at_mut(head);
+    first_to.copy_from_slice(first);
+    let (registers, rest) = from.as_chunks::<LANES>();
+    let (lines, rest_to) = to.as_chunks_mut::<LANES>();
+    for (from, to) in registers.iter().zip(lines) {
+        put_all(i.f32s_of(from), to, true);
+    }
+    rest_to.copy_from_slice(rest);
+}

@@ -1,0 +1,130 @@
+//! How a softmax counts its exponentials: in powers of two, which change without rounding; and, one lane at a time, in
+//! powers of the top itself where logits are so large that nothing else has their digits.
+
+use crate::cpu::isa::{Isa, LANES};
+use crate::cpu::lanes::{F32s, F64s, Make, Mask};
+use crate::cpu::math::{HUGE, biased, power_of_two, round};
+use crate::loss::Prepared;
+
+/// 1 in a rest's unit, 2^64.
+pub(super) const ONE: f64 = 18_446_744_073_709_551_616.0;
+const ONE_EXPONENT: f32 = 64.0;
+/// The top may be so many powers of two above the unit: sums of 2^31 classes stay below the largest float.
+const SLACK: f32 = 16.0;
+
+/// Exponentials are of differences here: multiplied with log₂ e, these logits have no places left.
+#[inline(always)]
+pub(super) fn is_huge<I: Isa>(i: I, prepared: &Prepared, x: F32s<I>) -> Mask<I> {
+    !prepared.base.times(i, x).abs(i).lt(i.f32s(HUGE))
+}
+
+/// How exponentials are counted: in units of 2^unit, times ONE.
+#[derive(Clone, Copy)]
+pub(super) struct Count<I: Isa> {
+    /// What is below adds nothing.
+    floor: F32s<I>,
+    biased: F32s<I>,
+}
+
+impl<I: Isa> Count<I> {
+    #[inline(always)]
+    pub(super) fn in_units(i: I, prepared: &Prepared, unit: F32s<I>) -> Self {
+        let unit = unit - i.f32s(ONE_EXPONENT);
+        Self { floor: prepared.base.floor(i, unit), biased: biased(i, unit) }
+    }
+
+    /// e^x in two factors, for logits that are not far above the unit.
+    #[inline(always)]
+    pub(super) fn exp(self, i: I, prepared: &Prepared, x: F32s<I>) -> (F32s<I>, F32s<I>) {
+        // The floor is the first operand: a NaN passes.
+        prepared.base.power(i, self.floor.max(x), self.biased)
+    }
+}
+
+/// The unit next to a top that is not huge, and how far the top may grow before there is need of another.
+#[inline(always)]
+pub(super) fn unit_of<I: Isa>(i: I, prepared: &Prepared, top: F32s<I>) -> (F32s<I>, F32s<I>) {
+    let unit = round(i, prepared.base.times(i, top));
+    // Whatever is not above the limit is surely not huge.
+    let highest = (unit + i.f32s(SLACK)).min(i.f32s(0.999 * HUGE));
+    (unit, prepared.base.inverse(i, highest))
+}
+
+/// What turns a sum in one unit into another. In two steps: the factor may be too small for a float where the sum is not.
+#[inline(always)]
+pub(super) fn rescale<I: Isa>(i: I, from: F32s<I>, to: F32s<I>) -> F64s<I> {
+    let k = from - to;
+    let first = k.max(i.f32s(-126.0));
+    power_of_two(i, first).widen() * power_of_two(i, k - first).widen()
+}
+
+/// A lane of the cold path: a sum and what it is counted in.
+#[derive(Clone, Copy)]
+pub(super) struct Sum {
+    pub(super) top: f32,
+    pub(super) unit: f32,
+    pub(super) rest: f64,
+}
+
+impl Sum {
+    /// The logarithm of what the sum is counted in.
+    fn log_unit(self, factor: f64, huge: bool) -> f64 {
+        if huge { f64::from(self.top) * factor } else { f64::from(self.unit) * std::f64::consts::LN_2 }
+    }
+
+    /// The sum with the exponentials of `losers`, in the unit that belongs to `top`, at least as large as any of them.
+    fn with(self, prepared: &Prepared, top: f32, unit: f32, losers: impl Iterator<Item = f32>) -> f64 {
+        let factor = prepared.factor();
+        let huge = |x: f32| prepared.base.is_huge(x);
+        let new = Self { top, unit, rest: 0.0 };
+        // The phantom of an empty state leaves nothing, however mild the temperature; but a NaN stays.
+        let scale = if self.top == f32::MIN && top != f32::MIN {
+            0.0
+        } else {
+            (self.log_unit(factor, huge(self.top)) - new.log_unit(factor, huge(top))).exp()
+        };
+        // Differences of floats are exact where they matter.
+        let beyond = if huge(top) { 0.0 } else { f64::from(top) * factor - new.log_unit(factor, false) };
+        let exponential = |x: f32| ((f64::from(x) - f64::from(top)) * factor + beyond).exp() * ONE;
+        let phantom = |x: f32| x == f32::MIN && top != f32::MIN;
+        self.rest * scale + losers.map(|x| if phantom(x) { 0.0 } else { exponential(x) }).sum::<f64>()
+    }
+}
+
+/// Takes in the losers where one of the tops is huge. Lanes do not depend on each other: whatever their neighbours hold,
+/// the others keep the sums of the ordinary way.
+#[cold]
+#[inline(never)]
+pub(super) fn absorb_huge<const DEPTH: usize>(
+    prepared: &Prepared,
+    before: &[Sum; LANES],
+    after: &[Sum; LANES],
+    losers: &[[f32; LANES]; DEPTH],
+    exceptional: u16,
+) -> [f64; LANES] {
+    std::array::from_fn(|l| {
+        if exceptional >> l & 1 == 0 {
+            return after[l].rest;
+        }
+        before[l].with(prepared, after[l].top, after[l].unit, losers.iter().map(|loser| loser[l]))
+    })
+}
+
+/// Merges sums where one of the tops is huge.
+#[cold]
+#[inline(never)]
+pub(super) fn merge_huge(
+    prepared: &Prepared,
+    high: &[Sum; LANES],
+    low: &[Sum; LANES],
+    exceptional: u16,
+    rest: [f64; LANES],
+) -> [f64; LANES] {
+    std::array::from_fn(|l| {
+        if exceptional >> l & 1 == 0 {
+            return rest[l];
+        }
+        // Two phantoms are one too many; another logit leaves nothing of one.
+        high[l].rest + low[l].with(prepared, high[l].top, high[l].unit, std::iter::once(low[l].top))
+    })
+}
