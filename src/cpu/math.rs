@@ -82,9 +82,10 @@ impl Base {
     /// 2^(base·x − unit) in two factors: the power of a part, from √½ to √2, and a power of two, which is 0 where the product
     /// is below 2^-127. It may be up to 2^127, and `biased` is [`biased`] of the unit.
     #[inline(always)]
-    pub(crate) fn power<I: Isa>(self, i: I, x: F32s<I>, biased: F32s<I>) -> (F32s<I>, F32s<I>) {
+    pub(crate) fn power<I: Isa, const FINE: bool>(self, i: I, x: F32s<I>, biased: F32s<I>) -> (F32s<I>, F32s<I>) {
         let whole = x.fma(i.f32s(self.high), biased);
-        (exp2_part(i, self.part(i, x, whole - biased)), whole.power())
+        let part = self.part(i, x, whole - biased);
+        (if FINE { exp2_fine(i, part) } else { exp2_part(i, part) }, whole.power())
     }
 
     /// The least x that [`power`](Self::power) takes: what is below has to be brought there, where the power is 0.
@@ -146,7 +147,7 @@ pub(crate) fn power_of_two<I: Isa>(i: I, k: F32s<I>) -> F32s<I> {
 pub(crate) fn exp<I: Isa>(i: I, x: F32s<I>) -> F32s<I> {
     let base = Base { high: LOG2_E[0] + LOG2_E[1], low: LOG2_E[2] };
     // −127 log 2. The bound is the first operand: a NaN passes.
-    let (part, power) = base.power(i, i.f32s(-88.029_69).max(x), i.f32s(ROUNDING + 127.0));
+    let (part, power) = base.power::<I, false>(i, i.f32s(-88.029_69).max(x), i.f32s(ROUNDING + 127.0));
     part * power
 }
 

@@ -108,13 +108,18 @@ impl<I: Isa> State<I> {
 
     /// Adds the losers, whose unit is settled, and the coefficients of all.
     #[inline(always)]
-    fn take_in<const DEPTH: usize, const SPREAD: bool>(&mut self, i: I, prepared: &Prepared, block: &Played<I, DEPTH>) {
+    fn take_in<const DEPTH: usize, const SPREAD: bool, const FINE: bool>(
+        &mut self,
+        i: I,
+        prepared: &Prepared,
+        block: &Played<I, DEPTH>,
+    ) {
         let Played { top, losers, x, coefficients, ahead } = *block;
         let count = Count::in_units(i, prepared, self.unit);
         let mut sums = [i.f32s(0.0); PARTIALS];
         for (d, &loser) in losers.iter().enumerate() {
             ahead.ask(i, d);
-            let (part, power) = count.exp(i, prepared, loser);
+            let (part, power) = count.exp::<FINE>(i, prepared, loser);
             let partial = &mut sums[d % PARTIALS];
             *partial = if d < PARTIALS { part * power } else { part.fma(power, *partial) };
         }
@@ -194,7 +199,7 @@ impl<I: Isa, const DEPTH: usize> Outlined<I> for Capped<'_, I, DEPTH> {
     }
 }
 
-/// A block whose top has outgrown the state's unit.
+/// A block whose top has outgrown the state's unit, or whose exponentials need a term more.
 struct Outgrown<'p, I: Isa, const DEPTH: usize, const SPREAD: bool> {
     prepared: &'p Prepared,
     state: State<I>,
@@ -209,7 +214,11 @@ impl<I: Isa, const DEPTH: usize, const SPREAD: bool> Outlined<I> for Outgrown<'_
         let Self { prepared, state, block } = self;
         let mut s = state;
         s.settle(i, prepared, block.top);
-        s.take_in::<DEPTH, SPREAD>(i, prepared, &block);
+        if prepared.is_fine() {
+            s.take_in::<DEPTH, SPREAD, true>(i, prepared, &block);
+        } else {
+            s.take_in::<DEPTH, SPREAD, false>(i, prepared, &block);
+        }
         // Where the top is huge, every block comes here.
         let exceptional = is_exceptional(i, prepared, state.top, block.top);
         if exceptional.any() {
@@ -254,10 +263,10 @@ impl Fold for Softmax {
     ) {
         let x = &capped(i, prepared, x);
         let block = Played::of(s.top, x, coefficients, ahead);
-        if s.limit.lt(block.top).any() {
+        if prepared.is_fine() || s.limit.lt(block.top).any() {
             *s = i.call(Outgrown::<I, DEPTH, SPREAD> { prepared, state: *s, block });
         } else {
-            s.take_in::<DEPTH, SPREAD>(i, prepared, &block);
+            s.take_in::<DEPTH, SPREAD, false>(i, prepared, &block);
         }
     }
 
@@ -273,12 +282,12 @@ impl Fold for Softmax {
         let x = &capped(i, prepared, x);
         let mut s = Self::identity(i);
         let block = Played::of(s.top, x, coefficients, ahead);
-        if (is_huge(i, prepared, block.top) | is_phantom(i, block.top)).any() {
+        if prepared.is_fine() || (is_huge(i, prepared, block.top) | is_phantom(i, block.top)).any() {
             return i.call(Outgrown::<I, DEPTH, SPREAD> { prepared, state: s, block });
         }
         (s.unit, s.limit) = unit_of(i, prepared, block.top);
         s.rest = i.f64s(0.0);
-        s.take_in::<DEPTH, SPREAD>(i, prepared, &block);
+        s.take_in::<DEPTH, SPREAD, false>(i, prepared, &block);
         s
     }
 
@@ -304,7 +313,7 @@ impl Fold for Softmax {
         let mut s = high;
         // A phantom leaves nothing; but a NaN stays.
         let empty = is_phantom(i, low.top);
-        let (part, power) = Count::in_units(i, prepared, high.unit).exp(i, prepared, low.top);
+        let (part, power) = Count::in_units(i, prepared, high.unit).exp::<true>(i, prepared, low.top);
         let loser = or_zero(i, !empty, part * power);
         let scale = empty.select_d(i.f64s(0.0), rescale(i, low.unit, high.unit));
         s.rest = high.rest + low.rest.fma(scale, loser.widen());

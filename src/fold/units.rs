@@ -35,9 +35,9 @@ impl<I: Isa> Count<I> {
 
     /// e^x in two factors, for logits that are not far above the unit.
     #[inline(always)]
-    pub(super) fn exp(self, i: I, prepared: &Prepared, x: F32s<I>) -> (F32s<I>, F32s<I>) {
+    pub(super) fn exp<const FINE: bool>(self, i: I, prepared: &Prepared, x: F32s<I>) -> (F32s<I>, F32s<I>) {
         // The floor is the first operand: a NaN passes.
-        prepared.base.power(i, self.floor.max(x), self.biased)
+        prepared.base.power::<I, FINE>(i, self.floor.max(x), self.biased)
     }
 }
 

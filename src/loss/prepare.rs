@@ -56,6 +56,11 @@ impl Prepared {
         self.spreads() && !self.is_closed()
     }
 
+    /// Exponentials need a term more: a power of 1 − p has γ + 1 times the error of what 1 − p comes from.
+    pub(crate) fn is_fine(&self) -> bool {
+        self.term == TermKind::Focal
+    }
+
     /// Temperature or softcap move the logits.
     pub(crate) fn is_moved(&self) -> bool {
         self.sharpness != 1.0 || self.softcap != 0.0
