@@ -73,7 +73,7 @@ pub(crate) trait Fold {
     /// What stands in for a class that is not there: it changes no state.
     const ABSENT: f32;
 
-    /// The terms of spread targets come from the fold itself, if its loss is [`LossTerm::CLOSED`] as well.
+    /// The terms of spread targets come from the fold itself, if its loss is [`LossTerm::CLOSED`](crate::loss::LossTerm::CLOSED) as well.
     const CLOSED: bool = false;
 
     /// The empty state.
