@@ -29,7 +29,7 @@ impl Visitor for Question<'_> {
     type Output = Explanation;
 
     fn visit<F: Fold, T: LossTerm>(self) -> Explanation {
-        dispatch(Instructions::Portable, Explain::<F, T> { question: self, of: PhantomData })
+        dispatch(Instructions::best(), Explain::<F, T> { question: self, of: PhantomData })
     }
 }
 
