@@ -309,7 +309,7 @@ fn options_and_commands_that_do_not_exist() {
     let runs: Vec<String> = options.iter().map(|option| format!("evaluate p.npy l.npy {option}")).collect();
     let mut cases: Vec<Case<'_>> = runs.iter().map(|run| (run.as_str(), 2, &["unexpected argument"][..])).collect();
     cases.extend([
-        ("bench", 2, &["bench"][..]),
+        ("train", 2, &["train"][..]),
         ("devices p.npy", 2, &["p.npy"]),
         ("devices --backend cpu", 2, &["--backend"]),
         ("", 2, &["Usage"]),
