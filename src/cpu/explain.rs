@@ -4,15 +4,15 @@ use std::marker::PhantomData;
 
 use super::isa::{Instructions, Isa, LANES, Work, dispatch};
 use super::lanes::{F32s, F64s, Make};
-use super::rows::{fold_across, merged};
+use super::rows::{Evaluate, Piece, fold_across, merged};
 use super::source::Rows;
 use super::targets::{Across, Labels};
-use super::terms::{Sums, Terms, sums};
 use crate::batch::{TargetSlice, Window};
 use crate::explain::{Explanation, Step};
 use crate::fold::Fold;
-use crate::layout::IGNORED;
+use crate::layout::{IGNORED, Wanted};
 use crate::loss::{LossTerm, Prepared, Visitor, visit};
+use crate::records::RecordsMut;
 
 /// How the one row of a window comes to its loss.
 pub(crate) fn explain(prepared: &Prepared, window: &Window<'_>) -> Explanation {
@@ -29,12 +29,35 @@ impl Visitor for Question<'_> {
     type Output = Explanation;
 
     fn visit<F: Fold, T: LossTerm>(self) -> Explanation {
-        dispatch(Instructions::best(), Explain::<F, T> { question: self, of: PhantomData })
+        let loss = self.loss::<F, T>();
+        // Whatever the steps are computed with, people see the same digits.
+        dispatch(Instructions::Portable, Explain::<F, T> { question: self, loss, of: PhantomData })
+    }
+}
+
+impl Question<'_> {
+    /// The row's loss as the drivers have it: with other instructions, or in another order, its last digit may be another.
+    fn loss<F: Fold, T: LossTerm>(&self) -> f32 {
+        let mut losses = [0.0];
+        let records = RecordsMut {
+            rows: 1,
+            classes: self.window.classes,
+            losses: &mut losses,
+            ranks: &mut [],
+            logsumexp: &mut [],
+            calibration: &mut [],
+            gradient: &mut [],
+        };
+        let (prepared, window, wanted) = (self.prepared, self.window, Wanted::default());
+        let piece = Piece { prepared, window, wanted, scales: &[], streams: false, records };
+        dispatch(Instructions::best(), Evaluate::<F, T> { piece, of: PhantomData });
+        losses[0]
     }
 }
 
 struct Explain<'a, F, T> {
     question: Question<'a>,
+    loss: f32,
     of: PhantomData<(F, T)>,
 }
 
@@ -42,7 +65,7 @@ impl<F: Fold, T: LossTerm> Work for Explain<'_, F, T> {
     type Output = Explanation;
 
     fn run<I: Isa>(self, i: I) -> Explanation {
-        let Question { prepared, window } = self.question;
+        let (Question { prepared, window }, loss) = (self.question, self.loss);
         let rows = Rows::of(prepared, window, 0, 1);
         let first = |v: F32s<I>| v.to_array()[0];
         let first_d = |v: F64s<I>| v.to_array()[0];
@@ -59,22 +82,8 @@ impl<F: Fold, T: LossTerm> Work for Explain<'_, F, T> {
             merged::<I, F, false>(i, prepared, &[state; LANES])
         };
         let row = F::row(i, prepared, &state);
-        let wanted = Sums { terms: prepared.sums_terms(), pull: false, calibration: false };
-        let walked = if wanted.any() { Terms::across::<F, T>(i, prepared, &across, wanted, &row) } else { Terms::none(i) };
-        let walked = Terms::turned(i, &[walked], 1);
-        let finite = rows.dense_row(0).is_none_or(|targets| targets.iter().all(|t| t.is_finite()));
         let undefined = F::is_undefined(&row).any();
         let extra = first_d(F::extra_loss(i, prepared, &row));
-        let loss = if ignored {
-            0.0
-        } else if finite && !undefined {
-            let goal = i.f32s(rows.predictions.at(label as usize));
-            let weight = i.f32s(prepared.class_weight(label as usize));
-            let (loss, _) = sums::<I, F, T>(i, prepared, &row, &walked, goal, weight);
-            (first_d(loss) + extra) as f32
-        } else {
-            f32::NAN
-        };
         let step = |class: usize| {
             let given = rows.predictions.at(class);
             let x = i.f32s(given);
