@@ -15,7 +15,7 @@ fn widen_half(half: vec4<u32>) -> vec4<u32> {
 fn load_quad(quad: u32) -> vec4<u32> {
     if HALF || BRAIN {
         let at = quad % 2u * 2u;
-        let pair = vec2<u32>(predictions[quad / 2u][at], predictions[quad / 2u][at + 1u]);
+        let pair = vec2<u32>(prediction_word(quad / 2u)[at], prediction_word(quad / 2u)[at + 1u]);
         let low = pair & vec2<u32>(0xffffu);
         let high = pair >> vec2<u32>(16u);
         let elements = vec4<u32>(low.x, high.x, low.y, high.y);
@@ -24,20 +24,20 @@ fn load_quad(quad: u32) -> vec4<u32> {
         }
         return widen_half(elements);
     }
-    return predictions[quad];
+    return prediction_word(quad);
 }
 
 // One prediction as float32 bits.
 fn load_element(element: u32) -> u32 {
     if HALF || BRAIN {
-        let pair = predictions[element / 8u][element / 2u % 4u];
+        let pair = prediction_word(element / 8u)[element / 2u % 4u];
         let bits = select(pair & 0xffffu, pair >> 16u, element % 2u == 1u);
         if BRAIN {
             return bits << 16u;
         }
         return widen_half(vec4<u32>(bits)).x;
     }
-    return predictions[element / 4u][element % 4u];
+    return prediction_word(element / 4u)[element % 4u];
 }
 
 fn load_target(element: u32) -> u32 {

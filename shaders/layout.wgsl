@@ -1,57 +1,5 @@
-// What a kernel reads and writes, and the choices it is compiled with. Twin: src/layout.rs.
-
-struct Params {
-    // Rows of this window.
-    rows: u32,
-    // Classes of a row.
-    classes: u32,
-    // Elements before the window's first row in its first quad of four (0 to 3). A row thus keeps its place within the
-    // quads however the batch is cut into windows, and with it the order of its sums.
-    first: u32,
-    // −log of the upper clip bound: what a certain and right prediction costs.
-    nearest: f32,
-    // −log of the lower clip bound: what a certain and wrong prediction costs.
-    farthest: f32,
-    // The clip bounds.
-    lowest: f32,
-    highest: f32,
-    // What label smoothing keeps of a target, 1 − α.
-    keep: f32,
-    // What it gives to every class: α / classes, or α / 2 for binary losses.
-    spread: f32,
-    // Focal: the exponent of 1 − p, and the factor.
-    gamma: f32,
-    alpha: f32,
-    // Poly-1: the coefficient of 1 − p.
-    poly: f32,
-    // The coefficient of logsumexp².
-    z_loss: f32,
-    // 1 / temperature.
-    sharpness: f32,
-    // The bound that logits approach; 0 for none.
-    softcap: f32,
-    // The share of each class in the row's loss: 1, or 1 / classes for binary losses, whose terms have it.
-    share: f32,
-    // Rows that alternate: class c of row r is c·inner elements after the row's first. 1 where classes lie side by side.
-    inner: u32,
-    // Of rows in parts: parts of a row, the first of them in this window, and how many of them are.
-    parts: u32,
-    first_part: u32,
-    part_count: u32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
-// Rows one after the other: float32, or 16-bit floats as HALF and BRAIN say.
-@group(0) @binding(1) var<storage, read> predictions: array<vec4<u32>>;
-// Class indices, one a row, or float32 laid out as the predictions are, from the same element on.
-@group(0) @binding(2) var<storage, read> targets: array<vec4<u32>>;
-@group(0) @binding(3) var<storage, read> class_weights: array<f32>;
-// What each row's gradient is multiplied with.
-@group(0) @binding(4) var<storage, read> row_scales: array<f32>;
-// FIELDS values a row, as bits: a driver may assume that floats are never NaN.
-@group(0) @binding(5) var<storage, read_write> records: array<u32>;
-// float32 as bits, laid out as float32 predictions are.
-@group(0) @binding(6) var<storage, read_write> gradients: array<vec4<u32>>;
+// The choices that a kernel is compiled with, and what its parts hand to each other. Twin: src/layout.rs. What it reads and
+// writes stands in shaders/bindings/, a buffer a file, since no kernel binds what it has no use for.
 
 // Targets are dense, not class indices.
 override DENSE: bool;
@@ -87,8 +35,6 @@ override PART: u32;
 // Lanes that are surely of one subgroup; 1 where there are none.
 override TOGETHER: u32;
 
-// The class index of a row that does not count.
-override IGNORED: u32;
 // The rank of a row that holds a NaN.
 override RANK_NAN: u32;
 // Set in a rank when the label is the first of the row's maxima.

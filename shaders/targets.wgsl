@@ -59,13 +59,6 @@ fn join_bests(b: Bests) -> Best {
     return merge_best(merge_best(best_of(b, 0u), best_of(b, 1u)), merge_best(best_of(b, 2u), best_of(b, 3u)));
 }
 
-fn class_weight(class_index: u32) -> f32 {
-    if WEIGHTED {
-        return class_weights[min(class_index, params.classes - 1u)];
-    }
-    return 1.0;
-}
-
 // Four predictions with their coefficients, where these are asked for. `labels` are class indices, `aim` dense targets.
 fn make_block(
     bits: vec4<u32>,
@@ -98,10 +91,6 @@ fn make_block(
         block.coefficient = select(vec4<f32>(0.0), block.coefficient, present);
     }
     return block;
-}
-
-fn load_class(row: u32) -> u32 {
-    return targets[row / 4u][row % 4u];
 }
 
 // A label out of range belongs to nobody: its row becomes NaN, and nothing is read beyond the row. `start` is the row's

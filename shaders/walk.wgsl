@@ -172,12 +172,18 @@ fn is_unlabelled(found: Found, label: Label) -> bool {
     return found.best.undefined != 0u || label.class_index >= params.classes;
 }
 
+// What the gradient of a row is multiplied with.
+fn gradient_scale(row: u32) -> f32 {
+    let scale = params.share * row_scale(row) * params.scale * caller.scale;
+    return select(scale, scale / f32(row_count()), params.divided != 0u);
+}
+
 fn finish(row: u32, found: Found, walked: Terms, label: Label) -> Finished {
     let terms = row_terms(found.state, walked, label);
     let undefined = is_unlabelled(found, label) || is_undefined(found.state) || is_no_number(terms.special);
     var scale = 0.0;
     if GRADIENT {
-        scale = params.share * row_scales[row];
+        scale = gradient_scale(row);
     }
     return Finished(found.state, terms, scale, undefined, is_ignored(label));
 }
@@ -199,12 +205,12 @@ fn gradient_bits(row: Finished, block: Block) -> vec4<u32> {
 fn write_gradient(quad: u32, row: Finished, block: Block) {
     let bits = gradient_bits(row, block);
     if all(block.present) {
-        gradients[quad] = bits;
+        write_word(quad, bits);
         return;
     }
     for (var i = 0u; i < 4u; i++) {
         if block.present[i] {
-            gradients[quad][i] = bits[i];
+            write_element(quad * 4u + i, bits[i]);
         }
     }
 }

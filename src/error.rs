@@ -78,6 +78,22 @@ pub enum Error {
         /// What the driver said.
         reason: String,
     },
+    /// A buffer that a kernel cannot be bound to.
+    #[error("the {what} cannot be bound: {why}")]
+    Binding {
+        /// The binding's name.
+        what: &'static str,
+        /// What is wrong with the buffer or the slice.
+        why: String,
+    },
+    /// A caller's device cannot do what a kernel needs, or refused it.
+    #[error("{label}: the device refuses: {why}")]
+    Device {
+        /// The kernel's label.
+        label: String,
+        /// What the device lacks or said.
+        why: String,
+    },
     /// A benchmark found an answer that is not that of float64.
     #[error("wrong answer on {adapter} ({case}): {what}")]
     WrongAnswer {

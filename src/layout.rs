@@ -6,6 +6,8 @@ use crate::plan::Scheme;
 
 /// The class index of a row that does not count.
 pub(crate) const IGNORED: u32 = u32::MAX;
+/// A class index that is none, where what was given looks like [`IGNORED`].
+pub(crate) const BAD: u32 = u32::MAX - 1;
 /// The rank of a row that holds a NaN: not among the first k for any k.
 pub(crate) const RANK_NAN: u32 = 0x7fff_ffff;
 /// Set in a rank when the label is the first of the row's maxima. The other bits count the classes above the label.
@@ -35,6 +37,10 @@ pub(crate) struct Params {
     pub parts: u32,
     pub first_part: u32,
     pub part_count: u32,
+    pub scale: f32,
+    pub divided: u32,
+    pub ignored: u32,
+    pub ignores: u32,
 }
 
 impl Params {
@@ -62,13 +68,43 @@ impl Params {
             parts,
             first_part: 0,
             part_count: parts,
+            // The host has scales a row, and labels that are classes or IGNORED.
+            scale: 1.0,
+            divided: 0,
+            ignored: IGNORED,
+            ignores: 1,
         }
     }
 }
 
+/// What may change from one submission to the next without the host: 16 bytes of a uniform buffer.
+///
+/// | bytes | type | what |
+/// | --- | --- | --- |
+/// | 0–3 | u32 | rows, of those that were bound: more are taken as so many |
+/// | 4–7 | f32 | what every gradient is multiplied with, besides the kernel's own scale: a loss scale, 1 / accumulated batches |
+/// | 8–15 | | nothing |
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Step {
+    /// Rows, of those that were bound.
+    pub rows: u32,
+    /// What every gradient is multiplied with.
+    pub scale: f32,
+    /// Nothing.
+    pub unused: [u32; 2],
+}
+
+impl Default for Step {
+    /// All rows, and a scale of 1.
+    fn default() -> Self {
+        Self { rows: u32::MAX, scale: 1.0, unused: [0; 2] }
+    }
+}
+
 /// The bindings of group 0, in the order of their numbers.
-pub(crate) const BINDINGS: [&str; 8] =
-    ["params", "predictions", "targets", "class_weights", "row_scales", "records", "gradients", "scratch"];
+pub(crate) const BINDINGS: [&str; 9] =
+    ["params", "predictions", "targets", "class_weights", "row_scales", "records", "gradients", "scratch", "caller"];
 
 /// What is to be written of each row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -135,10 +171,28 @@ pub(crate) struct Variant {
     pub wanted: Wanted,
     pub strided: bool,
     pub aligned: bool,
+    /// Each row's gradient has a factor of its own.
+    pub row_scales: bool,
+    /// The gradient takes the place of the predictions.
+    pub in_place: bool,
+    /// What is read may lie in buffers that are written too.
+    pub arena: bool,
     pub scheme: Scheme,
 }
 
 impl Variant {
+    /// Whether a kernel binds what [`BINDINGS`] has at this place.
+    pub(crate) fn binds(self, binding: usize) -> bool {
+        match BINDINGS[binding] {
+            "predictions" => !self.in_place,
+            "class_weights" => self.weighted,
+            "row_scales" => self.wanted.gradient && self.row_scales,
+            "gradients" => self.wanted.gradient,
+            "scratch" => self.scheme.part > 0,
+            _ => true,
+        }
+    }
+
     /// Every override constant that the shaders declare. None has a default there, so that a missing one is an error.
     pub(crate) fn overrides(self) -> Vec<(&'static str, f64)> {
         let wanted = self.wanted;
@@ -164,6 +218,7 @@ impl Variant {
             ("TOGETHER", self.scheme.together),
             ("PART", self.scheme.part),
             ("IGNORED", IGNORED),
+            ("BAD", BAD),
             ("RANK_NAN", RANK_NAN),
             ("RANK_FIRST", RANK_FIRST),
             ("FIELDS", wanted.fields()),

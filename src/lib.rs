@@ -55,7 +55,7 @@ mod error;
 mod evaluator;
 mod explain;
 mod fold;
-mod gpu;
+pub mod gpu;
 mod in_place;
 mod layout;
 mod loss;

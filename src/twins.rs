@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::mem::offset_of;
 
 use crate::fold::FoldKind;
-use crate::gpu::{Key, source};
+use crate::gpu::{Key, Recipe, source};
 use crate::layout::{BINDINGS, Element, Params, Variant, Wanted};
 use crate::loss::{PAIRS, SOURCES, TermKind};
 use crate::plan::{self, DeviceLimits, Driver, Scheme};
@@ -31,7 +31,22 @@ fn variants(fold: FoldKind, term: TermKind, scheme: Scheme) -> Vec<Variant> {
                 let looks = scheme.driver == Driver::Lane && scheme.narrow == 0;
                 let layouts = [(false, false), (false, true), (true, false), (true, true)];
                 for (strided, aligned) in layouts.into_iter().take(if looks { 4 } else { 1 }) {
-                    all.push(Variant { dense, spread, closed, weighted, moved, element, wanted, strided, aligned, scheme });
+                    let (row_scales, in_place, arena) = (flag(0) != flag(1), flag(2) && wanted.gradient, flag(4) != flag(5));
+                    all.push(Variant {
+                        dense,
+                        spread,
+                        closed,
+                        weighted,
+                        moved,
+                        element: if in_place { Element::F32 } else { element },
+                        wanted,
+                        strided,
+                        aligned,
+                        row_scales,
+                        in_place,
+                        arena,
+                        scheme,
+                    });
                 }
             }
         }
@@ -68,14 +83,22 @@ fn keys() -> impl Iterator<Item = Key> {
     })
 }
 
-fn parse(fold: FoldKind, term: TermKind, scheme: Scheme) -> naga::Module {
-    let text = source(fold, term, scheme);
+fn parse(fold: FoldKind, term: TermKind, variant: Variant) -> naga::Module {
+    let text = source(fold, term, variant);
     naga::front::wgsl::parse_str(&text).unwrap_or_else(|error| panic!("{}", error.emit_to_string(&text)))
 }
 
-/// A scheme with every binding.
-fn split() -> Scheme {
-    schemes().into_iter().find(|scheme| scheme.driver == Driver::Split).expect("long rows are split")
+/// A variant with every binding.
+fn full() -> Variant {
+    let split = schemes().into_iter().find(|scheme| scheme.driver == Driver::Split).expect("long rows are split");
+    let all = |variant: &Variant| (0..BINDINGS.len()).all(|binding| variant.binds(binding));
+    variants(FoldKind::Softmax, TermKind::Categorical, split).into_iter().find(all).expect("some variant binds everything")
+}
+
+/// What the text of a shader depends on.
+fn text(key: &Key) -> String {
+    let Variant { weighted, wanted, row_scales, in_place, arena, scheme, .. } = key.variant;
+    format!("{:?} {:?} {scheme:?} {weighted} {} {row_scales} {in_place} {arena}", key.fold, key.term, wanted.gradient)
 }
 
 #[test]
@@ -83,14 +106,13 @@ fn every_combination_is_valid() {
     // Parsed and validated once, resolved for each variant.
     let mut modules = BTreeMap::new();
     for key in keys() {
-        let (module, info) =
-            modules.entry(format!("{:?} {:?} {:?}", key.fold, key.term, key.variant.scheme)).or_insert_with(|| {
-                let module = parse(key.fold, key.term, key.variant.scheme);
-                let mut validator =
-                    naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::SUBGROUP);
-                let info = validator.validate(&module).unwrap_or_else(|error| panic!("{key:?}: {error:?}"));
-                (module, info)
-            });
+        let (module, info) = modules.entry(text(&key)).or_insert_with(|| {
+            let module = parse(key.fold, key.term, key.variant);
+            let mut validator =
+                naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::SUBGROUP);
+            let info = validator.validate(&module).unwrap_or_else(|error| panic!("{key:?}: {error:?}"));
+            (module, info)
+        });
         let constants = key.variant.overrides().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         let entry = Some((naga::ShaderStage::Compute, key.entry));
         naga::back::pipeline_constants::process_overrides(module, info, entry, &constants)
@@ -112,7 +134,7 @@ fn every_combination_compiles_on_this_machines_adapter() {
     };
     for key in keys().filter(|key| extreme(key.variant)) {
         let scope = context.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        context.pipelines.get(&context.device, key);
+        context.pipelines.get(&context.device, Recipe::Rows(key));
         let error = pollster::block_on(scope.pop());
         assert!(error.is_none() && context.failure().is_none(), "{key:?}: {error:?}");
     }
@@ -136,7 +158,7 @@ fn workgroup_memory_is_within_webgpus_default() {
     // What the sizes above are taken from.
     for &(fold, term) in PAIRS {
         for scheme in schemes() {
-            let module = parse(fold, term, scheme);
+            let module = parse(fold, term, variants(fold, term, scheme)[0]);
             let shared = module.global_variables.iter().filter(|(_, variable)| variable.space == naga::AddressSpace::WorkGroup);
             let strides: Vec<u32> = shared
                 .map(|(_, variable)| match module.types[variable.ty].inner {
@@ -158,7 +180,7 @@ const PACKED: u32 = 12;
 
 #[test]
 fn parameters_lie_alike_on_both_sides() {
-    let module = parse(FoldKind::Softmax, TermKind::Categorical, split());
+    let module = parse(FoldKind::Softmax, TermKind::Categorical, full());
     let (_, params) = module.types.iter().find(|(_, ty)| ty.name.as_deref() == Some("Params")).expect("shaders have Params");
     let naga::TypeInner::Struct { members, span } = &params.inner else { panic!("Params is a struct") };
     let theirs: Vec<_> =
@@ -184,6 +206,10 @@ fn parameters_lie_alike_on_both_sides() {
         ("parts", offset_of!(Params, parts)),
         ("first_part", offset_of!(Params, first_part)),
         ("part_count", offset_of!(Params, part_count)),
+        ("scale", offset_of!(Params, scale)),
+        ("divided", offset_of!(Params, divided)),
+        ("ignored", offset_of!(Params, ignored)),
+        ("ignores", offset_of!(Params, ignores)),
     ];
     assert_eq!(theirs, ours.map(|(name, offset)| (name.to_owned(), offset)));
     assert_eq!(*span as usize, size_of::<Params>());
@@ -191,7 +217,7 @@ fn parameters_lie_alike_on_both_sides() {
 
 #[test]
 fn bindings_have_the_same_names_and_numbers() {
-    let module = parse(FoldKind::Softmax, TermKind::Categorical, split());
+    let module = parse(FoldKind::Softmax, TermKind::Categorical, full());
     let bindings: BTreeMap<_, _> = module
         .global_variables
         .iter()
@@ -202,7 +228,7 @@ fn bindings_have_the_same_names_and_numbers() {
 
 #[test]
 fn sizes_are_the_same_on_both_sides() {
-    let module = parse(FoldKind::Softmax, TermKind::Categorical, split());
+    let module = parse(FoldKind::Softmax, TermKind::Categorical, full());
     let size = |name: &str| {
         let found = module.constants.iter().find(|(_, constant)| constant.name.as_deref() == Some(name));
         let init = found.map(|(_, constant)| &module.global_expressions[constant.init]);
@@ -219,10 +245,10 @@ fn sizes_are_the_same_on_both_sides() {
 
 #[test]
 fn constants_come_from_rust_and_have_no_second_definition() {
-    let variant = variants(FoldKind::Softmax, TermKind::Categorical, split())[0];
+    let variant = full();
     let given: BTreeSet<_> = variant.overrides().into_iter().map(|(name, _)| name.to_owned()).collect();
     for &(fold, term) in PAIRS {
-        let module = parse(fold, term, split());
+        let module = parse(fold, term, full());
         assert!(module.overrides.iter().all(|(_, constant)| constant.init.is_none()), "an override has a default");
         let declared: BTreeSet<_> = module.overrides.iter().filter_map(|(_, constant)| constant.name.clone()).collect();
         assert_eq!(declared, given);

@@ -200,7 +200,7 @@ fn settle(row: u32, w: Walk, found: Found, given: Label) {
             for (var i = 0u; i < 4u; i++) {
                 if block.present[i] {
                     let element = w.start + block.classes[i] * stride();
-                    gradients[element / 4u][element % 4u] = bits[i];
+                    write_element(element, bits[i]);
                 }
             }
         }
@@ -215,13 +215,13 @@ fn rows(
 ) {
     // A workgroup has neighbouring rows, however many turns they take.
     let turn = 4u * LANES;
-    let turns = ((params.rows + turn - 1u) / turn + groups.x - 1u) / groups.x;
+    let turns = ((row_count() + turn - 1u) / turn + groups.x - 1u) / groups.x;
     let first = group.x * turns * turn + 4u * lane;
-    let end = min(first + turns * turn, params.rows);
+    let end = min(first + turns * turn, row_count());
     let count = (params.classes + 3u) / 4u;
     var again = end;
     for (var base = first; base < end; base += turn) {
-        let four = min(vec4<u32>(base) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(params.rows - 1u));
+        let four = min(vec4<u32>(base) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(row_count() - 1u));
         let starts = vec4<u32>(row_start(four.x), row_start(four.y), row_start(four.z), row_start(four.w));
         var narrow: Narrow;
         if NARROW > 0u {
@@ -230,7 +230,7 @@ fn rows(
         var label_classes = vec4<u32>(IGNORED);
         var goal_bits = vec4<u32>(NAN);
         if !DENSE {
-            label_classes = targets[base / 4u];
+            label_classes = known_classes(targets[base / 4u]);
             if NARROW > 0u {
                 for (var c = 0u; c < NARROW; c++) {
                     goal_bits = select(goal_bits, narrow_class(narrow.words, c), label_classes == vec4<u32>(c));
@@ -297,7 +297,7 @@ fn rows(
                 }
             }
         }
-        for (var i = 0u; i < 4u && base + i < params.rows; i++) {
+        for (var i = 0u; i < 4u && base + i < row_count(); i++) {
             let row = base + i;
             let state = quick_state(found.quick, i);
             if is_quick() && quick_held(found.quick, state, i) {

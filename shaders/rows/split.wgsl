@@ -85,7 +85,7 @@ fn part_walk(row: u32, part: u32, lane: u32, label: Label) -> Walk {
 @compute @workgroup_size(LANES)
 fn find_parts(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, place: Place) {
     let lane = lane_of(place);
-    for (var at = group.x; at < params.rows * params.part_count; at += groups.x) {
+    for (var at = group.x; at < row_count() * params.part_count; at += groups.x) {
         let row = at / params.part_count;
         let part = params.first_part + at % params.part_count;
         let label = given_label(row);
@@ -99,7 +99,7 @@ fn find_parts(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) 
 @compute @workgroup_size(LANES)
 fn join_parts(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, place: Place) {
     let lane = lane_of(place);
-    for (var row = group.x; row < params.rows; row += groups.x) {
+    for (var row = group.x; row < row_count(); row += groups.x) {
         var found = nothing_found();
         for (var part = lane; part < params.parts; part += LANES) {
             found = merge_found(found, unpack_found(read_slot(part_slot(row, part))));
@@ -114,7 +114,7 @@ fn join_parts(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) 
 @compute @workgroup_size(LANES)
 fn sum_parts(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, place: Place) {
     let lane = lane_of(place);
-    for (var at = group.x; at < params.rows * params.part_count; at += groups.x) {
+    for (var at = group.x; at < row_count() * params.part_count; at += groups.x) {
         let row = at / params.part_count;
         let part = params.first_part + at % params.part_count;
         let found = unpack_found(read_slot(row_slot(row)));
@@ -131,7 +131,7 @@ fn sum_parts(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) g
 @compute @workgroup_size(LANES)
 fn finish_rows(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, place: Place) {
     let lane = lane_of(place);
-    for (var row = group.x; row < params.rows; row += groups.x) {
+    for (var row = group.x; row < row_count(); row += groups.x) {
         let found = unpack_found(read_slot(row_slot(row)));
         let label = label_of(row, found);
         var summed = nothing_summed();
@@ -153,7 +153,7 @@ fn finish_rows(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups)
 @compute @workgroup_size(LANES)
 fn write_gradients(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, place: Place) {
     let lane = lane_of(place);
-    for (var at = group.x; at < params.rows * params.part_count; at += groups.x) {
+    for (var at = group.x; at < row_count() * params.part_count; at += groups.x) {
         let row = at / params.part_count;
         let part = params.first_part + at % params.part_count;
         let slot = row_slot(row);
@@ -162,7 +162,7 @@ fn write_gradients(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgro
         terms.pull = bitcast<f32>(scratch[slot + PULL]);
         let state = unpack_found(read_slot(slot)).state;
         let undefined = scratch[slot + UNDEFINED_ROW] != 0u;
-        let finished = Finished(state, terms, params.share * row_scales[row], undefined, is_ignored(label));
+        let finished = Finished(state, terms, gradient_scale(row), undefined, is_ignored(label));
         let w = part_walk(row, part, lane, label);
         for (var k = 0u; k < w.count; k++) {
             write_gradient(in_window(w.first + k * LANES), finished, load_block(w, k, true));

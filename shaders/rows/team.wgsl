@@ -27,10 +27,10 @@ fn rows(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let lane = lane_of(place);
     let member = lane % TEAM;
     let teams = LANES / TEAM;
-    for (var base = group.x * teams; base < params.rows; base += groups.x * teams) {
+    for (var base = group.x * teams; base < row_count(); base += groups.x * teams) {
         // A team without a row does the last one too, and writes nothing.
-        let spare = base + lane / TEAM >= params.rows;
-        let row = min(base + lane / TEAM, params.rows - 1u);
+        let spare = base + lane / TEAM >= row_count();
+        let row = min(base + lane / TEAM, row_count() - 1u);
         let start = params.first + row * params.classes;
         let end_quad = (start + params.classes + 3u) / 4u;
         var label = Label(IGNORED, NAN, 1.0);

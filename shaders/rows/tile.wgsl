@@ -27,8 +27,8 @@ fn rows(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    for (var base = group.x * LANES; base < params.rows; base += groups.x * LANES) {
-        let count = min(LANES, params.rows - base);
+    for (var base = group.x * LANES; base < row_count(); base += groups.x * LANES) {
+        let count = min(LANES, row_count() - base);
         // A multiple of four, as LANES is.
         let first = base * params.classes;
         let elements = count * params.classes;
@@ -84,8 +84,14 @@ fn rows(
                 for (var i = 0u; i < 4u; i++) {
                     bits[i] = tile[staged_at(min(quad * 4u + i, elements - 1u))];
                 }
-                // What follows the last row is nobody's.
-                gradients[first / 4u + quad] = bits;
+                if quad * 4u + 4u <= elements {
+                    write_word(first / 4u + quad, bits);
+                } else {
+                    // What follows the last row is not ours.
+                    for (var i = 0u; i < elements % 4u; i++) {
+                        write_element(first + quad * 4u + i, bits[i]);
+                    }
+                }
             }
             workgroupBarrier();
         }

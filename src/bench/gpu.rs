@@ -13,7 +13,7 @@ use super::report::Clock;
 use super::stopwatch::{Stopwatch, Work};
 use crate::error::{Error, Result};
 use crate::evaluator::Backend;
-use crate::gpu::{Bound, Kernel, KernelDescriptor, Rows};
+use crate::gpu::{BoundRows, RowKernel, RowKernelDescriptor, Rows, Sources};
 use crate::layout::{Element, Wanted};
 use crate::loss::{CategoricalCrossEntropy, Input, Loss};
 use crate::plan::Scheme;
@@ -37,7 +37,7 @@ pub(super) struct Gpu {
     stopwatch: Stopwatch,
     bandwidth: Bandwidth,
     /// What was bound for each case, and how often a pass has to run it.
-    bound: HashMap<Case, (Bound, u32)>,
+    bound: HashMap<Case, (BoundRows, u32)>,
 }
 
 /// What lies in the GPU's memory.
@@ -87,7 +87,7 @@ impl Gpu {
     }
 
     /// Compiles the kernel of a case, and binds it.
-    fn bind(&self, case: &Case) -> Result<Bound> {
+    fn bind(&self, case: &Case) -> Result<BoundRows> {
         let (context, buffers) = (&self.device.context, &self.buffers);
         let loss = Loss::from(CategoricalCrossEntropy { input: case.input, ..CategoricalCrossEntropy::default() });
         let prepared = loss.prepare(case.classes, case.targets == TargetKind::Dense)?;
@@ -104,8 +104,9 @@ impl Gpu {
             return Err(Error::Combination("a case that no data was made for"));
         };
         self.device.guarded(|device, queue| {
-            let descriptor = KernelDescriptor { prepared, scheme, wanted, element: case.element, inner: 1 };
-            let kernel = Kernel::new(device, queue, &context.pipelines, descriptor);
+            let descriptor =
+                RowKernelDescriptor { prepared, scheme, wanted, element: case.element, inner: 1, sources: Sources::HOST };
+            let kernel = RowKernel::new(device, &context.pipelines, descriptor);
             let bound = kernel.bind(
                 device,
                 &Rows {
@@ -114,6 +115,8 @@ impl Gpu {
                     row_scales: wanted.gradient.then(|| scales.as_entire_buffer_binding()),
                     records: buffers.records.as_entire_buffer_binding(),
                     gradient: wanted.gradient.then(|| buffers.gradient.as_entire_buffer_binding()),
+                    class_weights: None,
+                    step: None,
                 },
                 rows,
             );

@@ -216,7 +216,7 @@ pub(crate) async fn open(choice: &Choice) -> Result<Context> {
         },
         name: info.name.clone(),
         driver: driver(info),
-        pipelines: Pipelines::new(&device),
+        pipelines: Pipelines::default(),
         device,
         queue,
         failure,

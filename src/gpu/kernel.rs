@@ -2,17 +2,13 @@
 //! kernel works on buffers wherever they come from.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use wgpu::BufferUsages as Usage;
 
-use super::pipelines::{Key, Pipelines};
-use crate::layout::{Element, Params, Variant, Wanted};
+use super::pipelines::{Key, Pipeline, Pipelines, Recipe};
+use crate::layout::{BINDINGS, Element, Params, Step, Variant, Wanted};
 use crate::loss::Prepared;
 use crate::plan::Scheme;
-
-/// Bytes of a stand-in for a buffer that nobody uses: WebGPU binds no empty one.
-const UNUSED: u64 = 16;
 
 /// A loss compiled for a device: what it takes and gives, and how rows are folded.
 pub(crate) struct Kernel {
@@ -21,10 +17,10 @@ pub(crate) struct Kernel {
     wanted: Wanted,
     element: Element,
     inner: u32,
-    layout: wgpu::BindGroupLayout,
+    variant: Variant,
     passes: Vec<Pass>,
-    class_weights: wgpu::Buffer,
-    unused: wgpu::Buffer,
+    class_weights: Option<wgpu::Buffer>,
+    step: wgpu::Buffer,
 }
 
 /// One dispatch of a kernel.
@@ -32,7 +28,7 @@ pub(crate) struct Kernel {
 struct Pass {
     /// The shader's function.
     entry: &'static str,
-    pipeline: Arc<wgpu::ComputePipeline>,
+    pipeline: Pipeline,
 }
 
 impl Pass {
@@ -56,6 +52,10 @@ pub(crate) struct Rows<'a> {
     pub records: wgpu::BufferBinding<'a>,
     /// float32 laid out as the predictions are, where it is wanted.
     pub gradient: Option<wgpu::BufferBinding<'a>>,
+    /// Weights of classes, where the kernel has none of its own.
+    pub class_weights: Option<wgpu::BufferBinding<'a>>,
+    /// A [`Step`], where it is not always the same.
+    pub step: Option<wgpu::BufferBinding<'a>>,
 }
 
 /// How a kernel is to be made.
@@ -68,58 +68,89 @@ pub(crate) struct KernelDescriptor {
     /// Elements from one class of a row to the next: 1 where rows lie one after the other. Where rows alternate it is the number
     /// of rows that do, and the scheme is [`Scheme::strided`]: the class axis comes before others.
     pub inner: usize,
+    pub sources: Sources,
+}
+
+/// Where a kernel's buffers come from, as far as its pipelines depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
+pub(crate) struct Sources {
+    /// [`Rows::row_scales`] is bound where there is a gradient.
+    pub row_scales: bool,
+    /// [`Rows::class_weights`] is bound.
+    pub class_weights: bool,
+    /// The gradient takes the place of the predictions.
+    pub in_place: bool,
+    /// What is read may lie in buffers that are written too.
+    pub arena: bool,
+}
+
+impl Sources {
+    /// Those of the host's windows.
+    pub(crate) const HOST: Self = Self { row_scales: true, class_weights: false, in_place: false, arena: false };
+}
+
+impl KernelDescriptor {
+    /// The functions of the kernel, in the order of their dispatches.
+    pub(crate) fn keys(&self) -> Vec<Key> {
+        let Self { prepared, scheme, wanted, .. } = self;
+        let sums = prepared.sums_terms() || wanted.calibration || prepared.dense && wanted.ranks;
+        let entries = scheme.driver.entries().iter().filter(|&&entry| match entry {
+            "sum_parts" => sums,
+            "write_gradients" => wanted.gradient,
+            _ => true,
+        });
+        let (fold, term, variant) = (prepared.fold, prepared.term, self.variant());
+        entries.map(|&entry| Key { fold, term, variant, entry }).collect()
+    }
+
+    /// What the kernel is compiled for.
+    pub(crate) fn variant(&self) -> Variant {
+        let Self { prepared, scheme, wanted, element, inner, sources } = self;
+        let strided = *inner > 1;
+        Variant {
+            dense: prepared.dense,
+            spread: prepared.spreads(),
+            closed: prepared.is_closed(),
+            weighted: prepared.class_weights.is_some() || sources.class_weights,
+            moved: prepared.is_moved(),
+            element: *element,
+            wanted: *wanted,
+            strided,
+            aligned: if strided { inner.is_multiple_of(4) } else { prepared.classes.is_multiple_of(4) },
+            row_scales: sources.row_scales,
+            in_place: sources.in_place,
+            arena: sources.arena,
+            scheme: *scheme,
+        }
+    }
+}
+
+/// A buffer with these bytes in it, for which no queue is needed.
+pub(super) fn filled(device: &wgpu::Device, label: &str, usage: Usage, bytes: &[u8]) -> wgpu::Buffer {
+    let size = (bytes.len() as u64).next_multiple_of(16).max(16);
+    let buffer = device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: true });
+    // A device that is lost or out of memory maps nothing, and says so to the caller's scopes.
+    if let Ok(mut view) = buffer.slice(..).get_mapped_range_mut() {
+        view.slice(..bytes.len()).copy_from_slice(bytes);
+    }
+    buffer.unmap();
+    buffer
 }
 
 impl Kernel {
     /// Compiles what is not yet among `pipelines`. Errors go to the caller's scopes.
-    pub(crate) fn new(device: &wgpu::Device, queue: &wgpu::Queue, pipelines: &Pipelines, new: KernelDescriptor) -> Self {
-        let KernelDescriptor { prepared, scheme, wanted, element, inner } = new;
-        let strided = inner > 1;
-        let variant = Variant {
-            dense: prepared.dense,
-            spread: prepared.spreads(),
-            closed: prepared.is_closed(),
-            weighted: prepared.class_weights.is_some(),
-            moved: prepared.is_moved(),
-            element,
-            wanted,
-            strided,
-            aligned: if strided { inner.is_multiple_of(4) } else { prepared.classes.is_multiple_of(4) },
-            scheme,
-        };
-        let (fold, term) = (prepared.fold, prepared.term);
-        let sums = prepared.spreads() && !prepared.is_closed() || wanted.calibration || prepared.dense && wanted.ranks;
-        let passes = scheme
-            .driver
-            .entries()
-            .iter()
-            .filter(|&&entry| match entry {
-                "sum_parts" => sums,
-                "write_gradients" => wanted.gradient,
-                _ => true,
-            })
-            .map(|&entry| Pass { entry, pipeline: pipelines.get(device, Key { fold, term, variant, entry }) })
-            .collect();
-        let weights = prepared.class_weights.as_deref().unwrap_or_default();
-        let buffer = |label, size: u64| {
-            let usage = Usage::STORAGE | Usage::COPY_DST;
-            device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false })
-        };
-        let class_weights = buffer("xent class weights", (size_of_val(weights) as u64).max(UNUSED));
-        if !weights.is_empty() {
-            queue.write_buffer(&class_weights, 0, bytemuck::cast_slice(weights));
-        }
-        Self {
-            layout: pipelines.layout().clone(),
-            passes,
-            class_weights,
-            unused: buffer("xent unused", UNUSED),
-            prepared,
-            scheme,
-            wanted,
-            element,
-            inner: inner as u32,
-        }
+    pub(crate) fn new(device: &wgpu::Device, pipelines: &Pipelines, new: KernelDescriptor) -> Self {
+        let (variant, keys) = (new.variant(), new.keys());
+        let KernelDescriptor { prepared, scheme, wanted, element, inner, .. } = new;
+        let passes =
+            keys.into_iter().map(|key| Pass { entry: key.entry, pipeline: pipelines.get(device, Recipe::Rows(key)) }).collect();
+        let class_weights = prepared
+            .class_weights
+            .as_deref()
+            .map(|weights| filled(device, "xent class weights", Usage::STORAGE, bytemuck::cast_slice(weights)));
+        let step = filled(device, "xent step", Usage::UNIFORM, bytemuck::bytes_of(&Step::default()));
+        Self { variant, passes, class_weights, step, prepared, scheme, wanted, element, inner: inner as u32 }
     }
 
     /// What is written of each row.
@@ -132,41 +163,58 @@ impl Kernel {
         self.element
     }
 
+    /// The parameters of `rows` rows that begin `first` elements into their first word.
+    pub(crate) fn params(&self, rows: usize, first: usize) -> Params {
+        let parts = self.scheme.parts(self.prepared.classes) as u32;
+        Params::new(&self.prepared, rows as u32, first as u32, parts, self.inner)
+    }
+
     /// Binds the kernel to buffers of at most `most_rows` rows, and makes what else it needs. [`Bound::place`] says how many
     /// rows there are in them.
     pub(crate) fn bind(&self, device: &wgpu::Device, rows: &Rows<'_>, most_rows: usize) -> Bound {
-        let params = device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("xent params"),
-            size: size_of::<Params>() as u64,
-            usage: Usage::UNIFORM | Usage::COPY_DST,
-            mapped_at_creation: false,
+        self.bind_with(device, rows, most_rows, &self.params(most_rows, 0))
+    }
+
+    /// As [`Kernel::bind`], with parameters of the caller's.
+    pub(crate) fn bind_with(&self, device: &wgpu::Device, rows: &Rows<'_>, most_rows: usize, params: &Params) -> Bound {
+        let usage = Usage::UNIFORM | Usage::COPY_DST;
+        let params = filled(device, "xent params", usage, bytemuck::bytes_of(params));
+        let scratch = (self.scheme.part > 0).then(|| {
+            device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("xent scratch"),
+                size: self.scheme.scratch_bytes(most_rows, self.prepared.classes),
+                usage: Usage::STORAGE | Usage::COPY_DST,
+                mapped_at_creation: false,
+            })
         });
-        let scratch = device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("xent scratch"),
-            size: self.scheme.scratch_bytes(most_rows, self.prepared.classes).max(UNUSED),
-            usage: Usage::STORAGE | Usage::COPY_DST,
-            mapped_at_creation: false,
-        });
-        // In the order of `layout::BINDINGS`. What is missing must not be bound to a buffer that is also written.
-        let class_weights = self.class_weights.as_entire_buffer_binding();
-        let bindings = [
-            params.as_entire_buffer_binding(),
-            rows.predictions.clone(),
-            rows.targets.clone(),
-            class_weights.clone(),
-            rows.row_scales.clone().unwrap_or(class_weights),
-            rows.records.clone(),
-            rows.gradient.clone().unwrap_or_else(|| self.unused.as_entire_buffer_binding()),
-            scratch.as_entire_buffer_binding(),
-        ];
-        let entries: Vec<_> = (0..)
-            .zip(bindings)
-            .map(|(binding, buffer)| wgpu::BindGroupEntry { binding, resource: wgpu::BindingResource::Buffer(buffer) })
+        let step = rows.step.clone().unwrap_or_else(|| self.step.as_entire_buffer_binding());
+        let entries: Vec<_> = (0..BINDINGS.len())
+            .filter(|&binding| self.variant.binds(binding))
+            .filter_map(|binding| {
+                let buffer = match BINDINGS[binding] {
+                    "params" => Some(params.as_entire_buffer_binding()),
+                    "predictions" => Some(rows.predictions.clone()),
+                    "targets" => Some(rows.targets.clone()),
+                    "class_weights" => rows
+                        .class_weights
+                        .clone()
+                        .or_else(|| self.class_weights.as_ref().map(wgpu::Buffer::as_entire_buffer_binding)),
+                    "row_scales" => rows.row_scales.clone(),
+                    "records" => Some(rows.records.clone()),
+                    "gradients" => rows.gradient.clone(),
+                    "scratch" => scratch.as_ref().map(wgpu::Buffer::as_entire_buffer_binding),
+                    _ => Some(step.clone()),
+                };
+                let resource = wgpu::BindingResource::Buffer(buffer?);
+                Some(wgpu::BindGroupEntry { binding: binding as u32, resource })
+            })
             .collect();
-        let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some("xent buffers"),
-            layout: &self.layout,
-            entries: &entries,
+        let group = self.passes.first().map(|pass| {
+            device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some("xent buffers"),
+                layout: &pass.pipeline.layout,
+                entries: &entries,
+            })
         });
         let (passes, scheme, classes) = (self.passes.clone(), self.scheme, self.prepared.classes);
         Bound { group, params, scratch, passes, scheme, classes }
@@ -175,9 +223,10 @@ impl Kernel {
 
 /// A kernel on buffers. It records dispatches and does nothing else, so it may be used again and again.
 pub(crate) struct Bound {
-    group: wgpu::BindGroup,
+    /// There is one: every driver has a function.
+    group: Option<wgpu::BindGroup>,
     params: wgpu::Buffer,
-    scratch: wgpu::Buffer,
+    scratch: Option<wgpu::Buffer>,
     passes: Vec<Pass>,
     scheme: Scheme,
     classes: usize,
@@ -190,17 +239,16 @@ impl Bound {
     /// Says that there are `rows` rows, the first of which begins `first` elements (as [`Scheme::first`] has it) after the
     /// beginning of the predictions, and of all that is laid out as they are. Acts on what is submitted after it.
     pub(crate) fn place(&self, queue: &wgpu::Queue, kernel: &Kernel, rows: usize, first: usize) {
-        let parts = self.scheme.parts(self.classes) as u32;
-        let params = Params::new(&kernel.prepared, rows as u32, first as u32, parts, kernel.inner);
+        let params = kernel.params(rows, first);
         queue.write_buffer(&self.params, 0, bytemuck::bytes_of(&params));
     }
 
     /// Records the dispatches for `rows` rows.
     pub(crate) fn encode(&self, pass: &mut wgpu::ComputePass<'_>, rows: usize) {
-        pass.set_bind_group(0, &self.group, &[]);
+        pass.set_bind_group(0, self.group.as_ref(), &[]);
         for each in &self.passes {
             let workgroups = if each.is_by_parts() { rows * self.scheme.parts(self.classes) } else { rows };
-            pass.set_pipeline(&each.pipeline);
+            pass.set_pipeline(&each.pipeline.pipeline);
             pass.dispatch_workgroups(self.scheme.dispatch(workgroups), 1, 1);
         }
     }
@@ -208,15 +256,16 @@ impl Bound {
     /// Says that there are some parts of one row, which begins `first` elements after a word. Acts on what is submitted
     /// after it.
     pub(crate) fn place_parts(&self, queue: &wgpu::Queue, kernel: &Kernel, parts: Range<usize>, first: usize) {
-        let parts_of_row = self.scheme.parts(self.classes) as u32;
-        let mut params = Params::new(&kernel.prepared, 1, first as u32, parts_of_row, kernel.inner);
+        let mut params = kernel.params(1, first);
         (params.first_part, params.part_count) = (parts.start as u32, parts.len() as u32);
         queue.write_buffer(&self.params, 0, bytemuck::bytes_of(&params));
     }
 
     /// The prediction of the row's label, as float32 bits: it may lie in a part that is not there.
     pub(crate) fn place_label(&self, queue: &wgpu::Queue, bits: u32) {
-        queue.write_buffer(&self.scratch, LABEL_BITS, bytemuck::bytes_of(&bits));
+        if let Some(scratch) = &self.scratch {
+            queue.write_buffer(scratch, LABEL_BITS, bytemuck::bytes_of(&bits));
+        }
     }
 
     /// Whether the kernel has this function.
@@ -226,9 +275,9 @@ impl Bound {
 
     /// Records one function of the kernel, for so many parts of a row or for the row.
     pub(crate) fn encode_one(&self, pass: &mut wgpu::ComputePass<'_>, entry: &str, workgroups: usize) {
-        pass.set_bind_group(0, &self.group, &[]);
+        pass.set_bind_group(0, self.group.as_ref(), &[]);
         for each in self.passes.iter().filter(|pass| pass.entry == entry) {
-            pass.set_pipeline(&each.pipeline);
+            pass.set_pipeline(&each.pipeline.pipeline);
             pass.dispatch_workgroups(self.scheme.dispatch(workgroups), 1, 1);
         }
     }

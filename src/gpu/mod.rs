@@ -1,7 +1,9 @@
-//! The GPU backend on wgpu.
+//! The GPU: the backend for host data, and kernels for the buffers of other programs.
 
+mod batch;
 mod completion;
 mod device;
+mod embed;
 mod kernel;
 mod pipelines;
 mod stream;
@@ -9,14 +11,17 @@ mod stretches;
 #[cfg(test)]
 mod strided;
 
+pub use crate::layout::Step;
+pub use batch::{StatusWords, TotalsWords};
 #[cfg(all(feature = "threads", not(target_family = "wasm")))]
 pub(crate) use completion::Scopes;
 pub use device::{AdapterSummary, adapters, adapters_blocking};
 pub(crate) use device::{Choice, Context, open};
+pub use embed::{Bindings, Bound, Cache, Kernel, KernelDescriptor, KernelOutputs, TargetKind, optional_features};
 #[cfg(test)]
 pub(crate) use kernel::LABEL_BITS;
 #[cfg(all(feature = "threads", not(target_family = "wasm")))]
-pub(crate) use kernel::{Bound, Kernel, KernelDescriptor, Rows};
+pub(crate) use kernel::{Bound as BoundRows, Kernel as RowKernel, KernelDescriptor as RowKernelDescriptor, Rows, Sources};
 #[cfg(test)]
-pub(crate) use pipelines::{Key, source};
+pub(crate) use pipelines::{Key, Recipe, source};
 pub(crate) use stream::Session;

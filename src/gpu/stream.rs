@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::evaluator::Fault;
 use crate::gpu::completion::{Lost, Scopes, Signal, wait};
 use crate::gpu::device::{Context, one_line};
-use crate::gpu::kernel::{Bound, Kernel, KernelDescriptor, Rows};
+use crate::gpu::kernel::{Bound, Kernel, KernelDescriptor, Rows, Sources};
 use crate::layout::{Element, Wanted};
 use crate::loss::Prepared;
 use crate::plan::Plan;
@@ -67,6 +67,8 @@ impl Buffers {
             row_scales: self.row_scales.as_ref().map(wgpu::Buffer::as_entire_buffer_binding),
             records: self.records.as_entire_buffer_binding(),
             gradient: self.gradient.as_ref().map(wgpu::Buffer::as_entire_buffer_binding),
+            class_weights: None,
+            step: None,
         }
     }
 }
@@ -80,11 +82,11 @@ impl Session {
         element: Element,
         fault: Option<Fault>,
     ) -> Result<Self> {
-        let Context { device, queue, pipelines, .. } = context.as_ref();
+        let Context { device, pipelines, .. } = context.as_ref();
         let scopes = Scopes::push(device);
         let buffers = Buffers::new(device, &prepared, &plan, wanted, element);
-        let descriptor = KernelDescriptor { prepared, scheme: plan.scheme, wanted, element, inner: 1 };
-        let kernel = Kernel::new(device, queue, pipelines, descriptor);
+        let descriptor = KernelDescriptor { prepared, scheme: plan.scheme, wanted, element, inner: 1, sources: Sources::HOST };
+        let kernel = Kernel::new(device, pipelines, descriptor);
         let bound = kernel.bind(device, &buffers.rows(), plan.window_rows);
         let errors = scopes.pop();
         if let Some(reason) = errors.await.or_else(|| context.failure()) {

@@ -1,7 +1,7 @@
 //! The class axis before others: kernels take such rows as they lie, and answer with the same bits.
 
 use super::device::Context;
-use super::kernel::{Kernel, KernelDescriptor, Rows};
+use super::kernel::{Kernel, KernelDescriptor, Rows, Sources};
 use crate::layout::{Element, Wanted};
 use crate::loss::{CategoricalCrossEntropy, Input, Loss};
 use crate::plan::Scheme;
@@ -51,6 +51,7 @@ impl Case {
             wanted,
             element: Element::F32,
             inner: if strided { self.inner } else { 1 },
+            sources: Sources::HOST,
         };
         let upload = |bytes: &[u8]| {
             let size = (bytes.len() as u64).next_multiple_of(16);
@@ -74,13 +75,15 @@ impl Case {
         let scales = upload(bytemuck::cast_slice(&vec![1.0_f32; self.rows()]));
         let records = output(self.rows() * wanted.fields() as usize);
         let gradient = output(self.rows() * self.classes);
-        let kernel = Kernel::new(&context.device, &context.queue, &context.pipelines, descriptor);
+        let kernel = Kernel::new(&context.device, &context.pipelines, descriptor);
         let buffers = Rows {
             predictions: predictions.as_entire_buffer_binding(),
             targets: targets.as_entire_buffer_binding(),
             row_scales: Some(scales.as_entire_buffer_binding()),
             records: records.as_entire_buffer_binding(),
             gradient: Some(gradient.as_entire_buffer_binding()),
+            class_weights: None,
+            step: None,
         };
         let bound = kernel.bind(&context.device, &buffers, self.rows());
         bound.place(&context.queue, &kernel, self.rows(), 0);

@@ -152,7 +152,6 @@ impl Scheme {
 
     /// How rows are folded that alternate, the class axis before others: neighbouring lanes then have neighbouring elements of
     /// memory, whatever the number of classes, and nothing is transposed.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the host gathers rows; kernels on buffers of others will not"))]
     pub(crate) fn strided(classes: usize, device: &DeviceLimits) -> Self {
         Self::with(&range(usize::MAX, Driver::Lane, 1, false), classes, device)
     }

@@ -6,6 +6,7 @@
 pub mod answers;
 pub mod arrays;
 pub mod backends;
+pub mod device;
 pub mod golden;
 pub mod kinds;
 pub mod moderate;

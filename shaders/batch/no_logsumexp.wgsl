@@ -1,0 +1,1 @@
+fn write_logsumexp(row: u32, bits: u32) {}

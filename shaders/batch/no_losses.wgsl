@@ -1,0 +1,1 @@
+fn write_loss(row: u32, bits: u32) {}

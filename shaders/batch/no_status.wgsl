@@ -1,0 +1,1 @@
+fn write_status(rows: u32, p: Partial) {}
