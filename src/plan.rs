@@ -31,6 +31,8 @@ pub(crate) struct Plan {
     pub window_rows: usize,
     /// Rows of the largest window that memory and the caller allow.
     pub most_rows: usize,
+    /// Windows that may be under way at a time, each with memory of its own.
+    pub in_flight: usize,
     /// Parts of a row that are uploaded at a time, where a row does not fit into a binding; windows then have one row.
     pub stretch: Option<usize>,
     pub scheme: Scheme,
@@ -40,6 +42,8 @@ pub(crate) struct Plan {
 const GPU_WINDOW: u64 = 64 << 20;
 /// Bytes of a window where the memory is the host's: predictions, their copy and their staging all come out of it.
 const HOST_WINDOW: u64 = 32 << 20;
+/// Windows under way: while the device works on one, the host takes the results of the one before and fills it again.
+const IN_FLIGHT: usize = 2;
 /// Bytes of a 16-byte word, by which a window may start late.
 const WORD: u64 = 16;
 
@@ -64,11 +68,11 @@ pub(crate) fn gpu(classes: usize, window_rows: Option<usize>, device: &DeviceLim
             return Err(Error::RowTooLarge { classes, bytes: row_bytes, limit: device.binding, adapter });
         }
         let stretch = (target.max(part_bytes) / part_bytes) as usize;
-        return Ok(Plan { window_rows: 1, most_rows: 1, stretch: Some(stretch), scheme });
+        return Ok(Plan { window_rows: 1, most_rows: 1, in_flight: 1, stretch: Some(stretch), scheme });
     }
     let most = (target / row_bytes.max(RECORD)).max(1) as usize;
     let most_rows = window_rows.map_or(most, |rows| rows.clamp(1, most));
-    Ok(Plan { window_rows: most_rows, most_rows, stretch: None, scheme })
+    Ok(Plan { window_rows: most_rows, most_rows, in_flight: IN_FLIGHT, stretch: None, scheme })
 }
 
 impl Plan {

@@ -4,6 +4,7 @@ mod completion;
 mod device;
 mod kernel;
 mod pipelines;
+mod slot;
 mod stream;
 mod stretches;
 #[cfg(test)]
@@ -19,4 +20,4 @@ pub(crate) use kernel::LABEL_BITS;
 pub(crate) use kernel::{Bound, Kernel, KernelDescriptor, Rows};
 #[cfg(test)]
 pub(crate) use pipelines::{Key, source};
-pub(crate) use stream::Session;
+pub(crate) use stream::{Session, SessionDescriptor};
