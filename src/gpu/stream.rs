@@ -195,3 +195,59 @@ impl Session {
         reason.map_or(Ok(()), |reason| Err(Error::Gpu { row, reason }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::TargetSlice;
+    use crate::gpu::{self, Choice};
+    use crate::loss::{CategoricalCrossEntropy, Input, Loss};
+    use crate::plan;
+    use crate::records::Records;
+
+    /// Allocations of the device, and bytes that it took from the system for them.
+    fn memory(session: &Session) -> (usize, u64) {
+        let report = session.context.device.generate_allocator_report().expect("Vulkan's allocator reports");
+        (report.allocations.len(), report.total_reserved_bytes)
+    }
+
+    #[test]
+    fn memory_does_not_grow_with_the_windows() {
+        const CLASSES: usize = 1000;
+        const ROWS: usize = 96;
+        for (copies, in_flight) in [(false, 1), (false, 2), (true, 2), (true, 3)] {
+            let choice = Choice { software: true, ..Choice::default() };
+            let context = Arc::new(pollster::block_on(gpu::open(&choice)).expect("an adapter"));
+            let loss = Loss::from(CategoricalCrossEntropy { input: Input::Logits, ..CategoricalCrossEntropy::default() });
+            let prepared = loss.prepare(CLASSES, false).expect("the loss is sound");
+            let mut plan = plan::gpu(CLASSES, Some(ROWS), &context.limits).expect("rows fit");
+            plan.in_flight = in_flight;
+            let wanted = Wanted { gradient: true, ..Wanted::default() };
+            let new = SessionDescriptor { prepared, plan, wanted, element: Element::F32, copies, fault: None };
+            let mut session = pollster::block_on(Session::new(context, new)).expect("there is memory");
+            let (predictions, labels, scales) = (vec![0.5; ROWS * CLASSES], vec![7; ROWS], vec![1.0; ROWS]);
+            let window = Window {
+                classes: CLASSES,
+                element: Element::F32,
+                predictions: &predictions,
+                halves: &[],
+                targets: TargetSlice::Classes(&labels),
+            };
+            let mut records = Records::default();
+            records.reset(wanted, true, ROWS, CLASSES);
+            let (mut submitted, mut seen) = (0, Vec::new());
+            for _ in 0..50 {
+                while session.has_room() {
+                    pollster::block_on(session.submit(&window, submitted * ROWS as u64, ROWS, &scales)).expect("it works");
+                    submitted += 1;
+                }
+                seen.push(memory(&session));
+                pollster::block_on(session.take(&mut records.all(ROWS, CLASSES))).expect("it works");
+                assert!(records.losses.iter().all(|loss| (loss - (CLASSES as f32).ln()).abs() < 1e-5));
+            }
+            assert_eq!(session.flights.len() + session.free.len(), in_flight);
+            // The first windows warm up the driver.
+            assert!(seen[5..].iter().all(|now| now.0 <= seen[4].0 && now.1 <= seen[4].1), "{seen:?}");
+        }
+    }
+}
