@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use ndarray::ArrayD;
 
-use crate::batch::{Batch, Gathered};
+use crate::batch::Batch;
 use crate::cpu::isa::Instructions;
 use crate::error::{Error, Result};
 use crate::layout::{Element, Wanted};
 use crate::loss::{Loss, Prepared};
 use crate::outputs::{Gradient, Outputs};
 use crate::records::Records;
-use crate::reduce::{Reducer, Results};
+use crate::reduce::Reducer;
 use crate::totals::{Reduction, Totals};
-use crate::{cpu, gpu, plan};
+use crate::{cpu, gpu, plan, windows};
 
 /// Where to evaluate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -60,6 +60,10 @@ pub struct Pretence {
     pub no_subgroups: bool,
     /// Bytes of its largest binding.
     pub binding: Option<u64>,
+    /// Its memory is not the host's: windows are copied.
+    pub copies: bool,
+    /// Windows that may be under way at a time.
+    pub in_flight: Option<usize>,
 }
 
 impl Pretence {
@@ -175,6 +179,17 @@ impl Evaluator {
         pollster::block_on(Self::new(descriptor))
     }
 
+    /// Evaluates on a device that the caller has opened, and goes on using. Nothing of it is changed: neither its callbacks nor
+    /// its limits; it is polled for our own submissions only. There is no fallback.
+    pub fn from_device(device: wgpu::Device, queue: wgpu::Queue) -> Self {
+        Self {
+            gpu: Some(Arc::new(gpu::Context::of(device, queue))),
+            descriptor: EvaluatorDescriptor { backend: BackendChoice::Gpu, ..EvaluatorDescriptor::default() },
+            instructions: Instructions::best(),
+            warnings: Vec::new(),
+        }
+    }
+
     /// What batches will be evaluated on.
     pub fn backend(&self) -> Backend {
         backend(self.gpu.as_deref())
@@ -220,10 +235,8 @@ impl Evaluator {
             whole: false,
             engine: None,
             reducer: None,
-            gathered: Gathered::default(),
             records: Records::default(),
-            window: Records::default(),
-            scales: Vec::new(),
+            memory: windows::Memory::default(),
             warnings: self.warnings.clone(),
         }
     }
@@ -245,12 +258,10 @@ pub struct Stream<'e> {
     /// Made with the first batch too. It takes in a batch when all of that has come through: one that failed, or whose
     /// future was dropped, leaves no trace.
     reducer: Option<Reducer>,
-    gathered: Gathered,
     /// What the caller asked for of each row.
     records: Records,
-    /// What of the rest a window of the GPU brings.
-    window: Records,
-    scales: Vec<f32>,
+    /// Of windows for the GPU.
+    memory: windows::Memory,
     warnings: Vec<String>,
 }
 
@@ -344,12 +355,15 @@ impl Stream<'_> {
             return Ok(Engine::Cpu);
         }
         let descriptor = &self.evaluator.descriptor;
-        let session = match plan::gpu(prepared.classes, descriptor.window_rows, &descriptor.pretence.of(&context.limits)) {
+        let pretence = descriptor.pretence;
+        let session = match plan::gpu(prepared.classes, descriptor.window_rows, &pretence.of(&context.limits)) {
             Ok(mut plan) => {
                 // A small batch needs no large buffers.
                 plan.window_rows = plan.window_rows.min(rows.max(1));
-                let context = Arc::clone(context);
-                gpu::Session::new(context, prepared.clone(), plan, wanted, element, descriptor.fault).await
+                plan.in_flight = pretence.in_flight.unwrap_or(plan.in_flight);
+                let (prepared, fault) = (prepared.clone(), descriptor.fault);
+                let new = gpu::SessionDescriptor { prepared, plan, wanted, element, copies: pretence.copies, fault };
+                gpu::Session::new(Arc::clone(context), new).await
             }
             Err(error) => Err(error),
         };
@@ -410,27 +424,15 @@ impl Stream<'_> {
                     break;
                 }
                 Engine::Gpu(session) => {
-                    let range = next..rows.min(next.saturating_add(session.window_rows()));
-                    let window = checked.window(range.clone(), session.element(), &mut self.gathered);
-                    if wanted.gradient {
-                        checked.row_scales(range.clone(), scale, &mut self.scales);
-                    }
-                    let own = Wanted { gradient: false, logsumexp: false, ..wanted };
-                    self.window.reset(own, true, range.len(), prepared.classes);
-                    let mut some = left.take(range.len());
-                    let mut records = some.with(&mut self.window);
-                    match session.evaluate(&window, reducer.rows(), &self.scales, records.reborrow()).await {
-                        Ok(()) => {
-                            let weights = checked.weights(range.clone());
-                            reducer.push(prepared, &Results::of(&records, window.targets, weights));
-                            next = range.end;
-                            continue;
-                        }
+                    let task = windows::Task { checked: &checked, prepared, wanted, scale, first_row };
+                    match windows::evaluate(session, &task, next..rows, &mut left, reducer, &mut self.memory).await {
+                        Ok(()) => break,
                         Err(error) => error,
                     }
                 }
             };
-            // The window again, on the CPU.
+            next = (reducer.rows() - first_row) as usize;
+            // The first window without results again, on the CPU; what else was in flight is dropped with the session.
             *engine = self.fall_back(error)?;
             left = outputs.all(rows, prepared.classes);
             left.take(next);

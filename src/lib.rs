@@ -68,6 +68,7 @@ mod totals;
 #[cfg(test)]
 mod twins;
 mod views;
+mod windows;
 
 pub use batch::{Batch, Targets};
 pub use calibration::{Bin, Calibration};

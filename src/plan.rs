@@ -50,15 +50,21 @@ pub(crate) struct Plan {
     pub window_rows: usize,
     /// Rows of the largest window that memory and the caller allow.
     pub most_rows: usize,
+    /// Windows that may be under way at a time, each with memory of its own.
+    pub in_flight: usize,
     /// Parts of a row that are uploaded at a time, where a row does not fit into a binding; windows then have one row.
     pub stretch: Option<usize>,
     pub scheme: Scheme,
 }
 
-/// Bytes of a window on a GPU: far more than a dispatch costs, and well inside WebGPU's default binding of 128 MiB.
-const GPU_WINDOW: u64 = 64 << 20;
-/// Bytes of a window where the memory is the host's: predictions, their copy and their staging all come out of it.
-const HOST_WINDOW: u64 = 32 << 20;
+/// Bytes of a window's predictions on a GPU: what takes the bus far longer than a submission costs.
+const GPU_WINDOW: u64 = 16 << 20;
+/// The same where the device is the host's processor: less than that, so that what the host has filled in is still in its last
+/// cache when lanes read it.
+const HOST_WINDOW: u64 = 8 << 20;
+/// Windows under way: while the device works on one, the host takes the results of the one before and fills it again.
+/// With a third one nothing was faster.
+const IN_FLIGHT: u64 = 2;
 /// Bytes of a 16-byte word, by which a window may start late.
 const WORD: u64 = 16;
 
@@ -82,12 +88,15 @@ pub(crate) fn gpu(classes: usize, window_rows: Option<usize>, device: &DeviceLim
             let adapter = device.adapter.clone();
             return Err(Error::RowTooLarge { classes, bytes: row_bytes, limit: device.binding, adapter });
         }
-        let stretch = (target.max(part_bytes) / part_bytes) as usize;
-        return Ok(Plan { window_rows: 1, most_rows: 1, stretch: Some(stretch), scheme });
+        // One stretch at a time, in the memory of all the windows that might be in flight.
+        let stretch = ((IN_FLIGHT * target).min(limit).max(part_bytes) / part_bytes) as usize;
+        return Ok(Plan { window_rows: 1, most_rows: 1, in_flight: 1, stretch: Some(stretch), scheme });
     }
     let most = (target / row_bytes.max(RECORD)).max(1) as usize;
     let most_rows = window_rows.map_or(most, |rows| rows.clamp(1, most));
-    Ok(Plan { window_rows: most_rows, most_rows, stretch: None, scheme })
+    // Rows longer than a window may have no more memory than windows have together.
+    let in_flight = (IN_FLIGHT * target / row_bytes.max(1)).clamp(1, IN_FLIGHT) as usize;
+    Ok(Plan { window_rows: most_rows, most_rows, in_flight, stretch: None, scheme })
 }
 
 impl Plan {
@@ -127,9 +136,8 @@ mod tests {
                     assert!(plan.element_bytes(classes, Element::F32) <= binding, "{classes} classes in {binding}");
                     assert!(plan.row_bytes(8) <= binding);
                     assert!(plan.window_rows >= 1);
-                    if software {
-                        assert!(plan.element_bytes(classes, Element::F32) <= (32 << 20) + 32);
-                    }
+                    let all = plan.in_flight as u64 * plan.element_bytes(classes, Element::F32);
+                    assert!(all <= IN_FLIGHT * (if software { HOST_WINDOW } else { GPU_WINDOW } + 32));
                 }
             }
         }
@@ -140,8 +148,17 @@ mod tests {
         let plan = gpu(1 << 26, None, &device(128 << 20, false)).expect("256 MiB in 128 MiB");
         let part = plan.scheme.part as usize;
         assert_eq!((plan.window_rows, part), (1, 1 << 18));
-        assert_eq!(plan.stretch, Some(64));
-        assert_eq!(plan.element_bytes(1 << 26, Element::F32), (64 << 20) + 16);
+        assert_eq!((plan.stretch, plan.in_flight), (Some(32), 1));
+        assert_eq!(plan.element_bytes(1 << 26, Element::F32), (32 << 20) + 16);
+    }
+
+    #[test]
+    fn long_rows_fly_alone() {
+        let in_flight = |classes| gpu(classes, None, &device(128 << 20, false)).map(|plan| (plan.window_rows, plan.in_flight));
+        assert_eq!(in_flight(1000), Ok((4194, 2)));
+        assert_eq!(in_flight(1 << 22), Ok((1, 2)));
+        assert_eq!(in_flight((1 << 22) + 1), Ok((1, 1)));
+        assert_eq!(in_flight(1 << 24), Ok((1, 1)));
     }
 
     #[test]

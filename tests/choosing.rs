@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::task::{Context, Poll, Waker};
+
 use ndarray::{Array1, Array2, ArrayView2};
 use pollster::block_on;
 use support::backends;
@@ -31,14 +33,33 @@ fn evaluate(evaluator: &Evaluator, problem: &Problem) -> xent::Result<Evaluation
 }
 
 fn failing(backend: BackendChoice, fault: Fault) -> Evaluator {
+    failing_in_flight(backend, fault, Pretence::default())
+}
+
+fn failing_in_flight(backend: BackendChoice, fault: Fault, pretence: Pretence) -> Evaluator {
     backends::open_as(&EvaluatorDescriptor {
         backend,
         window_rows: Some(WINDOW),
         allow_software: true,
         fault: Some(fault),
+        pretence,
         ..EvaluatorDescriptor::default()
     })
 }
+
+/// The rows that a message may name. A window that finds no memory does no harm to those before it; with a device all windows
+/// are lost that were in flight.
+fn rows_at_fault(fault: Fault, in_flight: usize) -> Vec<u64> {
+    let (last, before) = match fault {
+        Fault::OutOfMemory { window } => (window, 0),
+        Fault::DeviceLost { window } => (window, in_flight as u64 - 1),
+        other => panic!("{other:?} has no row"),
+    };
+    (last.saturating_sub(before)..=last).map(|window| window * WINDOW as u64).collect()
+}
+
+/// Windows in flight, where nothing else is said.
+const IN_FLIGHT: usize = 2;
 
 fn faults(window: u64) -> [Fault; 2] {
     [Fault::DeviceLost { window }, Fault::OutOfMemory { window }]
@@ -104,15 +125,19 @@ fn auto_takes_no_software_adapter_unless_told_to() {
 #[test]
 fn the_cpu_finishes_what_auto_began() {
     let problem = problem();
-    for window in [0, 2, 4] {
-        for fault in faults(window) {
-            let mut evaluation = evaluate(&failing(BackendChoice::Auto, fault), &problem).expect("the CPU finishes");
-            assert_eq!(evaluation.backend, Backend::Cpu, "{fault:?}");
-            let [warning] = evaluation.warnings.as_slice() else { panic!("{fault:?}: {:?}", evaluation.warnings) };
-            assert!(warning.contains(&format!("row {}", window as usize * WINDOW)), "{fault:?}: {warning}");
+    for (copies, in_flight) in [(false, 1), (false, 2), (true, 2), (false, 5), (true, 5)] {
+        let pretence = Pretence { copies, in_flight: Some(in_flight), ..Pretence::default() };
+        for fault in [0, 1, 2, 3, 4].into_iter().flat_map(faults) {
+            let context = format!("{fault:?}, {in_flight} in flight, copies={copies}");
+            let evaluator = failing_in_flight(BackendChoice::Auto, fault, pretence);
+            let mut evaluation = evaluate(&evaluator, &problem).expect("the CPU finishes");
+            assert_eq!(evaluation.backend, Backend::Cpu, "{context}");
+            let [warning] = evaluation.warnings.as_slice() else { panic!("{context}: {:?}", evaluation.warnings) };
+            let rows = rows_at_fault(fault, in_flight);
+            assert!(rows.iter().any(|row| warning.contains(&format!("row {row}:"))), "{context}: {warning}");
             // Windows of both backends are in the totals, each row once.
             evaluation.warnings.clear();
-            backends::compare(&evaluation, &problem, &problem.truth()).unwrap_or_else(|why| panic!("{fault:?}: {why}"));
+            backends::compare(&evaluation, &problem, &problem.truth()).unwrap_or_else(|why| panic!("{context}: {why}"));
         }
     }
 }
@@ -133,7 +158,7 @@ fn a_demanded_gpu_that_fails_is_an_error_with_the_row() {
         for fault in faults(window) {
             let error = evaluate(&failing(BackendChoice::Gpu, fault), &problem()).expect_err("the fault comes up");
             let Error::Gpu { row, reason } = &error else { panic!("{fault:?}: {error}") };
-            assert_eq!((*row, reason.is_empty()), (window * WINDOW as u64, false), "{fault:?}: {error}");
+            assert!(rows_at_fault(fault, IN_FLIGHT).contains(row) && !reason.is_empty(), "{fault:?}: {error}");
         }
     }
     // The device of another evaluator is another device.
@@ -167,7 +192,8 @@ fn after_an_error_a_stream_has_the_batches_before() {
         let mut stream = evaluator.stream(&backends::loss(&problem), &backends::everything());
         let [first, second] = in_two_batches(&mut stream, &problem);
         assert_eq!(first, Ok(WINDOW));
-        assert!(matches!(second, Err(Error::Gpu { row: 30, .. })), "{second:?}");
+        let Err(Error::Gpu { row, .. }) = second else { panic!("{fault:?}: {second:?}") };
+        assert!(rows_at_fault(fault, IN_FLIGHT).contains(&row), "{fault:?}: row {row}");
         assert_eq!(stream.rows(), WINDOW as u64);
         let totals = stream.finish().totals;
         assert_eq!((totals.rows, totals.kept, totals.correct), (before.kept, before.kept, before.correct));
@@ -184,6 +210,45 @@ fn after_an_error_a_stream_has_the_batches_before() {
         assert_eq!((evaluation.backend, evaluation.warnings.len()), (Backend::Cpu, 1));
         let twice = 2.0 * (before.sum + problem.truth().sum);
         support::tolerance::assert_total("sum", evaluation.totals.sum(), twice);
+    }
+}
+
+/// Windows that are in flight when nobody waits for them any more are gone, and the next batch does not notice.
+#[test]
+fn a_dropped_future_leaves_no_trace() {
+    let problem = problem();
+    for (copies, in_flight) in [(false, 1), (false, 2), (true, 2), (true, 5)] {
+        let pretence = Pretence { copies, in_flight: Some(in_flight), ..Pretence::default() };
+        let (backend, window_rows) = (BackendChoice::Gpu, Some(WINDOW));
+        let evaluator =
+            backends::open_as(&EvaluatorDescriptor { backend, window_rows, pretence, ..EvaluatorDescriptor::default() });
+        let alone = evaluate(&evaluator, &problem).expect("the problem is sound");
+        let arrays = backends::Arrays::of(&problem);
+        let batch = arrays.batch();
+        let mut stream = evaluator.stream(&backends::loss(&problem), &backends::everything());
+        let mut dropped = 0;
+        for polls in 1..=4 {
+            let mut push = Box::pin(stream.push(&batch));
+            let context = &mut Context::from_waker(Waker::noop());
+            // It may be ready early where the device is as fast as that.
+            let ready = (0..polls).find_map(|_| match push.as_mut().poll(context) {
+                Poll::Ready(outcome) => Some(outcome.map(drop)),
+                Poll::Pending => None,
+            });
+            drop(push);
+            match ready {
+                Some(outcome) => {
+                    assert_eq!(outcome, Ok(()));
+                    stream = evaluator.stream(&backends::loss(&problem), &backends::everything());
+                }
+                None => dropped += 1,
+            }
+            assert_eq!(stream.rows(), 0);
+        }
+        assert!(dropped > 0, "no push had to wait, {in_flight} in flight, copies={copies}");
+        let losses = stream.push_blocking(&batch).expect("the problem is sound").losses.to_vec();
+        assert_eq!(losses, alone.losses.clone().into_iter().flatten().collect::<Vec<_>>());
+        assert_eq!(stream.finish().totals, alone.totals, "{in_flight} in flight, copies={copies}");
     }
 }
 

@@ -10,12 +10,17 @@ use support::moderate;
 use support::oracle::{Input, Kind, Of, Problem, Targets};
 use xent::{BackendChoice, Evaluator, EvaluatorDescriptor, Pretence};
 
+/// The adapter as it is.
+const DEFAULT: Pretence = Pretence { software: None, no_subgroups: false, binding: None, copies: false, in_flight: None };
+
 /// What the adapter is taken for.
-const PRETENCES: [(&str, Pretence); 4] = [
-    ("a GPU", Pretence { software: Some(false), no_subgroups: false, binding: None }),
-    ("a GPU without subgroups", Pretence { software: Some(false), no_subgroups: true, binding: None }),
-    ("a processor", Pretence { software: Some(true), no_subgroups: false, binding: None }),
-    ("a processor without subgroups", Pretence { software: Some(true), no_subgroups: true, binding: None }),
+const PRETENCES: [(&str, Pretence); 5] = [
+    ("a GPU", Pretence { software: Some(false), ..DEFAULT }),
+    ("a GPU without subgroups", Pretence { software: Some(false), no_subgroups: true, ..DEFAULT }),
+    ("a processor", Pretence { software: Some(true), ..DEFAULT }),
+    // Windows go up and come back as they do where the host cannot reach the device's memory.
+    ("a GPU with memory of its own", Pretence { software: Some(false), copies: true, ..DEFAULT }),
+    ("a processor without subgroups", Pretence { software: Some(true), no_subgroups: true, ..DEFAULT }),
 ];
 
 /// The last number of classes of every range in `src/plan/drivers.rs` and the first of the next, and one row in the midst of
@@ -104,10 +109,9 @@ fn gradients_of_every_driver() {
 
 #[test]
 fn a_row_that_no_binding_holds_comes_in_stretches() {
-    let pretence = |binding| Pretence { software: None, no_subgroups: false, binding };
     // A binding holds one part of 16,384 predictions, then three of them.
-    for binding in [(64 << 10) + 100, (192 << 10) + 100] {
-        let evaluator = open(pretence(Some(binding)));
+    for (binding, copies) in [((64 << 10) + 100, false), ((192 << 10) + 100, true)] {
+        let evaluator = open(Pretence { binding: Some(binding), copies, ..DEFAULT });
         // Rows begin at each place of a word.
         for classes in [65_537, 81_919] {
             for (input, dense) in [(Input::Logits, false), (Input::Logits, true), (Input::Probabilities, true)] {

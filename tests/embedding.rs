@@ -563,3 +563,21 @@ fn what_cannot_be_bound_is_an_error_that_names_it() {
         assert!(error.to_string().contains(part), "{error}");
     }
 }
+
+#[test]
+fn an_evaluator_takes_the_callers_device() {
+    let (app, data) = (Application::plain(), Data::new(500, 10));
+    let evaluator = Evaluator::from_device(app.device.clone(), app.queue.clone());
+    assert!(matches!(evaluator.backend(), Backend::Gpu { .. }));
+    let outputs = Outputs { losses: true, gradient: Some(Gradient::Of(Reduction::Mean)), ..Outputs::default() };
+    let batch = Batch::new(data.logits.view(), Targets::classes(data.labels.view())).expect("shapes fit");
+    let batch = batch.sample_weights(data.weights.view()).expect("weights fit");
+    let found = evaluator.evaluate_blocking(&loss(), &batch, &outputs).expect("the data are sound");
+    let truth = data.truth(&loss(), &outputs);
+    all_near("losses", found.losses.expect("asked for").as_slice().expect("one after the other"), &truth.losses.expect("too"));
+    assert_eq!((found.totals.kept, found.totals.correct), (truth.totals.kept, truth.totals.correct));
+
+    // A device that is gone is an error, not a panic, and nobody waits for it forever.
+    app.device.destroy();
+    assert!(matches!(evaluator.evaluate_blocking(&loss(), &batch, &outputs), Err(Error::Gpu { .. })));
+}

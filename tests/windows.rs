@@ -84,6 +84,57 @@ fn windows_change_no_bit() {
     }
 }
 
+/// Losses, logsumexp and gradient as bits, of float32 or float16 predictions, and the totals.
+fn everything_of(evaluator: &xent::Evaluator, problem: &Problem, halves: bool) -> ([Vec<u32>; 3], Totals) {
+    let shape = (problem.rows, problem.classes);
+    let predictions = ndarray::Array2::from_shape_vec(shape, problem.predictions.clone()).expect("a number for each class");
+    let narrow = predictions.mapv(half::f16::from_f32);
+    let arrays = Arrays::of(problem);
+    let batch = if halves {
+        let Targets::Classes(labels) = &problem.targets else { panic!("class indices") };
+        let labels = ndarray::ArrayView1::from(labels.as_slice());
+        xent::Batch::new(narrow.view(), xent::Targets::classes(labels)).expect("shapes fit")
+    } else {
+        arrays.batch()
+    };
+    let logsumexp = problem.input == Input::Logits;
+    let gradient = Some(xent::Gradient::Of(xent::Reduction::Mean));
+    let outputs = xent::Outputs { logsumexp, gradient, ..backends::everything() };
+    let evaluation = evaluator.evaluate_blocking(&backends::loss(problem), &batch, &outputs).expect("the problem is sound");
+    let parts = [evaluation.losses, evaluation.logsumexp, evaluation.gradient];
+    (parts.map(|part| loss_bits(part.into_iter().flatten())), evaluation.totals)
+}
+
+/// However many windows are under way, and whether they are copied or lie in memory that host and device share.
+#[test]
+fn windows_in_flight_change_no_bit() {
+    let open = |window_rows, copies, in_flight| {
+        let pretence = xent::Pretence { copies, in_flight, ..xent::Pretence::default() };
+        let backend = xent::BackendChoice::Gpu;
+        backends::open_as(&xent::EvaluatorDescriptor { backend, window_rows, pretence, ..Default::default() })
+    };
+    let whole = open(None, false, None);
+    let flights = [(false, Some(1)), (false, Some(3)), (true, Some(2)), (true, Some(7)), (false, None)];
+    let ways: Vec<_> =
+        flights.into_iter().flat_map(|(copies, in_flight)| [6, 19].map(|rows| (rows, copies, in_flight))).collect();
+    let cut: Vec<_> = ways.iter().map(|&(rows, copies, in_flight)| open(Some(rows), copies, in_flight)).collect();
+    // Rows that begin at every place of a word, of both widths.
+    for classes in [3, 10, 65] {
+        for (input, dense, halves) in
+            [(Input::Logits, false, false), (Input::Logits, false, true), (Input::Probabilities, true, false)]
+        {
+            let problem = problem(input, dense, 67, classes);
+            let (parts, totals) = everything_of(&whole, &problem, halves);
+            for (evaluator, way) in cut.iter().zip(&ways) {
+                let (got, sums) = everything_of(evaluator, &problem, halves);
+                let context = format!("{input:?} classes={classes} halves={halves} (rows, copies, in flight)={way:?}");
+                assert_eq!(got, parts, "{context}");
+                assert_eq!(bits(&sums), bits(&totals), "{context}");
+            }
+        }
+    }
+}
+
 #[test]
 fn the_same_call_gives_the_same_bits_again() {
     for_each_problem(

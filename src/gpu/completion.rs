@@ -32,24 +32,34 @@ impl Scopes {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Lost;
 
-/// An answer that a callback gives and a future waits for.
-#[derive(Default)]
+/// An answer that callbacks give and a future waits for: good once all of them are, bad with the first that is.
 pub(crate) struct Signal {
     answer: Mutex<Answer>,
     given: Condvar,
 }
 
-#[derive(Default)]
 struct Answer {
+    /// Callbacks that have yet to come.
+    missing: usize,
     outcome: Option<Result<(), Lost>>,
     waker: Option<Waker>,
 }
 
 impl Signal {
-    /// The first answer counts.
+    /// One that so many callbacks answer.
+    pub(crate) fn of(callbacks: usize) -> Self {
+        let answer = Answer { missing: callbacks, outcome: (callbacks == 0).then_some(Ok(())), waker: None };
+        Self { answer: Mutex::new(answer), given: Condvar::new() }
+    }
+
+    /// What one of the callbacks says.
     pub(crate) fn set(&self, outcome: Result<(), Lost>) {
         let waker = {
             let mut state = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
+            state.missing = state.missing.saturating_sub(1);
+            if state.missing > 0 && outcome.is_ok() {
+                return;
+            }
             state.outcome.get_or_insert(outcome);
             self.given.notify_all();
             state.waker.take()
@@ -57,6 +67,11 @@ impl Signal {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    #[cfg(not(target_family = "wasm"))]
+    fn is_set(&self) -> bool {
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner).outcome.is_some()
     }
 
     #[cfg(not(target_family = "wasm"))]
@@ -83,13 +98,18 @@ impl Signal {
 #[cfg(not(target_family = "wasm"))]
 const GRACE: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// Sees to it that the callback of a submission comes, without blocking the caller's thread.
+/// Sees to it that the callbacks of a submission come, without blocking the caller's thread.
 #[cfg(not(target_family = "wasm"))]
 pub(crate) fn wait(device: &wgpu::Device, submission: wgpu::SubmissionIndex, signal: &Arc<Signal>) {
+    // A submission that has ended by now needs no thread. If polling fails, waiting will too, and say so.
+    let _ = device.poll(wgpu::PollType::Poll);
+    if signal.is_set() {
+        return;
+    }
     let (device, answer) = (device.clone(), Arc::clone(signal));
     let waiting = std::thread::Builder::new().name("xent wait".into()).spawn(move || {
         let polled = device.poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: None });
-        // The callback may have been collected by another thread's poll, and be on its way. After a loss none may come: the
+        // Callbacks may have been collected by another thread's poll, and be on their way. After a loss none may come: the
         // answer is then that there is none.
         if polled.is_err() || !answer.is_set_within(GRACE) {
             answer.set(Err(Lost));

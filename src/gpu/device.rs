@@ -162,6 +162,15 @@ fn driver(info: &wgpu::AdapterInfo) -> String {
 /// What a device is asked for where its adapter has it: lanes that shuffle, and times of its own.
 const HELPFUL: wgpu::Features = wgpu::Features::SUBGROUP.union(wgpu::Features::TIMESTAMP_QUERY);
 
+/// What a device is asked for besides where its memory is the host's. Elsewhere kernels would reach over a bus for what they
+/// read.
+fn helpful_on(kind: wgpu::DeviceType) -> wgpu::Features {
+    match kind {
+        wgpu::DeviceType::IntegratedGpu | wgpu::DeviceType::Cpu => HELPFUL | wgpu::Features::MAPPABLE_PRIMARY_BUFFERS,
+        _ => HELPFUL,
+    }
+}
+
 /// Vulkan and DX12 bind at most 2^31 − 1 bytes, whatever the limits say.
 const MAX_BINDING: u64 = (1 << 31) - 4;
 
@@ -182,7 +191,7 @@ pub(crate) async fn open(choice: &Choice) -> Result<Context> {
     let (device, queue) = adapter
         .request_device(&wgpu::DeviceDescriptor {
             label: Some("xent"),
-            required_features: adapter.features() & HELPFUL,
+            required_features: adapter.features() & helpful_on(info.device_type),
             required_limits,
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..wgpu::DeviceDescriptor::default()
@@ -221,6 +230,23 @@ pub(crate) async fn open(choice: &Choice) -> Result<Context> {
         queue,
         failure,
     })
+}
+
+impl Context {
+    /// A device that somebody else has opened, and listens to: what goes wrong outside of our own scopes is theirs to hear.
+    pub(crate) fn of(device: wgpu::Device, queue: wgpu::Queue) -> Self {
+        let (info, limits) = (device.adapter_info(), DeviceLimits::of(&device));
+        let limits = DeviceLimits { binding: limits.binding.min(MAX_BINDING), ..limits };
+        Self {
+            name: info.name.clone(),
+            driver: driver(&info),
+            limits,
+            pipelines: Pipelines::default(),
+            device,
+            queue,
+            failure: Arc::default(),
+        }
+    }
 }
 
 /// Drivers' messages run over many lines; ours are one.

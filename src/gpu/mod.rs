@@ -6,6 +6,7 @@ mod device;
 mod embed;
 mod kernel;
 mod pipelines;
+mod slot;
 mod stream;
 mod stretches;
 #[cfg(test)]
@@ -24,4 +25,4 @@ pub(crate) use kernel::LABEL_BITS;
 pub(crate) use kernel::{Bound as BoundRows, Kernel as RowKernel, KernelDescriptor as RowKernelDescriptor, Rows, Sources};
 #[cfg(test)]
 pub(crate) use pipelines::{Key, Recipe, source};
-pub(crate) use stream::Session;
+pub(crate) use stream::{Session, SessionDescriptor};

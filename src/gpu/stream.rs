@@ -1,98 +1,78 @@
-//! Windows through the GPU: upload, dispatch, read-back.
+//! Windows through the GPU: while the device works on one, the host fills the next. Results come in the order of the windows.
 
-use std::ops::Range;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use wgpu::BufferUsages as Usage;
-
-use crate::batch::{TargetSlice, Window};
+use crate::batch::Window;
 use crate::error::{Error, Result};
 use crate::evaluator::Fault;
 use crate::gpu::completion::{Lost, Scopes, Signal, wait};
 use crate::gpu::device::{Context, one_line};
-use crate::gpu::kernel::{Bound, Kernel, KernelDescriptor, Rows, Sources};
+use crate::gpu::kernel::{Kernel, KernelDescriptor, Sources};
+use crate::gpu::slot::{Results, Slot, SlotDescriptor};
 use crate::layout::{Element, Wanted};
 use crate::loss::Prepared;
 use crate::plan::Plan;
 use crate::records::RecordsMut;
 
 /// A kernel with buffers of its own, to take window after window from the host.
+///
+/// Whatever fails leaves memory in any state: after an error, and after a future that was dropped before its end, a session is
+/// good for nothing but to be dropped.
 pub(crate) struct Session {
     pub(super) context: Arc<Context>,
     pub(super) plan: Plan,
     pub(super) kernel: Kernel,
-    pub(super) bound: Bound,
-    pub(super) buffers: Buffers,
-    /// 16-bit predictions behind as many empty ones as the window starts late.
-    staged: Vec<u16>,
+    classes: usize,
+    dense: bool,
+    /// The host writes and reads the kernel's own buffers.
+    shared: bool,
+    /// Windows that were submitted and not taken yet, in their order.
+    flights: VecDeque<Flight>,
+    /// Memory for further windows, which the host may fill.
+    pub(super) free: Vec<Slot>,
     windows: u64,
     fault: Option<Fault>,
 }
 
-pub(super) struct Buffers {
-    predictions: wgpu::Buffer,
-    targets: wgpu::Buffer,
-    row_scales: Option<wgpu::Buffer>,
-    pub(super) records: wgpu::Buffer,
-    pub(super) gradient: Option<wgpu::Buffer>,
-    /// Records, then gradients, where the host can read them.
-    pub(super) readback: wgpu::Buffer,
+/// A window under way.
+struct Flight {
+    slot: Slot,
+    row: u64,
+    rows: usize,
+    submission: wgpu::SubmissionIndex,
+    end: Arc<Signal>,
 }
 
-impl Buffers {
-    fn new(device: &wgpu::Device, prepared: &Prepared, plan: &Plan, wanted: Wanted, element: Element) -> Self {
-        let buffer = |label, size: u64, usage| {
-            device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false })
-        };
-        let written = Usage::STORAGE | Usage::COPY_DST;
-        let read = Usage::STORAGE | Usage::COPY_SRC;
-        let elements = plan.element_bytes(prepared.classes, Element::F32);
-        let rows = plan.row_bytes(1);
-        let records = plan.row_bytes(wanted.fields());
-        let gradient = if wanted.gradient { elements } else { 0 };
-        Self {
-            predictions: buffer("xent predictions", plan.element_bytes(prepared.classes, element), written),
-            targets: buffer("xent targets", if prepared.dense { elements } else { rows }, written),
-            row_scales: wanted.gradient.then(|| buffer("xent row scales", rows, written)),
-            records: buffer("xent records", records, read),
-            gradient: wanted.gradient.then(|| buffer("xent gradient", gradient, read)),
-            readback: buffer("xent results", records + gradient, Usage::COPY_DST | Usage::MAP_READ),
-        }
-    }
-
-    fn rows(&self) -> Rows<'_> {
-        Rows {
-            predictions: self.predictions.as_entire_buffer_binding(),
-            targets: self.targets.as_entire_buffer_binding(),
-            row_scales: self.row_scales.as_ref().map(wgpu::Buffer::as_entire_buffer_binding),
-            records: self.records.as_entire_buffer_binding(),
-            gradient: self.gradient.as_ref().map(wgpu::Buffer::as_entire_buffer_binding),
-            class_weights: None,
-            step: None,
-        }
-    }
+/// How a session is to be opened.
+pub(crate) struct SessionDescriptor {
+    pub prepared: Prepared,
+    pub plan: Plan,
+    pub wanted: Wanted,
+    /// How predictions are stored.
+    pub element: Element,
+    /// Windows are copied between the host's memory and the device's, though both may be the same.
+    pub copies: bool,
+    pub fault: Option<Fault>,
 }
 
 impl Session {
-    pub(crate) async fn new(
-        context: Arc<Context>,
-        prepared: Prepared,
-        plan: Plan,
-        wanted: Wanted,
-        element: Element,
-        fault: Option<Fault>,
-    ) -> Result<Self> {
-        let Context { device, pipelines, .. } = context.as_ref();
+    pub(crate) async fn new(context: Arc<Context>, new: SessionDescriptor) -> Result<Self> {
+        let SessionDescriptor { prepared, plan, wanted, element, copies, fault } = new;
+        let Context { device, queue, pipelines, .. } = context.as_ref();
+        let (classes, dense) = (prepared.classes, prepared.dense);
         let scopes = Scopes::push(device);
-        let buffers = Buffers::new(device, &prepared, &plan, wanted, element);
         let descriptor = KernelDescriptor { prepared, scheme: plan.scheme, wanted, element, inner: 1, sources: Sources::HOST };
         let kernel = Kernel::new(device, pipelines, descriptor);
-        let bound = kernel.bind(device, &buffers.rows(), plan.window_rows);
+        // The device has the feature only where it is of use: `gpu::open`.
+        let shared = !copies && device.features().contains(wgpu::Features::MAPPABLE_PRIMARY_BUFFERS);
+        let slot = Slot::new(device, &kernel, &SlotDescriptor { plan: &plan, classes, dense, shared });
         let errors = scopes.pop();
         if let Some(reason) = errors.await.or_else(|| context.failure()) {
             return Err(Error::Gpu { row: 0, reason });
         }
-        Ok(Self { plan, kernel, bound, buffers, staged: Vec::new(), windows: 0, fault, context })
+        let (flights, free) = (VecDeque::new(), vec![slot]);
+        Ok(Self { context, plan, kernel, classes, dense, shared, flights, free, windows: 0, fault })
     }
 
     /// How predictions are taken.
@@ -110,159 +90,164 @@ impl Session {
         self.plan.most_rows
     }
 
-    /// Fills the records of a window whose first row is row `row` of the whole.
-    pub(crate) async fn evaluate(
-        &mut self,
-        window: &Window<'_>,
-        row: u64,
-        scales: &[f32],
-        mut records: RecordsMut<'_>,
-    ) -> Result<()> {
-        let failed = |reason| Error::Gpu { row, reason };
+    /// Whether rows come in stretches, one after the other, and [`Session::evaluate_in_stretches`] takes them.
+    pub(crate) fn is_in_stretches(&self) -> bool {
+        self.plan.stretch.is_some()
+    }
+
+    /// Whether one more window may be submitted before the next is taken.
+    pub(crate) fn has_room(&self) -> bool {
+        self.flights.len() < self.plan.in_flight
+    }
+
+    /// Counts a window in, and does what the fault hook says of it.
+    pub(super) fn begin(&mut self, row: u64) -> Result<()> {
         self.windows += 1;
         match self.fault {
             Some(Fault::DeviceLost { window }) if window + 1 == self.windows => self.context.device.destroy(),
             Some(Fault::OutOfMemory { window }) if window + 1 == self.windows => {
-                return Err(failed("out of memory, as the fault hook has it".into()));
+                return Err(Error::Gpu { row, reason: "out of memory, as the fault hook has it".into() });
             }
             _ => {}
         }
-        if self.plan.stretch.is_some() {
-            return self.evaluate_in_stretches(window, row, scales, records).await;
-        }
-        let results = Arc::new(Signal::default());
-        let (errors, submission) = self.submit(window, row, scales, records.rows, &results);
-        self.wait(row, errors, submission, &results).await?;
-        self.read(row, |view| self.unpack(view, row, window.classes, &mut records))
+        Ok(())
     }
 
-    /// Waits for what was submitted, whose end sets `results`.
-    pub(super) async fn wait(
-        &self,
-        row: u64,
-        errors: impl Future<Output = Option<String>>,
-        submission: wgpu::SubmissionIndex,
-        results: &Arc<Signal>,
-    ) -> Result<()> {
+    /// Submits a window of `rows` rows, whose first is row `row` of the whole. There must be [room](Session::has_room).
+    pub(crate) async fn submit(&mut self, window: &Window<'_>, row: u64, rows: usize, scales: &[f32]) -> Result<()> {
+        self.begin(row)?;
         let failed = |reason| Error::Gpu { row, reason };
-        if let Some(reason) = errors.await.or_else(|| self.context.failure()) {
+        let context = Arc::clone(&self.context);
+        let scopes = Scopes::push(&context.device);
+        let mut slot = self.free.pop().unwrap_or_else(|| {
+            let Self { plan, classes, dense, shared, .. } = self;
+            let descriptor = SlotDescriptor { plan, classes: *classes, dense: *dense, shared: *shared };
+            Slot::new(&context.device, &self.kernel, &descriptor)
+        });
+        let sent = self.send(&mut slot, window, row, rows, scales);
+        let errors = scopes.pop();
+        if let Some(reason) = errors.await.or_else(|| context.failure()) {
             return Err(failed(reason));
         }
-        wait(&self.context.device, submission, results);
-        match Signal::finished(results).await {
+        let (submission, end) = sent.map_err(failed)?;
+        self.flights.push_back(Flight { slot, row, rows, submission, end });
+        Ok(())
+    }
+
+    /// Fills a slot, dispatches it and asks for it back.
+    fn send(
+        &self,
+        slot: &mut Slot,
+        window: &Window<'_>,
+        row: u64,
+        rows: usize,
+        scales: &[f32],
+    ) -> Result<(wgpu::SubmissionIndex, Arc<Signal>), String> {
+        let Context { device, queue, .. } = self.context.as_ref();
+        let first = self.plan.scheme.first(row, self.classes);
+        slot.place(&self.context, &self.kernel, rows, first);
+        slot.fill(window, 0..rows * self.classes, first, scales)?;
+        let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("xent window") });
+        slot.encode_uploads(&mut encoder);
+        {
+            let mut pass =
+                encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("xent rows"), timestamp_writes: None });
+            slot.bound.encode(&mut pass, rows);
+        }
+        let wanted = self.kernel.wanted();
+        let results = Results {
+            values: rows * wanted.fields() as usize,
+            elements: if wanted.gradient { first + rows * self.classes } else { 0 },
+        };
+        slot.encode_results(&mut encoder, results);
+        let submission = queue.submit([encoder.finish()]);
+        Ok((submission, slot.map(results)))
+    }
+
+    /// Waits for the first of the windows that were submitted and not taken yet, and fills its records.
+    pub(crate) async fn take(&mut self, records: &mut RecordsMut<'_>) -> Result<()> {
+        let Some(Flight { slot, row, rows, submission, end }) = self.flights.pop_front() else { return Ok(()) };
+        debug_assert_eq!(rows, records.rows, "results are taken in the order of the windows");
+        self.wait(row, submission, &end).await?;
+        let first = self.plan.scheme.first(row, self.classes);
+        let read = slot.read_rows(self.kernel.wanted(), records).and_then(|()| slot.read_gradient(first, records.gradient));
+        self.trust(row, read)?;
+        self.free.push(slot);
+        Ok(())
+    }
+
+    /// Waits for what was submitted, whose end sets the signal.
+    pub(super) async fn wait(&self, row: u64, submission: wgpu::SubmissionIndex, end: &Arc<Signal>) -> Result<()> {
+        let failed = |reason| Error::Gpu { row, reason };
+        if let Some(reason) = self.context.failure() {
+            return Err(failed(reason));
+        }
+        wait(&self.context.device, submission, end);
+        match Signal::finished(end).await {
             Ok(()) => Ok(()),
             Err(Lost) => Err(failed(self.context.failure().unwrap_or_else(|| "reading back failed".into()))),
         }
     }
 
-    /// Looks at what was read back, which the host may do by now.
-    pub(super) fn read(&self, row: u64, look: impl FnOnce(&[u8])) -> Result<()> {
-        let failed = |reason| Error::Gpu { row, reason };
-        let readback = &self.buffers.readback;
-        let view = readback.slice(..).get_mapped_range().map_err(|error| failed(one_line(&error.to_string())))?;
-        look(&view);
-        drop(view);
-        readback.unmap();
-        // An error that came in no scope while we waited: the results are not to be trusted.
-        self.context.failure().map_or(Ok(()), |reason| Err(failed(reason)))
+    /// Whether what was read back is good: an error that came in no scope while we waited says that it is not.
+    pub(super) fn trust(&self, row: u64, read: Result<(), String>) -> Result<()> {
+        let reason = read.err().map(|error| one_line(&error)).or_else(|| self.context.failure());
+        reason.map_or(Ok(()), |reason| Err(Error::Gpu { row, reason }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::TargetSlice;
+    use crate::gpu::{self, Choice};
+    use crate::loss::{CategoricalCrossEntropy, Input, Loss};
+    use crate::plan;
+    use crate::records::Records;
+
+    /// Allocations of the device, and bytes that it took from the system for them.
+    fn memory(session: &Session) -> (usize, u64) {
+        let report = session.context.device.generate_allocator_report().expect("Vulkan's allocator reports");
+        (report.allocations.len(), report.total_reserved_bytes)
     }
 
-    /// Uploads some of a window's elements, to begin `first` elements into the buffers.
-    pub(super) fn upload(&mut self, window: &Window<'_>, elements: Range<usize>, first: usize) {
-        let (queue, buffers) = (&self.context.queue, &self.buffers);
-        let offset = (first * size_of::<f32>()) as u64;
-        if self.kernel.element() == Element::F32 {
-            let predictions = &window.predictions[elements.clone()];
-            queue.write_buffer(&buffers.predictions, offset, bytemuck::cast_slice(predictions));
-        } else {
-            // Copies begin and end at multiples of 4 bytes.
-            self.staged.clear();
-            self.staged.resize(first, 0);
-            self.staged.extend_from_slice(&window.halves[elements.clone()]);
-            self.staged.resize(self.staged.len().next_multiple_of(2), 0);
-            queue.write_buffer(&buffers.predictions, 0, bytemuck::cast_slice(&self.staged));
-        }
-        if let TargetSlice::Dense(targets) = window.targets {
-            queue.write_buffer(&buffers.targets, offset, bytemuck::cast_slice(&targets[elements]));
-        }
-    }
-
-    /// Uploads what there is one of a row.
-    pub(super) fn upload_rows(&self, window: &Window<'_>, scales: &[f32]) {
-        let (queue, buffers) = (&self.context.queue, &self.buffers);
-        if let TargetSlice::Classes(labels) = window.targets {
-            queue.write_buffer(&buffers.targets, 0, bytemuck::cast_slice(labels));
-        }
-        if let Some(row_scales) = &buffers.row_scales {
-            queue.write_buffer(row_scales, 0, bytemuck::cast_slice(scales));
-        }
-    }
-
-    /// Uploads a window, dispatches it and asks for its results.
-    fn submit(
-        &mut self,
-        window: &Window<'_>,
-        row: u64,
-        scales: &[f32],
-        rows: usize,
-        results: &Arc<Signal>,
-    ) -> (impl Future<Output = Option<String>> + use<>, wgpu::SubmissionIndex) {
-        let context = Arc::clone(&self.context);
-        let Context { device, queue, .. } = context.as_ref();
-        let scopes = Scopes::push(device);
-        let first = self.plan.scheme.first(row, window.classes);
-        self.bound.place(queue, &self.kernel, rows, first);
-        self.upload(window, 0..rows * window.classes, first);
-        self.upload_rows(window, scales);
-        let buffers = &self.buffers;
-        let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("xent window") });
-        {
-            let mut pass =
-                encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("xent rows"), timestamp_writes: None });
-            self.bound.encode(&mut pass, rows);
-        }
-        let fields = self.kernel.wanted().fields();
-        let values = rows as u64 * u64::from(fields) * 4;
-        encoder.copy_buffer_to_buffer(&buffers.records, 0, &buffers.readback, 0, values);
-        if let Some(gradient) = &buffers.gradient {
-            let elements = ((first + rows * window.classes) * size_of::<f32>()) as u64;
-            let at = self.plan.row_bytes(fields);
-            encoder.copy_buffer_to_buffer(gradient, 0, &buffers.readback, at, elements);
-        }
-        let submission = queue.submit([encoder.finish()]);
-        let signal = Arc::clone(results);
-        buffers.readback.slice(..).map_async(wgpu::MapMode::Read, move |outcome| signal.set(outcome.map_err(|_| Lost)));
-        (scopes.pop(), submission)
-    }
-
-    /// Brings what was read back into the records.
-    fn unpack(&self, view: &[u8], row: u64, classes: usize, records: &mut RecordsMut<'_>) {
-        let wanted = self.kernel.wanted();
-        self.unpack_rows(view, records);
-        if wanted.gradient {
-            let start = self.plan.row_bytes(wanted.fields()) as usize + self.plan.scheme.first(row, classes) * 4;
-            let bytes = size_of_val(records.gradient);
-            records.gradient.copy_from_slice(bytemuck::cast_slice(&view[start..start + bytes]));
-        }
-    }
-
-    /// Of what was read back, what there is one of a row.
-    pub(super) fn unpack_rows(&self, view: &[u8], records: &mut RecordsMut<'_>) {
-        let wanted = self.kernel.wanted();
-        let fields = wanted.fields() as usize;
-        let values: &[u32] = bytemuck::cast_slice(&view[..records.rows * fields * 4]);
-        for (i, record) in values.chunks_exact(fields).enumerate() {
-            records.losses[i] = f32::from_bits(record[0]);
-            if let Some(rank) = records.ranks.get_mut(i) {
-                *rank = record[Wanted::RANK_FIELD as usize];
+    #[test]
+    fn memory_does_not_grow_with_the_windows() {
+        const CLASSES: usize = 1000;
+        const ROWS: usize = 96;
+        for (copies, in_flight) in [(false, 1), (false, 2), (true, 2), (true, 3)] {
+            let choice = Choice { software: true, ..Choice::default() };
+            let context = Arc::new(pollster::block_on(gpu::open(&choice)).expect("an adapter"));
+            let loss = Loss::from(CategoricalCrossEntropy { input: Input::Logits, ..CategoricalCrossEntropy::default() });
+            let prepared = loss.prepare(CLASSES, false).expect("the loss is sound");
+            let mut plan = plan::gpu(CLASSES, Some(ROWS), &context.limits).expect("rows fit");
+            plan.in_flight = in_flight;
+            let wanted = Wanted { gradient: true, ..Wanted::default() };
+            let new = SessionDescriptor { prepared, plan, wanted, element: Element::F32, copies, fault: None };
+            let mut session = pollster::block_on(Session::new(context, new)).expect("there is memory");
+            let (predictions, labels, scales) = (vec![0.5; ROWS * CLASSES], vec![7; ROWS], vec![1.0; ROWS]);
+            let window = Window {
+                classes: CLASSES,
+                element: Element::F32,
+                predictions: &predictions,
+                halves: &[],
+                targets: TargetSlice::Classes(&labels),
+            };
+            let mut records = Records::default();
+            records.reset(wanted, true, ROWS, CLASSES);
+            let (mut submitted, mut seen) = (0, Vec::new());
+            for _ in 0..50 {
+                while session.has_room() {
+                    pollster::block_on(session.submit(&window, submitted * ROWS as u64, ROWS, &scales)).expect("it works");
+                    submitted += 1;
+                }
+                seen.push(memory(&session));
+                pollster::block_on(session.take(&mut records.all(ROWS, CLASSES))).expect("it works");
+                assert!(records.losses.iter().all(|loss| (loss - (CLASSES as f32).ln()).abs() < 1e-5));
             }
-            if let Some(logsumexp) = records.logsumexp.get_mut(i) {
-                *logsumexp = f32::from_bits(record[wanted.logsumexp_field() as usize]);
-            }
-            if let Some(calibration) = records.calibration.get_mut(i) {
-                let first = wanted.calibration_field() as usize;
-                *calibration = std::array::from_fn(|k| f32::from_bits(record[first + k]));
-            }
+            assert_eq!(session.flights.len() + session.free.len(), in_flight);
+            // The first windows warm up the driver.
+            assert!(seen[5..].iter().all(|now| now.0 <= seen[4].0 && now.1 <= seen[4].1), "{seen:?}");
         }
     }
 }
