@@ -59,7 +59,7 @@ pub(crate) struct SessionDescriptor {
 impl Session {
     pub(crate) async fn new(context: Arc<Context>, new: SessionDescriptor) -> Result<Self> {
         let SessionDescriptor { prepared, plan, wanted, element, copies, fault } = new;
-        let Context { device, queue, pipelines, .. } = context.as_ref();
+        let Context { device, pipelines, .. } = context.as_ref();
         let (classes, dense) = (prepared.classes, prepared.dense);
         let scopes = Scopes::push(device);
         let descriptor = KernelDescriptor { prepared, scheme: plan.scheme, wanted, element, inner: 1, sources: Sources::HOST };
