@@ -8,8 +8,8 @@ use crate::totals::Reduction;
 const PARTS: usize = 256;
 /// Lanes of a workgroup: `LANES` there.
 const LANES: usize = 64;
-/// Bytes of what the parts add up to: `PARTIAL_WORDS` there.
-pub(super) const PARTIAL_BYTES: u64 = PARTS as u64 * 9 * 4;
+/// Words that what the parts add up to takes.
+pub(super) const PARTIAL_WORDS: usize = PARTS * 9;
 /// The most workgroups that go over rows in turns.
 const TURNS: usize = 1024;
 
@@ -123,21 +123,19 @@ impl BatchKey {
     pub(super) fn binds(&self, name: &str) -> bool {
         let weighs = self.reduction == Reduction::WeightedMean;
         match (self.entry, name) {
-            (_, "params" | "caller") => true,
-            (Entry::WeighParts, "targets") | (Entry::SumParts, "targets") => !self.dense,
+            (Entry::WeighParts | Entry::SumParts, "targets") => !self.dense,
             (Entry::WeighParts, "class_weights") => self.class_weights && !self.dense && weighs,
-            (Entry::WeighParts, "sample_weights") => self.sample_weights && weighs,
             (Entry::SumParts, "class_weights") => self.class_weights && !self.dense,
+            (Entry::WeighParts, "sample_weights") => self.sample_weights && weighs,
             (Entry::SumParts | Entry::WriteScales, "sample_weights") => self.sample_weights,
-            (Entry::SumParts | Entry::GiveRows, "records") => true,
-            (Entry::WriteScales, "row_scales") => true,
-            (Entry::GiveRows, "partials") => false,
-            (_, "partials") => true,
             (Entry::SumAll, "totals") => self.totals,
             (Entry::SumAll, "status") => self.status,
             (Entry::GiveRows, "losses") => self.losses,
             (Entry::GiveRows, "logsumexp") => self.logsumexp,
-            _ => false,
+            (entry, "partials") => entry != Entry::GiveRows,
+            (entry, "records") => matches!(entry, Entry::SumParts | Entry::GiveRows),
+            (entry, "row_scales") => entry == Entry::WriteScales,
+            (_, name) => matches!(name, "params" | "caller"),
         }
     }
 
@@ -240,5 +238,81 @@ impl BatchKey {
             constants.push(("BAD", f64::from(BAD)));
         }
         constants
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::layout::BINDINGS;
+
+    fn keys() -> impl Iterator<Item = BatchKey> {
+        let entries = [Entry::WeighParts, Entry::WriteScales, Entry::SumParts, Entry::SumAll, Entry::GiveRows];
+        entries.into_iter().flat_map(|entry| {
+            (0..1 << 8_u32).map(move |bits| {
+                let flag = |place: u32| bits >> place & 1 == 1;
+                BatchKey {
+                    entry,
+                    dense: flag(0),
+                    class_weights: flag(1),
+                    sample_weights: flag(2),
+                    wanted: Wanted { ranks: flag(3), logsumexp: flag(4), ..Wanted::default() },
+                    reduction: [Reduction::Mean, Reduction::WeightedMean][usize::from(flag(5))],
+                    losses: flag(3),
+                    logsumexp: flag(4),
+                    totals: flag(6),
+                    status: flag(7),
+                    accumulates: flag(1),
+                    arena: flag(2),
+                }
+            })
+        })
+    }
+
+    #[test]
+    fn every_shader_is_valid_and_binds_what_its_layout_has() {
+        for key in keys() {
+            let text = key.source();
+            let module = naga::front::wgsl::parse_str(&text).unwrap_or_else(|error| panic!("{}", error.emit_to_string(&text)));
+            let (flags, capabilities) = (naga::valid::ValidationFlags::all(), naga::valid::Capabilities::empty());
+            let info = naga::valid::Validator::new(flags, capabilities).validate(&module);
+            let info = info.unwrap_or_else(|error| panic!("{key:?}: {error:?}"));
+            let declared: BTreeSet<_> = module.overrides.iter().filter_map(|(_, constant)| constant.name.clone()).collect();
+            let given: BTreeSet<_> = key.overrides().into_iter().map(|(name, _)| name.to_owned()).collect();
+            assert_eq!(declared, given, "{key:?}");
+            assert!(module.overrides.iter().all(|(_, constant)| constant.init.is_none()), "an override has a default");
+            let entry = module.entry_points.iter().position(|entry| entry.name == key.entry()).expect("the function is there");
+            let used = module.global_variables.iter().filter_map(|(handle, variable)| {
+                let binding = variable.binding.as_ref()?.binding;
+                (!info.get_entry_point(entry)[handle].is_empty()).then_some(binding)
+            });
+            let bound: BTreeSet<_> = key.bindings().into_iter().map(|(binding, _)| binding).collect();
+            assert!(used.collect::<BTreeSet<_>>().is_subset(&bound), "{key:?}");
+            // With the uniform ones: WebGPU promises eight storage buffers.
+            assert!(bound.len() <= 8 + 2, "{key:?}");
+        }
+    }
+
+    #[test]
+    fn what_both_kinds_of_kernels_bind_has_one_number() {
+        for (name, number) in NUMBERS {
+            let place = BINDINGS.iter().position(|binding| *binding == name);
+            assert!(name == "row_scales" || place.is_none_or(|place| place == number as usize), "{name}");
+        }
+    }
+
+    #[test]
+    fn words_lie_as_the_shaders_write_them() {
+        assert_eq!((size_of::<TotalsWords>(), size_of::<StatusWords>()), (32, 20));
+        assert_eq!(std::mem::offset_of!(TotalsWords, finite), 7 * 4);
+        assert_eq!(std::mem::offset_of!(StatusWords, rows), 4 * 4);
+        let text = include_str!("../../shaders/batch/partials.wgsl");
+        for line in [format!("const LANES: u32 = {LANES}u;"), format!("const PARTIAL_WORDS: u32 = {}u;", PARTIAL_WORDS / PARTS)]
+        {
+            assert!(text.contains(&line), "{line}");
+        }
+        assert!(text.contains("const PARTS: u32 = 4u * LANES;") && PARTS == 4 * LANES);
     }
 }

@@ -1,4 +1,6 @@
 //! The GPU: the backend for host data, and kernels for the buffers of other programs.
+//!
+#![doc = include_str!("../../docs/embedding.md")]
 
 mod batch;
 mod completion;

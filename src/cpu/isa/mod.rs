@@ -107,6 +107,8 @@ pub(crate) fn dispatch<W: Work>(instructions: Instructions, work: W) -> W::Outpu
             return isa.call(Whole(work));
         }
     }
+    // Elsewhere there is no choice.
+    let _ = instructions;
     Arrays.call(Whole(work))
 }
 
