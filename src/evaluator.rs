@@ -190,6 +190,27 @@ impl Evaluator {
         }
     }
 
+    /// Evaluates `rows` rows that lie on the evaluator's device, in buffers of the caller's ([`from_device`](Evaluator::from_device)).
+    /// What the descriptor asks for is written there; totals and status, float32, come back without blocking the caller's thread.
+    ///
+    /// # Errors
+    /// As [`gpu::Kernel::new`] and [`gpu::Kernel::bind`]; [`Error::Gpu`] where the device fails; [`Error::Combination`] on the CPU
+    /// backend, and where the bindings hold totals or a status: they are the evaluator's.
+    pub async fn evaluate_resident(
+        &self,
+        descriptor: &gpu::KernelDescriptor<'_>,
+        bindings: &gpu::Bindings<'_>,
+        rows: usize,
+    ) -> Result<gpu::Resident> {
+        let Some(context) = &self.gpu else {
+            return Err(Error::Combination("the CPU backend has no buffers on a GPU"));
+        };
+        if bindings.totals.is_some() || bindings.status.is_some() {
+            return Err(Error::Combination("totals and status come back from the evaluator: they take no buffers"));
+        }
+        gpu::evaluate_resident(Arc::clone(context), descriptor, bindings, rows).await
+    }
+
     /// What batches will be evaluated on.
     pub fn backend(&self) -> Backend {
         backend(self.gpu.as_deref())

@@ -577,7 +577,20 @@ fn an_evaluator_takes_the_callers_device() {
     all_near("losses", found.losses.expect("asked for").as_slice().expect("one after the other"), &truth.losses.expect("too"));
     assert_eq!((found.totals.kept, found.totals.correct), (truth.totals.kept, truth.totals.correct));
 
+    // What lies on the device stays there.
+    let logits = bytemuck::cast_slice(data.logits.as_slice().expect("rows lie together"));
+    let predictions = app.buffer(logits, 0);
+    let targets = app.buffer(bytemuck::cast_slice(data.labels.as_slice().expect("labels lie together")), 0);
+    let bindings = Bindings::new(predictions.slice(..), targets.slice(..));
+    let outputs = KernelOutputs { totals: Some(Reduction::Sum), accuracy: true, ..KernelOutputs::default() };
+    let descriptor = KernelDescriptor { loss: loss(), classes: 10, outputs, ..KernelDescriptor::default() };
+    let resident = pollster::block_on(evaluator.evaluate_resident(&descriptor, &bindings, 500)).expect("it lies there");
+    assert!(near(resident.totals.loss / resident.totals.kept as f32, mean(&data)), "{resident:?}");
+    assert_eq!((u64::from(resident.totals.correct), resident.status.rows), (found.totals.correct, 500));
+
     // A device that is gone is an error, not a panic, and nobody waits for it forever.
     app.device.destroy();
+    let outputs = Outputs::default();
     assert!(matches!(evaluator.evaluate_blocking(&loss(), &batch, &outputs), Err(Error::Gpu { .. })));
+    assert!(pollster::block_on(evaluator.evaluate_resident(&descriptor, &bindings, 500)).is_err());
 }

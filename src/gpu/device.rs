@@ -48,7 +48,7 @@ pub(crate) struct Context {
     pub limits: DeviceLimits,
     pub name: String,
     pub driver: String,
-    pub pipelines: Pipelines,
+    pub pipelines: Arc<Pipelines>,
     /// Why the device is gone, or what it said outside of any error scope.
     failure: Arc<Mutex<Option<String>>>,
 }
@@ -162,6 +162,12 @@ fn driver(info: &wgpu::AdapterInfo) -> String {
 /// What a device is asked for where its adapter has it: lanes that shuffle, and times of its own.
 const HELPFUL: wgpu::Features = wgpu::Features::SUBGROUP.union(wgpu::Features::TIMESTAMP_QUERY);
 
+/// Whether kernels may work on what the host has mapped: the device can, and its memory is the host's.
+pub(super) fn shares_memory(device: &wgpu::Device) -> bool {
+    let mappable = wgpu::Features::MAPPABLE_PRIMARY_BUFFERS;
+    helpful_on(device.adapter_info().device_type).contains(mappable) && device.features().contains(mappable)
+}
+
 /// What a device is asked for besides where its memory is the host's. Elsewhere kernels would reach over a bus for what they
 /// read.
 fn helpful_on(kind: wgpu::DeviceType) -> wgpu::Features {
@@ -225,7 +231,7 @@ pub(crate) async fn open(choice: &Choice) -> Result<Context> {
         },
         name: info.name.clone(),
         driver: driver(info),
-        pipelines: Pipelines::default(),
+        pipelines: Arc::default(),
         device,
         queue,
         failure,
@@ -241,7 +247,7 @@ impl Context {
             name: info.name.clone(),
             driver: driver(&info),
             limits,
-            pipelines: Pipelines::default(),
+            pipelines: Arc::default(),
             device,
             queue,
             failure: Arc::default(),

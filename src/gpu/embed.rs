@@ -24,6 +24,12 @@ use crate::plan::DeviceLimits;
 #[derive(Clone, Default)]
 pub struct Cache(Arc<Pipelines>);
 
+impl Cache {
+    pub(super) fn of(pipelines: &Arc<Pipelines>) -> Self {
+        Self(Arc::clone(pipelines))
+    }
+}
+
 /// A loss compiled for a caller's device. It is `Send + Sync`, and may be bound any number of times.
 pub struct Kernel {
     of_classes: kernel::Kernel,

@@ -8,6 +8,7 @@ mod device;
 mod embed;
 mod kernel;
 mod pipelines;
+mod resident;
 mod slot;
 mod stream;
 mod stretches;
@@ -27,4 +28,6 @@ pub(crate) use kernel::LABEL_BITS;
 pub(crate) use kernel::{Bound as BoundRows, Kernel as RowKernel, KernelDescriptor as RowKernelDescriptor, Rows, Sources};
 #[cfg(test)]
 pub(crate) use pipelines::{Key, Recipe, source};
+pub use resident::Resident;
+pub(crate) use resident::evaluate as evaluate_resident;
 pub(crate) use stream::{Session, SessionDescriptor};

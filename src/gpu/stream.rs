@@ -7,7 +7,7 @@ use crate::batch::Window;
 use crate::error::{Error, Result};
 use crate::evaluator::Fault;
 use crate::gpu::completion::{Lost, Scopes, Signal, wait};
-use crate::gpu::device::{Context, one_line};
+use crate::gpu::device::{Context, one_line, shares_memory};
 use crate::gpu::kernel::{Kernel, KernelDescriptor, Sources};
 use crate::gpu::slot::{Results, Slot, SlotDescriptor};
 use crate::layout::{Element, Wanted};
@@ -64,8 +64,7 @@ impl Session {
         let scopes = Scopes::push(device);
         let descriptor = KernelDescriptor { prepared, scheme: plan.scheme, wanted, element, inner: 1, sources: Sources::HOST };
         let kernel = Kernel::new(device, pipelines, descriptor);
-        // The device has the feature only where it is of use: `gpu::open`.
-        let shared = !copies && device.features().contains(wgpu::Features::MAPPABLE_PRIMARY_BUFFERS);
+        let shared = !copies && shares_memory(device);
         let slot = Slot::new(device, &kernel, &SlotDescriptor { plan: &plan, classes, dense, shared });
         let errors = scopes.pop();
         if let Some(reason) = errors.await.or_else(|| context.failure()) {

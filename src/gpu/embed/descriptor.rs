@@ -20,7 +20,7 @@ pub enum TargetKind {
     Dense,
 }
 
-/// What a [`Kernel`] writes. Each needs the buffer of its name in [`Bindings`].
+/// What a [`Kernel`](crate::gpu::Kernel) writes. Each needs the buffer of its name in [`Bindings`](crate::gpu::Bindings).
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an output of its own")]
 pub struct KernelOutputs {
@@ -31,17 +31,17 @@ pub struct KernelOutputs {
     /// The derivative of the value that this names by each prediction, float32 laid out as the predictions are. Divisors
     /// that depend on labels or weights are counted on the GPU.
     pub gradient: Option<Gradient>,
-    /// [`TotalsWords`], with the loss reduced so.
+    /// [`TotalsWords`](crate::gpu::TotalsWords), with the loss reduced so.
     pub totals: Option<Reduction>,
     /// Count rows whose label is the first of the maxima, in the totals.
     pub accuracy: bool,
-    /// [`StatusWords`].
+    /// [`StatusWords`](crate::gpu::StatusWords).
     pub status: bool,
     /// Add to the totals and the status that are there, instead of writing them anew: the caller clears them to zeros first.
     pub accumulate: bool,
 }
 
-/// How to make a [`Kernel`].
+/// How to make a [`Kernel`](crate::gpu::Kernel).
 #[derive(Debug, Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct KernelDescriptor<'a> {
