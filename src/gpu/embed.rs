@@ -17,7 +17,7 @@ use super::completion::Scopes;
 use super::kernel::{self, Rows, filled};
 use super::pipelines::{Pipeline, Pipelines, Recipe};
 use crate::error::{Error, Result};
-use crate::layout::{Params, Step, Wanted};
+use crate::layout::{Params, Wanted};
 use crate::plan::DeviceLimits;
 
 /// Compiled pipelines of one device, shared by the kernels that are made with it. Clones share too.
@@ -40,8 +40,6 @@ pub struct Kernel {
     divisor: Divisor,
     ignore_index: Option<i64>,
     spec: Spec,
-    class_weights: Option<wgpu::Buffer>,
-    step: wgpu::Buffer,
 }
 
 impl Kernel {
@@ -71,10 +69,6 @@ impl Kernel {
         };
         let (before, after) = (compiled(before), compiled(after));
         let kernel = kernel::Kernel::new(device, &cache.0, parts);
-        let weights = design.prepared.class_weights.as_deref();
-        let class_weights =
-            weights.map(|weights| filled(device, "xent class weights", Usage::STORAGE, bytemuck::cast_slice(weights)));
-        let step = filled(device, "xent step", Usage::UNIFORM, bytemuck::bytes_of(&Step::default()));
         if let Some(why) = scopes.pop().await {
             for recipe in recipes {
                 cache.0.forget(recipe);
@@ -103,8 +97,6 @@ impl Kernel {
             divisor: design.divisor,
             ignore_index: design.prepared.ignore_index,
             spec,
-            class_weights,
-            step,
         })
     }
 
@@ -146,8 +138,8 @@ impl Kernel {
             "partials" => partials.as_ref().map(whole),
             "records" => records.as_ref().map(whole).or_else(|| losses.clone()),
             "row_scales" => row_scales.as_ref().map(whole).or_else(|| places.get("sample_weights")),
-            "class_weights" => places.get(name).or_else(|| self.class_weights.as_ref().map(whole)),
-            "caller" => places.get(name).or_else(|| Some(whole(&self.step))),
+            "class_weights" => places.get(name).or_else(|| self.of_classes.class_weights().map(whole)),
+            "caller" => places.get(name).or_else(|| Some(whole(self.of_classes.step()))),
             "gradients" if self.spec.in_place => places.get("predictions"),
             other => places.get(other),
         };

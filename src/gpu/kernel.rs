@@ -158,6 +158,16 @@ impl Kernel {
         self.wanted
     }
 
+    /// The loss' own class weights, if it has any.
+    pub(super) fn class_weights(&self) -> Option<&wgpu::Buffer> {
+        self.class_weights.as_ref()
+    }
+
+    /// The [`Step`] of callers who have none.
+    pub(super) fn step(&self) -> &wgpu::Buffer {
+        &self.step
+    }
+
     /// How predictions are stored.
     pub(crate) fn element(&self) -> Element {
         self.element
