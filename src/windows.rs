@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use crate::batch::{Checked, Gathered};
+use crate::batch::{Checked, Gathered, Window};
 use crate::error::Result;
 use crate::gpu::Session;
 use crate::layout::Wanted;
@@ -40,6 +40,20 @@ impl Task<'_, '_, '_> {
         some.with(rest)
     }
 
+    /// Some rows as the session takes them, and what their gradients are multiplied with.
+    fn window<'m>(
+        &'m self,
+        rows: Range<usize>,
+        session: &Session,
+        gathered: &'m mut Gathered,
+        scales: &'m mut Vec<f32>,
+    ) -> (Window<'m>, &'m [f32]) {
+        if self.wanted.gradient {
+            self.checked.row_scales(rows.clone(), self.scale, scales);
+        }
+        (self.checked.window(rows, session.element(), gathered), scales)
+    }
+
     /// Adds up the results of some rows.
     fn add(&self, rows: Range<usize>, records: &RecordsMut<'_>, reducer: &mut Reducer, gathered: &mut Gathered) {
         let weights = self.checked.weights(rows.clone());
@@ -67,12 +81,9 @@ pub(crate) async fn evaluate(
     loop {
         while failed.is_none() && next < rows.end && session.has_room() {
             let range = next..rows.end.min(next.saturating_add(session.window_rows()));
-            let window = task.checked.window(range.clone(), session.element(), &mut memory.gathered);
-            if task.wanted.gradient {
-                task.checked.row_scales(range.clone(), task.scale, &mut memory.scales);
-            }
+            let (window, scales) = task.window(range.clone(), session, &mut memory.gathered, &mut memory.scales);
             let row = task.first_row + range.start as u64;
-            failed = session.submit(&window, row, range.len(), &memory.scales).await.err();
+            failed = session.submit(&window, row, range.len(), scales).await.err();
             if failed.is_none() {
                 next = range.end;
                 in_flight.push_back(range);
@@ -98,14 +109,11 @@ async fn evaluate_in_stretches(
 ) -> Result<()> {
     for place in rows {
         let range = place..place + 1;
-        let window = task.checked.window(range.clone(), session.element(), &mut memory.gathered);
-        if task.wanted.gradient {
-            task.checked.row_scales(range.clone(), task.scale, &mut memory.scales);
-        }
+        let (window, scales) = task.window(range.clone(), session, &mut memory.gathered, &mut memory.scales);
         let mut some = records.take(1);
         let mut some = task.room(&mut some, &mut memory.rest);
         let row = task.first_row + place as u64;
-        session.evaluate_in_stretches(&window, row, &memory.scales, &mut some).await?;
+        session.evaluate_in_stretches(&window, row, scales, &mut some).await?;
         task.add(range, &some, reducer, &mut memory.gathered);
     }
     Ok(())

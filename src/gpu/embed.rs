@@ -14,7 +14,7 @@ use self::descriptor::Divisor;
 pub use self::descriptor::{KernelDescriptor, KernelOutputs, TargetKind, optional_features};
 use super::batch::{BatchKey, NUMBERS, PARTIAL_WORDS};
 use super::completion::Scopes;
-use super::kernel::{self, Rows, filled};
+use super::kernel::{self, Rows};
 use super::pipelines::{Pipeline, Pipelines, Recipe};
 use crate::error::{Error, Result};
 use crate::layout::{Params, Wanted};
@@ -129,12 +129,9 @@ impl Kernel {
         let row_scales = is_counted.then(|| scratch("xent row scales", rows));
         let sums = !self.before.is_empty() || !self.after.is_empty();
         let partials = sums.then(|| scratch("xent partial sums", PARTIAL_WORDS));
-        let params = self.params(rows);
-        let uniform = filled(device, "xent params", Usage::UNIFORM, bytemuck::bytes_of(&params));
 
         let whole = wgpu::Buffer::as_entire_buffer_binding;
         let find = |name: &str| match name {
-            "params" => Some(whole(&uniform)),
             "partials" => partials.as_ref().map(whole),
             "records" => records.as_ref().map(whole).or_else(|| losses.clone()),
             "row_scales" => row_scales.as_ref().map(whole).or_else(|| places.get("sample_weights")),
@@ -155,12 +152,14 @@ impl Kernel {
             class_weights: find("class_weights"),
             step: find("caller"),
         };
-        let bound = self.of_classes.bind_with(device, &of_rows, rows, &params);
+        let bound = self.of_classes.bind_with(device, &of_rows, rows, &self.params(rows));
         let dispatch = |(key, pipeline): &(BatchKey, Pipeline)| {
-            let bound = NUMBERS.iter().filter(|(name, _)| key.binds(name));
-            let entries: Vec<_> = bound
+            let entries: Vec<_> = NUMBERS
+                .iter()
+                .filter(|(name, _)| key.binds(name))
                 .filter_map(|&(name, binding)| {
-                    let resource = wgpu::BindingResource::Buffer(find(name)?);
+                    let resource =
+                        wgpu::BindingResource::Buffer(if name == "params" { whole(bound.params()) } else { find(name)? });
                     Some(wgpu::BindGroupEntry { binding, resource })
                 })
                 .collect();

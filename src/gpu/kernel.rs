@@ -127,7 +127,7 @@ impl KernelDescriptor {
 }
 
 /// A buffer with these bytes in it, for which no queue is needed.
-pub(super) fn filled(device: &wgpu::Device, label: &str, usage: Usage, bytes: &[u8]) -> wgpu::Buffer {
+fn filled(device: &wgpu::Device, label: &str, usage: Usage, bytes: &[u8]) -> wgpu::Buffer {
     let size = (bytes.len() as u64).next_multiple_of(16).max(16);
     let buffer = device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: true });
     // A device that is lost or out of memory maps nothing, and says so to the caller's scopes.
@@ -276,6 +276,11 @@ impl Bound {
         if let Some(scratch) = &self.scratch {
             queue.write_buffer(scratch, LABEL_BITS, bytemuck::bytes_of(&bits));
         }
+    }
+
+    /// The numbers of the batch, as the shaders see them.
+    pub(super) fn params(&self) -> &wgpu::Buffer {
+        &self.params
     }
 
     /// Whether the kernel has this function.
