@@ -75,13 +75,13 @@ impl<F: Fold, T: LossTerm> Work for Explain<'_, F, T> {
         let across = Across::new(&rows, 0, label);
         let mut widened = [0.0; Rows::CHUNK];
         let state = if prepared.spreads() && prepared.is_closed() {
-            let (state, _) = fold_across::<I, F, true>(i, &rows, 0, label, &mut widened);
-            merged::<I, F, true>(i, prepared, &[state; LANES])
+            let (state, _) = fold_across::<I, F, true, false>(i, &rows, 0, label, &mut widened);
+            merged::<I, F, true, false>(i, prepared, &[state; LANES])
         } else {
-            let (state, _) = fold_across::<I, F, false>(i, &rows, 0, label, &mut widened);
-            merged::<I, F, false>(i, prepared, &[state; LANES])
+            let (state, _) = fold_across::<I, F, false, false>(i, &rows, 0, label, &mut widened);
+            merged::<I, F, false, false>(i, prepared, &[state; LANES])
         };
-        let row = F::row(i, prepared, &state);
+        let row = F::row::<I, false>(i, prepared, &state);
         let undefined = F::is_undefined(&row).any();
         let extra = first_d(F::extra_loss(i, prepared, &row));
         let step = |class: usize| {

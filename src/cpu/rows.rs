@@ -14,7 +14,7 @@ use super::math::or_zero;
 use super::rank::{RankAcross, RankDown};
 use super::source::{Ahead, Rows, SHORT, Tile};
 use super::targets::{Across, Down, Labels};
-use super::terms::{Standing, Sums, Terms, TermsAcross, TermsDown, sums};
+use super::terms::{Standing, Sums, Terms, TermsAcross, TermsDown, calibration, sums};
 use crate::batch::Window;
 use crate::fold::Fold;
 use crate::layout::{RANK_NAN, Wanted};
@@ -53,17 +53,17 @@ impl<F: Fold, T: LossTerm> Work for Evaluate<'_, F, T> {
     fn run<I: Isa>(self, i: I) {
         let Self { mut piece, .. } = self;
         let streams = piece.streams;
-        let spread = F::CLOSED && T::CLOSED && piece.prepared.spreads();
-        if piece.window.classes <= SHORT {
-            if spread {
-                piece.short::<I, F, T, true>(i);
-            } else {
-                piece.short::<I, F, T, false>(i);
-            }
-        } else if spread {
-            piece.long::<I, F, T, true>(i);
-        } else {
-            piece.long::<I, F, T, false>(i);
+        let closed = F::CLOSED && T::CLOSED;
+        let (spread, moments) = (closed && piece.prepared.spreads(), closed && piece.has_moments());
+        match (piece.window.classes <= SHORT, spread, moments) {
+            (true, false, false) => piece.short::<I, F, T, false, false>(i),
+            (true, true, false) => piece.short::<I, F, T, true, false>(i),
+            (true, false, true) => piece.short::<I, F, T, false, true>(i),
+            (true, true, true) => piece.short::<I, F, T, true, true>(i),
+            (false, false, false) => piece.long::<I, F, T, false, false>(i),
+            (false, true, false) => piece.long::<I, F, T, true, false>(i),
+            (false, false, true) => piece.long::<I, F, T, false, true>(i),
+            (false, true, true) => piece.long::<I, F, T, true, true>(i),
         }
         if streams {
             i.fence();
@@ -84,7 +84,13 @@ struct Folded<I: Isa, F: Fold> {
 
 impl Piece<'_> {
     fn sums(&self) -> Sums {
-        Sums { terms: self.prepared.sums_terms(), pull: self.wanted.gradient, calibration: self.wanted.calibration }
+        let calibration = self.wanted.calibration && !self.has_moments();
+        Sums { terms: self.prepared.sums_terms(), pull: self.wanted.gradient, calibration }
+    }
+
+    /// Whether states carry what calibration needs.
+    fn has_moments(&self) -> bool {
+        self.wanted.calibration && self.prepared.closes_calibration()
     }
 
     /// Whether dense targets need their first maxima.
@@ -93,7 +99,7 @@ impl Piece<'_> {
     }
 
     #[inline(always)]
-    fn short<I: Isa, F: Fold, T: LossTerm, const SPREAD: bool>(&mut self, i: I) {
+    fn short<I: Isa, F: Fold, T: LossTerm, const SPREAD: bool, const MOMENTS: bool>(&mut self, i: I) {
         let (mut x, mut dense, mut slopes) = (Tile::new(), Tile::new(), Tile::new());
         let mut widened = [0.0; LANES * SHORT + LANES];
         let (prepared, classes, all) = (self.prepared, self.window.classes, self.records.losses.len());
@@ -121,29 +127,29 @@ impl Piece<'_> {
             let mut class = if classes < DEPTH { PAIR } else { DEPTH };
             let mut state = if class == PAIR {
                 let (x, coefficients) = columns::<I, PAIR, SPREAD>(i, &down, 0, &mut bad);
-                F::first::<I, PAIR, SPREAD>(i, prepared, &x, &coefficients, ahead)
+                F::first::<I, PAIR, SPREAD, MOMENTS>(i, prepared, &x, &coefficients, ahead)
             } else {
                 let (x, coefficients) = columns::<I, DEPTH, SPREAD>(i, &down, 0, &mut bad);
-                F::first::<I, DEPTH, SPREAD>(i, prepared, &x, &coefficients, ahead)
+                F::first::<I, DEPTH, SPREAD, MOMENTS>(i, prepared, &x, &coefficients, ahead)
             };
             while class + DEPTH <= classes {
                 let (x, coefficients) = columns::<I, DEPTH, SPREAD>(i, &down, class, &mut bad);
-                F::absorb::<I, DEPTH, SPREAD>(i, prepared, &mut state, &x, &coefficients, ahead.after(class));
+                F::absorb::<I, DEPTH, SPREAD, MOMENTS>(i, prepared, &mut state, &x, &coefficients, ahead.after(class));
                 class += DEPTH;
             }
             while class < classes {
                 let (x, coefficients) = columns::<I, PAIR, SPREAD>(i, &down, class, &mut bad);
-                F::absorb::<I, PAIR, SPREAD>(i, prepared, &mut state, &x, &coefficients, ahead.after(class));
+                F::absorb::<I, PAIR, SPREAD, MOMENTS>(i, prepared, &mut state, &x, &coefficients, ahead.after(class));
                 class += PAIR;
             }
-            let row = F::row(i, prepared, &state);
+            let row = F::row::<I, MOMENTS>(i, prepared, &state);
             let goal = i.f32s_at(predictions, i.count_by(classes as u32) + labels.class);
             let mut walked = if sums.any() { i.call(TermsDown::<I, F, T>::new(&down, sums, row)) } else { Terms::none(i) };
             if SPREAD {
                 walked.bad = bad;
             }
             let folded = Folded::<I, F> { first, row, labels, goal, walked };
-            let of = self.write::<I, F, T>(i, &rows, &folded);
+            let of = self.write::<I, F, T, MOMENTS>(i, &rows, &folded);
             if self.wanted.ranks {
                 let ranks = i.call(RankDown { x: &x.0[..classes], goal, label: labels.class });
                 self.write_ranks(first, of.unlabelled, &ranks);
@@ -157,7 +163,7 @@ impl Piece<'_> {
     }
 
     #[inline(always)]
-    fn long<I: Isa, F: Fold, T: LossTerm, const SPREAD: bool>(&mut self, i: I) {
+    fn long<I: Isa, F: Fold, T: LossTerm, const SPREAD: bool, const MOMENTS: bool>(&mut self, i: I) {
         let mut widened = [0.0; Rows::CHUNK];
         let (prepared, classes, all) = (self.prepared, self.window.classes, self.records.losses.len());
         let sums = self.sums();
@@ -166,17 +172,6 @@ impl Piece<'_> {
             let labels = Labels::of(i, &rows, self.needs_label());
             let class = labels.class.to_array();
             let across = |row: usize| Across::new(&rows, row, class[row]);
-            let mut states = [F::identity(i); LANES];
-            let mut bad = 0;
-            for row in 0..rows.count {
-                let (state, is_bad) = fold_across::<I, F, SPREAD>(i, &rows, row, class[row], &mut widened);
-                states[row] = state;
-                bad |= u16::from(is_bad) << row;
-            }
-            for row in rows.count..LANES {
-                states[row] = states[0];
-            }
-            let row = F::row(i, prepared, &merged::<I, F, SPREAD>(i, prepared, &states));
             let mut goals = [0.0; LANES];
             for l in 0..rows.count {
                 if (class[l] as usize) < classes {
@@ -184,6 +179,22 @@ impl Piece<'_> {
                 }
             }
             let goal = i.f32s_of(&goals);
+            let mut states = [F::identity(i); LANES];
+            let mut bad = 0;
+            let mut ranks = [0; LANES];
+            for row in 0..rows.count {
+                let (state, is_bad) = fold_across::<I, F, SPREAD, MOMENTS>(i, &rows, row, class[row], &mut widened);
+                states[row] = state;
+                bad |= u16::from(is_bad) << row;
+                if self.wanted.ranks {
+                    let (goal, label, widened) = (goals[row], class[row], &mut widened);
+                    ranks[row] = i.call(RankAcross { rows: &rows, row, goal, label, widened });
+                }
+            }
+            for row in rows.count..LANES {
+                states[row] = states[0];
+            }
+            let row = F::row::<I, MOMENTS>(i, prepared, &merged::<I, F, SPREAD, MOMENTS>(i, prepared, &states));
             let mut walked = Terms::none(i);
             if sums.any() {
                 let mut all_terms = [walked; LANES];
@@ -196,13 +207,8 @@ impl Piece<'_> {
                 walked.bad = i.mask_of(bad);
             }
             let folded = Folded::<I, F> { first, row, labels, goal, walked };
-            let of = self.write::<I, F, T>(i, &rows, &folded);
+            let of = self.write::<I, F, T, MOMENTS>(i, &rows, &folded);
             if self.wanted.ranks {
-                let mut ranks = [0; LANES];
-                for l in 0..rows.count {
-                    let widened = &mut widened;
-                    ranks[l] = i.call(RankAcross { rows: &rows, row: l, goal: goals[l], label: class[l], widened });
-                }
                 self.write_ranks(first, of.unlabelled, &ranks);
             }
             if self.wanted.gradient {
@@ -227,7 +233,12 @@ impl Piece<'_> {
 
     /// Writes down what is wanted of the rows in the lanes, but for ranks and gradients.
     #[inline(always)]
-    fn write<I: Isa, F: Fold, T: LossTerm>(&mut self, i: I, rows: &Rows<'_>, of: &Folded<I, F>) -> Slopes<I> {
+    fn write<I: Isa, F: Fold, T: LossTerm, const MOMENTS: bool>(
+        &mut self,
+        i: I,
+        rows: &Rows<'_>,
+        of: &Folded<I, F>,
+    ) -> Slopes<I> {
         let prepared = self.prepared;
         let (first, count) = (of.first, rows.count);
         let weight = match &prepared.class_weights {
@@ -252,8 +263,12 @@ impl Piece<'_> {
         }
         if self.wanted.calibration {
             let walked = &of.walked;
-            let confidence = F::confidence(i, &of.row);
-            let values = [walked.plain.narrow(), walked.entropy.narrow(), walked.brier.narrow(), confidence];
+            let [plain, entropy, brier] = if MOMENTS {
+                calibration::<I, F>(i, prepared, &of.row, of.goal)
+            } else {
+                [walked.plain, walked.entropy, walked.brier]
+            };
+            let values = [plain.narrow(), entropy.narrow(), brier.narrow(), F::confidence(i, &of.row)];
             let values = values.map(|v| standing.apply(i, v).to_array());
             for (l, slot) in self.records.calibration[first..first + count].iter_mut().enumerate() {
                 *slot = values.map(|v| v[l]);
@@ -313,15 +328,15 @@ fn put<I: Isa>(all: &mut [f32], first: usize, count: usize, values: F32s<I>) {
 
 /// Sixteen rows, each across the lanes of its state, down the lanes of one.
 #[inline(always)]
-pub(super) fn merged<I: Isa, F: Fold, const SPREAD: bool>(
+pub(super) fn merged<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
     i: I,
     prepared: &Prepared,
     states: &[F::State<I>; LANES],
 ) -> F::State<I> {
-    let mut states = F::transpose::<I, SPREAD>(i, states);
+    let mut states = F::transpose::<I, SPREAD, MOMENTS>(i, states);
     for reach in [8, 4, 2, 1] {
         for l in 0..reach {
-            states[l] = F::merge(i, prepared, &states[l], &states[l + reach]);
+            states[l] = F::merge::<I, MOMENTS>(i, prepared, &states[l], &states[l + reach]);
         }
     }
     states[0]
@@ -329,7 +344,7 @@ pub(super) fn merged<I: Isa, F: Fold, const SPREAD: bool>(
 
 /// Folds one row across the lanes. Also says whether a target is not finite, where targets are looked at.
 #[inline(always)]
-pub(super) fn fold_across<I: Isa, F: Fold, const SPREAD: bool>(
+pub(super) fn fold_across<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
     i: I,
     rows: &Rows<'_>,
     row: usize,
@@ -353,7 +368,7 @@ pub(super) fn fold_across<I: Isa, F: Fold, const SPREAD: bool>(
                 last[..rest.len()].copy_from_slice(rest);
                 &last
             };
-            absorb::<I, F, SPREAD>(i, &across, &mut state, &mut bad, x, chunk + n * STRETCH);
+            absorb::<I, F, SPREAD, MOMENTS>(i, &across, &mut state, &mut bad, x, chunk + n * STRETCH);
         }
     }
     (state, SPREAD && bad.any())
@@ -361,7 +376,7 @@ pub(super) fn fold_across<I: Isa, F: Fold, const SPREAD: bool>(
 
 /// Absorbs the predictions of a row from class `first` on.
 #[inline(always)]
-fn absorb<I: Isa, F: Fold, const SPREAD: bool>(
+fn absorb<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
     i: I,
     across: &Across<'_, '_>,
     state: &mut F::State<I>,
@@ -388,9 +403,9 @@ fn absorb<I: Isa, F: Fold, const SPREAD: bool>(
         *register = i.f32s_of(part(x, d));
     }
     if first == 0 {
-        *state = F::first::<I, DEPTH, SPREAD>(i, rows.prepared, &registers, &coefficients, ahead);
+        *state = F::first::<I, DEPTH, SPREAD, MOMENTS>(i, rows.prepared, &registers, &coefficients, ahead);
     } else {
-        F::absorb::<I, DEPTH, SPREAD>(i, rows.prepared, state, &registers, &coefficients, ahead);
+        F::absorb::<I, DEPTH, SPREAD, MOMENTS>(i, rows.prepared, state, &registers, &coefficients, ahead);
     }
 }
 

@@ -27,7 +27,7 @@ impl Fold for Plain {
     }
 
     #[inline(always)]
-    fn absorb<I: Isa, const DEPTH: usize, const SPREAD: bool>(
+    fn absorb<I: Isa, const DEPTH: usize, const SPREAD: bool, const MOMENTS: bool>(
         _: I,
         _: &Prepared,
         _: &mut Nothing<I>,
@@ -38,17 +38,17 @@ impl Fold for Plain {
     }
 
     #[inline(always)]
-    fn merge<I: Isa>(_: I, _: &Prepared, a: &Nothing<I>, _: &Nothing<I>) -> Nothing<I> {
+    fn merge<I: Isa, const MOMENTS: bool>(_: I, _: &Prepared, a: &Nothing<I>, _: &Nothing<I>) -> Nothing<I> {
         *a
     }
 
     #[inline(always)]
-    fn transpose<I: Isa, const SPREAD: bool>(_: I, states: &[Nothing<I>; LANES]) -> [Nothing<I>; LANES] {
+    fn transpose<I: Isa, const SPREAD: bool, const MOMENTS: bool>(_: I, states: &[Nothing<I>; LANES]) -> [Nothing<I>; LANES] {
         *states
     }
 
     #[inline(always)]
-    fn row<I: Isa>(_: I, _: &Prepared, state: &Nothing<I>) -> Nothing<I> {
+    fn row<I: Isa, const MOMENTS: bool>(_: I, _: &Prepared, state: &Nothing<I>) -> Nothing<I> {
         *state
     }
 
@@ -91,6 +91,12 @@ impl Fold for Plain {
     /// Needs the second walk.
     #[inline(always)]
     fn closed_terms<I: Isa>(i: I, _: &Nothing<I>) -> (F64s<I>, F64s<I>) {
+        (i.f64s(0.0), i.f64s(0.0))
+    }
+
+    /// Needs the second walk.
+    #[inline(always)]
+    fn closed_calibration<I: Isa>(i: I, _: &Prepared, _: &Nothing<I>, _: F32s<I>) -> (F64s<I>, F64s<I>) {
         (i.f64s(0.0), i.f64s(0.0))
     }
 

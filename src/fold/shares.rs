@@ -55,7 +55,7 @@ impl Fold for Shares {
     }
 
     #[inline(always)]
-    fn absorb<I: Isa, const DEPTH: usize, const SPREAD: bool>(
+    fn absorb<I: Isa, const DEPTH: usize, const SPREAD: bool, const MOMENTS: bool>(
         i: I,
         _: &Prepared,
         s: &mut State<I>,
@@ -73,13 +73,13 @@ impl Fold for Shares {
     }
 
     #[inline(always)]
-    fn merge<I: Isa>(i: I, _: &Prepared, a: &State<I>, b: &State<I>) -> State<I> {
+    fn merge<I: Isa, const MOMENTS: bool>(i: I, _: &Prepared, a: &State<I>, b: &State<I>) -> State<I> {
         let second = a.big.abs(i).lt(b.big.abs(i));
         State { big: second.select(b.big, a.big), rest: (a.rest + b.rest) + second.select(a.big, b.big).widen() }
     }
 
     #[inline(always)]
-    fn transpose<I: Isa, const SPREAD: bool>(i: I, states: &[State<I>; LANES]) -> [State<I>; LANES] {
+    fn transpose<I: Isa, const SPREAD: bool, const MOMENTS: bool>(i: I, states: &[State<I>; LANES]) -> [State<I>; LANES] {
         let (big, rest) = (transposed(states, |s| s.big), transposed_d(i, states, |s| s.rest));
         let mut turned = *states;
         for l in 0..LANES {
@@ -89,7 +89,7 @@ impl Fold for Shares {
     }
 
     #[inline(always)]
-    fn row<I: Isa>(i: I, _: &Prepared, s: &State<I>) -> Row<I> {
+    fn row<I: Isa, const MOMENTS: bool>(i: I, _: &Prepared, s: &State<I>) -> Row<I> {
         let total = s.big.widen() + s.rest;
         let (big, one) = (s.big.widen(), i.f64s(1.0));
         let inverse = one.over(total);
@@ -186,6 +186,12 @@ impl Fold for Shares {
     /// Needs the second walk.
     #[inline(always)]
     fn closed_terms<I: Isa>(i: I, _: &Row<I>) -> (F64s<I>, F64s<I>) {
+        (i.f64s(0.0), i.f64s(0.0))
+    }
+
+    /// Needs the second walk.
+    #[inline(always)]
+    fn closed_calibration<I: Isa>(i: I, _: &Prepared, _: &Row<I>, _: F32s<I>) -> (F64s<I>, F64s<I>) {
         (i.f64s(0.0), i.f64s(0.0))
     }
 
