@@ -2,9 +2,10 @@
 
 use std::marker::PhantomData;
 
+use super::folding::{fold_across, merged};
 use super::isa::{Instructions, Isa, LANES, Work, dispatch};
 use super::lanes::{F32s, F64s, Make};
-use super::rows::{Evaluate, Piece, fold_across, merged};
+use super::rows::{Evaluate, Piece};
 use super::source::Rows;
 use super::targets::{Across, Labels};
 use crate::batch::{TargetSlice, Window};

@@ -70,6 +70,8 @@ pub(crate) trait Fold {
     type State<I: Isa>: Copy;
     /// A folded row for each lane.
     type Row<I: Isa>: Copy;
+    /// What derivatives by classes without a term have in common.
+    type Others<I: Isa>: Copy;
 
     /// What stands in for a class that is not there: it changes no state.
     const ABSENT: f32;
@@ -106,7 +108,12 @@ pub(crate) trait Fold {
     }
 
     /// Joins the lanes' states with others.
-    fn merge<I: Isa, const MOMENTS: bool>(i: I, prepared: &Prepared, a: &Self::State<I>, b: &Self::State<I>) -> Self::State<I>;
+    fn merge<I: Isa, const SPREAD: bool, const MOMENTS: bool>(
+        i: I,
+        prepared: &Prepared,
+        a: &Self::State<I>,
+        b: &Self::State<I>,
+    ) -> Self::State<I>;
 
     /// Sixteen states, lanes and states exchanged: lane `a` of state `b` becomes lane `b` of state `a`.
     fn transpose<I: Isa, const SPREAD: bool, const MOMENTS: bool>(
@@ -157,6 +164,13 @@ pub(crate) trait Fold {
         slope: F32s<I>,
         pull: F32s<I>,
     ) -> F32s<I>;
+
+    /// What derivatives by the classes without a term have in common, the factor `scale` included; none where it takes more
+    /// than that.
+    fn others<I: Isa>(i: I, prepared: &Prepared, row: &Self::Row<I>, pull: F32s<I>, scale: F32s<I>) -> Option<Self::Others<I>>;
+
+    /// The derivative by the prediction of such a class: `through` of a slope of 0.
+    fn through_others<I: Isa>(i: I, others: &Self::Others<I>, x: F32s<I>) -> F32s<I>;
 }
 
 /// Exchanges lanes and states of one part of sixteen states.

@@ -17,6 +17,7 @@ use crate::fold::units::ONE;
 
 /// Scales exponentials down, 2^-32: counted in units they reach 2^80, and their squares would be beyond any float.
 pub(super) const SMALL: f64 = 1.0 / 4_294_967_296.0;
+pub(super) const SMALL_EXPONENT: f32 = -32.0;
 
 /// Sums that terms of a block join in turn.
 const PARTIALS: usize = 2;
@@ -70,6 +71,7 @@ impl<I: Isa> Moments<I> {
 /// The moments of a block on their way.
 #[derive(Clone, Copy)]
 pub(super) struct Partial<I: Isa> {
+    sums: [F32s<I>; PARTIALS],
     squares: [F32s<I>; PARTIALS],
     gaps: [F32s<I>; PARTIALS],
 }
@@ -77,20 +79,24 @@ pub(super) struct Partial<I: Isa> {
 impl<I: Isa> Partial<I> {
     #[inline(always)]
     pub(super) fn none(i: I) -> Self {
-        Self { squares: [i.f32s(0.0); PARTIALS], gaps: [i.f32s(0.0); PARTIALS] }
+        let none = [i.f32s(0.0); PARTIALS];
+        Self { sums: none, squares: none, gaps: none }
     }
 
-    /// Takes in exponential number `d`, `below` its anchor.
+    /// Takes in exponential number `d`, times SMALL, `below` its anchor.
     #[inline(always)]
-    pub(super) fn absorb(&mut self, i: I, d: usize, e: F32s<I>, below: F32s<I>) {
-        let small = e * i.f32s(SMALL as f32);
-        let (squares, gaps) = (&mut self.squares[d % PARTIALS], &mut self.gaps[d % PARTIALS]);
+    pub(super) fn absorb(&mut self, d: usize, small: F32s<I>, below: F32s<I>) {
+        let n = d % PARTIALS;
+        let (sums, squares, gaps) = (&mut self.sums[n], &mut self.squares[n], &mut self.gaps[n]);
+        *sums = if d < PARTIALS { small } else { *sums + small };
         *squares = if d < PARTIALS { small * small } else { small.fma(small, *squares) };
         *gaps = if d < PARTIALS { small * below } else { small.fma(below, *gaps) };
     }
 
+    /// The sum of exponentials, and its moments.
     #[inline(always)]
-    pub(super) fn total(self) -> Moments<I> {
-        Moments { squares: sum(self.squares).widen(), gaps: sum(self.gaps).widen() }
+    pub(super) fn total(self, i: I) -> (F64s<I>, Moments<I>) {
+        let rest = sum(self.sums).widen() * i.f64s(1.0 / SMALL);
+        (rest, Moments { squares: sum(self.squares).widen(), gaps: sum(self.gaps).widen() })
     }
 }

@@ -18,6 +18,7 @@ pub(crate) struct Nothing<I: Isa> {
 impl Fold for Plain {
     type State<I: Isa> = Nothing<I>;
     type Row<I: Isa> = Nothing<I>;
+    type Others<I: Isa> = Nothing<I>;
 
     const ABSENT: f32 = 0.0;
 
@@ -38,7 +39,12 @@ impl Fold for Plain {
     }
 
     #[inline(always)]
-    fn merge<I: Isa, const MOMENTS: bool>(_: I, _: &Prepared, a: &Nothing<I>, _: &Nothing<I>) -> Nothing<I> {
+    fn merge<I: Isa, const SPREAD: bool, const MOMENTS: bool>(
+        _: I,
+        _: &Prepared,
+        a: &Nothing<I>,
+        _: &Nothing<I>,
+    ) -> Nothing<I> {
         *a
     }
 
@@ -108,5 +114,15 @@ impl Fold for Plain {
     #[inline(always)]
     fn through<I: Isa>(_: I, _: &Prepared, _: &Nothing<I>, _: F32s<I>, _: &Share<I>, slope: F32s<I>, _: F32s<I>) -> F32s<I> {
         slope
+    }
+    /// Nothing comes from other classes.
+    #[inline(always)]
+    fn others<I: Isa>(_: I, _: &Prepared, row: &Nothing<I>, _: F32s<I>, _: F32s<I>) -> Option<Nothing<I>> {
+        Some(*row)
+    }
+
+    #[inline(always)]
+    fn through_others<I: Isa>(i: I, _: &Nothing<I>, _: F32s<I>) -> F32s<I> {
+        i.f32s(0.0)
     }
 }

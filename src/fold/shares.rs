@@ -46,6 +46,7 @@ const ORDINARY: f64 = 1.267_650_600_228_229_4e30;
 impl Fold for Shares {
     type State<I: Isa> = State<I>;
     type Row<I: Isa> = Row<I>;
+    type Others<I: Isa> = F32s<I>;
 
     const ABSENT: f32 = 0.0;
 
@@ -73,7 +74,7 @@ impl Fold for Shares {
     }
 
     #[inline(always)]
-    fn merge<I: Isa, const MOMENTS: bool>(i: I, _: &Prepared, a: &State<I>, b: &State<I>) -> State<I> {
+    fn merge<I: Isa, const SPREAD: bool, const MOMENTS: bool>(i: I, _: &Prepared, a: &State<I>, b: &State<I>) -> State<I> {
         let second = a.big.abs(i).lt(b.big.abs(i));
         State { big: second.select(b.big, a.big), rest: (a.rest + b.rest) + second.select(a.big, b.big).widen() }
     }
@@ -210,5 +211,15 @@ impl Fold for Shares {
             return row.ordinary.select(plain, (derivative.widen() * row.inverse).narrow());
         }
         plain
+    }
+    /// It is the same for all of them.
+    #[inline(always)]
+    fn others<I: Isa>(i: I, _: &Prepared, row: &Row<I>, pull: F32s<I>, scale: F32s<I>) -> Option<F32s<I>> {
+        Some(((i.f64s(0.0) - pull.widen()) * row.inverse).narrow() * scale)
+    }
+
+    #[inline(always)]
+    fn through_others<I: Isa>(_: I, others: &F32s<I>, _: F32s<I>) -> F32s<I> {
+        *others
     }
 }

@@ -66,6 +66,14 @@ pub(crate) struct Row<I: Isa> {
     undefined: Mask<I>,
 }
 
+/// Of classes without a term: what they are relative to, and what their exponentials are multiplied with.
+#[derive(Clone, Copy)]
+pub(crate) struct Others<I: Isa> {
+    top: F32s<I>,
+    factor: F32s<I>,
+    share: F32s<I>,
+}
+
 /// A logit after softcap, and its derivative there. A temperature alone waits for differences of logits, which are exact
 /// where they matter.
 #[inline(always)]
@@ -136,22 +144,28 @@ impl<I: Isa> State<I> {
         block: &Played<I, DEPTH>,
     ) {
         let Played { top, losers, x, coefficients, ahead } = *block;
-        let count = Count::in_units(i, prepared, self.unit);
-        let mut sums = [i.f32s(0.0); PARTIALS];
-        let anchor = prepared.base.inverse(i, self.unit);
-        let mut moments = Partial::none(i);
-        for (d, &loser) in losers.iter().enumerate() {
-            ahead.ask(i, d);
-            let (part, power) = count.exp::<FINE>(i, prepared, loser);
-            let partial = &mut sums[d % PARTIALS];
-            *partial = if d < PARTIALS { part * power } else { part.fma(power, *partial) };
-            if MOMENTS {
-                moments.absorb(i, d, part * power, anchor - count.raised(loser));
-            }
-        }
-        self.rest = self.rest + sum(sums).widen();
         if MOMENTS {
-            self.moments = self.moments.plus(moments.total());
+            let count = Count::in_small_units(i, prepared, self.unit);
+            let anchor = prepared.base.inverse(i, self.unit);
+            let mut partial = Partial::none(i);
+            for (d, &loser) in losers.iter().enumerate() {
+                ahead.ask(i, d);
+                let (part, power) = count.exp::<FINE>(i, prepared, loser);
+                partial.absorb(d, part * power, anchor - count.raised(loser));
+            }
+            let (rest, moments) = partial.total(i);
+            self.rest = self.rest + rest;
+            self.moments = self.moments.plus(moments);
+        } else {
+            let count = Count::in_units(i, prepared, self.unit);
+            let mut sums = [i.f32s(0.0); PARTIALS];
+            for (d, &loser) in losers.iter().enumerate() {
+                ahead.ask(i, d);
+                let (part, power) = count.exp::<FINE>(i, prepared, loser);
+                let partial = &mut sums[d % PARTIALS];
+                *partial = if d < PARTIALS { part * power } else { part.fma(power, *partial) };
+            }
+            self.rest = self.rest + sum(sums).widen();
         }
         if SPREAD {
             let mut gaps = x;
@@ -267,6 +281,7 @@ impl<I: Isa, const DEPTH: usize, const SPREAD: bool, const MOMENTS: bool> Outlin
 impl Fold for Softmax {
     type State<I: Isa> = State<I>;
     type Row<I: Isa> = Row<I>;
+    type Others<I: Isa> = Others<I>;
 
     const ABSENT: f32 = f32::NEG_INFINITY;
     const CLOSED: bool = true;
@@ -325,7 +340,12 @@ impl Fold for Softmax {
     }
 
     #[inline(always)]
-    fn merge<I: Isa, const MOMENTS: bool>(i: I, prepared: &Prepared, a: &State<I>, b: &State<I>) -> State<I> {
+    fn merge<I: Isa, const SPREAD: bool, const MOMENTS: bool>(
+        i: I,
+        prepared: &Prepared,
+        a: &State<I>,
+        b: &State<I>,
+    ) -> State<I> {
         let second = a.top.lt(b.top);
         let high = State {
             top: second.select(b.top, a.top),
@@ -357,8 +377,10 @@ impl Fold for Softmax {
             let moved = low.moments.moved(i, low.rest, scale, to.widen() - from.widen());
             s.moments = high.moments.plus(moved).plus(Moments::of(i, loser, to.widen() - low.top.widen()));
         }
-        let small = i.f32s(SMALL);
-        s.gap = low.weight.fma((small * high.top).widen() - (small * low.top).widen(), s.gap);
+        if SPREAD {
+            let small = i.f32s(SMALL);
+            s.gap = low.weight.fma((small * high.top).widen() - (small * low.top).widen(), s.gap);
+        }
         let exceptional = is_exceptional(i, prepared, low.top, high.top);
         if exceptional.any() {
             let sums = merge_huge(prepared, &high.sums(), &low.sums(), exceptional.bits(), &s.sums());
@@ -537,13 +559,30 @@ impl Fold for Softmax {
     ) -> F32s<I> {
         let mut derivative = slope * of.rest - of.p * (pull - slope);
         if prepared.z_loss != 0.0 {
-            // ∂ logsumexp / ∂x = p.
-            let logsumexp = Self::logsumexp(i, prepared, row).narrow();
-            derivative = derivative + i.f32s(2.0 * prepared.z_loss) * logsumexp * of.p;
+            derivative = derivative + by_logsumexp(i, prepared, row) * of.p;
         }
         if prepared.is_moved() {
             derivative = derivative * moved(i, prepared, x).1;
         }
         derivative
     }
+
+    #[inline(always)]
+    fn others<I: Isa>(i: I, prepared: &Prepared, row: &Row<I>, pull: F32s<I>, scale: F32s<I>) -> Option<Others<I>> {
+        let factor = i.f32s(prepared.factor() as f32);
+        let of_p = by_logsumexp(i, prepared, row) - pull;
+        // A softcap gives each logit another slope.
+        (prepared.softcap == 0.0).then_some(Others { top: row.top, factor, share: of_p * row.inverse * scale * factor })
+    }
+
+    #[inline(always)]
+    fn through_others<I: Isa>(i: I, others: &Others<I>, x: F32s<I>) -> F32s<I> {
+        exp(i, (x - others.top) * others.factor) * others.share
+    }
+}
+
+/// The derivative of the z-loss by the logsumexp, whose own by a logit is p.
+#[inline(always)]
+fn by_logsumexp<I: Isa>(i: I, prepared: &Prepared, row: &Row<I>) -> F32s<I> {
+    i.f32s(2.0 * prepared.z_loss) * Softmax::logsumexp(i, prepared, row).narrow()
 }

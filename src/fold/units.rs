@@ -4,7 +4,7 @@
 use crate::cpu::isa::{Isa, LANES};
 use crate::cpu::lanes::{F32s, F64s, Make, Mask};
 use crate::cpu::math::{HUGE, biased, power_of_two, round};
-use crate::fold::moments::SMALL;
+use crate::fold::moments::{SMALL, SMALL_EXPONENT};
 use crate::loss::Prepared;
 
 /// 1 in a rest's unit, 2^64.
@@ -30,7 +30,18 @@ pub(super) struct Count<I: Isa> {
 impl<I: Isa> Count<I> {
     #[inline(always)]
     pub(super) fn in_units(i: I, prepared: &Prepared, unit: F32s<I>) -> Self {
-        let unit = unit - i.f32s(ONE_EXPONENT);
+        Self::times(i, prepared, unit, ONE_EXPONENT)
+    }
+
+    /// The same times SMALL: what this floors has a sum below every normal float.
+    #[inline(always)]
+    pub(super) fn in_small_units(i: I, prepared: &Prepared, unit: F32s<I>) -> Self {
+        Self::times(i, prepared, unit, ONE_EXPONENT + SMALL_EXPONENT)
+    }
+
+    #[inline(always)]
+    fn times(i: I, prepared: &Prepared, unit: F32s<I>, exponent: f32) -> Self {
+        let unit = unit - i.f32s(exponent);
         Self { floor: prepared.base.floor(i, unit), biased: biased(i, unit) }
     }
 
