@@ -267,16 +267,19 @@ fn each_place(sums: &mut [f64; PARTIALS], place: usize, count: usize, value: imp
     for i in 0..head {
         sums[place + i] += value(i);
     }
+    // A copy that stays in registers.
+    let mut all = *sums;
     let mut i = head;
     while i + PARTIALS <= count {
-        for (p, sum) in sums.iter_mut().enumerate() {
-            *sum += value(i + p);
+        for p in 0..PARTIALS {
+            all[p] += value(i + p);
         }
         i += PARTIALS;
     }
-    for (p, sum) in sums.iter_mut().enumerate().take(count - i) {
-        *sum += value(i + p);
+    for p in 0..count - i {
+        all[p] += value(i + p);
     }
+    *sums = all;
 }
 
 #[cfg(test)]

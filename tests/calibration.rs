@@ -6,8 +6,9 @@ mod support;
 use ndarray::{arr1, arr2};
 use support::answers::{self, Asked};
 use support::backends::{self, Arrays, Tested, all};
+use support::kinds::Random;
 use support::moderate::{self, Setup};
-use support::oracle::{Problem, Targets};
+use support::oracle::{Extra, Input as Given, Problem, Targets};
 use support::tolerance;
 use xent::{Batch, CategoricalCrossEntropy, Input, Metric, Outputs, Totals};
 
@@ -205,5 +206,55 @@ fn masked_classes_add_nothing() {
         let totals = evaluated(tested, Input::Logits, &[[0.0, f32::NEG_INFINITY]], &[0], None);
         assert_eq!((totals.entropy(), totals.brier(), totals.perplexity()), (Some(0.0), Some(0.0), Some(1.0)));
         assert_eq!(totals.expected_calibration_error(), Some(0.0), "{}", tested.name);
+    }
+}
+
+/// Rows of logits as they come, with their unit left behind, far from 0, and masked: entropy and Brier score have their
+/// digits everywhere, however long the row is and however its logits are moved.
+#[test]
+fn rows_of_every_length_and_place() {
+    let mut random = Random::new(77);
+    let moves = [(1.0, None), (0.7, None), (30.0, None), (1.0, Some(20.0))];
+    for classes in [2, 17, 130, 1000] {
+        for (place, (scale, offset)) in [(0.1, 0.0), (3.0, 0.0), (30.0, 1e3), (3.0, -9e4), (2.0, 3e5)].into_iter().enumerate() {
+            for kind in 0..4 {
+                let logit = |class: usize, random: &mut Random| {
+                    let ascending = if kind == 1 { 0.2 * class as f64 } else { 0.0 };
+                    match class % 3 {
+                        1 if kind == 2 => f32::NEG_INFINITY,
+                        1 if kind == 3 => f32::MIN,
+                        _ => (scale * (2.0 * random.uniform() - 1.0) + offset + ascending) as f32,
+                    }
+                };
+                let rows = 3;
+                let predictions = (0..rows * classes).map(|at| logit(at % classes, &mut random)).collect();
+                let (temperature, softcap) = moves[(place + kind) % moves.len()];
+                let dense = kind == 1;
+                let problem = Problem {
+                    input: Given::Logits,
+                    rows,
+                    classes,
+                    predictions,
+                    targets: if dense {
+                        Targets::Dense((0..rows * classes).map(|_| random.uniform() as f32).collect())
+                    } else {
+                        // One that is not masked.
+                        Targets::Classes((0..rows).map(|_| (random.below(classes.div_ceil(3)) * 3) as i64).collect())
+                    },
+                    label_smoothing: 0.0,
+                    epsilon: 1e-7,
+                    ignore_index: None,
+                    class_weights: None,
+                    sample_weights: None,
+                    extra: Extra { temperature, softcap, ..Extra::default() },
+                };
+                let asked = Asked { bins: Some(BINS), ..Asked::default() };
+                if let Err(why) = answers::verdict(&problem, &Arrays::of(&problem), asked) {
+                    panic!(
+                        "{classes} classes, {scale} around {offset}, kind {kind}, moved by {temperature}, {softcap:?}: {why}"
+                    );
+                }
+            }
+        }
     }
 }

@@ -2,9 +2,10 @@
 
 use std::marker::PhantomData;
 
+use super::folding::{fold_across, merged};
 use super::isa::{Instructions, Isa, LANES, Work, dispatch};
 use super::lanes::{F32s, F64s, Make};
-use super::rows::{Evaluate, Piece, fold_across, merged};
+use super::rows::{Evaluate, Piece};
 use super::source::Rows;
 use super::targets::{Across, Labels};
 use crate::batch::{TargetSlice, Window};
@@ -75,13 +76,13 @@ impl<F: Fold, T: LossTerm> Work for Explain<'_, F, T> {
         let across = Across::new(&rows, 0, label);
         let mut widened = [0.0; Rows::CHUNK];
         let state = if prepared.spreads() && prepared.is_closed() {
-            let (state, _) = fold_across::<I, F, true>(i, &rows, 0, label, &mut widened);
-            merged::<I, F, true>(i, prepared, &[state; LANES])
+            let (state, _) = fold_across::<I, F, true, false>(i, &rows, 0, label, &mut widened);
+            merged::<I, F, true, false>(i, prepared, &[state; LANES])
         } else {
-            let (state, _) = fold_across::<I, F, false>(i, &rows, 0, label, &mut widened);
-            merged::<I, F, false>(i, prepared, &[state; LANES])
+            let (state, _) = fold_across::<I, F, false, false>(i, &rows, 0, label, &mut widened);
+            merged::<I, F, false, false>(i, prepared, &[state; LANES])
         };
-        let row = F::row(i, prepared, &state);
+        let row = F::row::<I, false>(i, prepared, &state);
         let undefined = F::is_undefined(&row).any();
         let extra = first_d(F::extra_loss(i, prepared, &row));
         let step = |class: usize| {

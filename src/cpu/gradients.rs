@@ -4,8 +4,8 @@ use std::marker::PhantomData;
 
 use super::isa::{Isa, LANES, Line, Outlined};
 use super::lanes::{F32s, Make, Mask};
-use super::source::{SHORT, Tile};
-use super::targets::{Across, Block, Down, Walk};
+use super::source::{Rows, SHORT, Tile};
+use super::targets::{Across, Block, Down, Walk, register};
 use super::terms::{Standing, gradient};
 use crate::fold::Fold;
 use crate::loss::LossTerm;
@@ -56,6 +56,8 @@ pub(super) struct GradientAcross<'s, 'a, I: Isa, F: Fold, T> {
     pub across: &'s Across<'s, 'a>,
     pub row: F::Row<I>,
     pub of: Slopes<I>,
+    /// No class but the label has a term.
+    pub label_alone: bool,
     pub out: &'s mut [f32],
     pub streams: bool,
     pub term: PhantomData<T>,
@@ -78,7 +80,11 @@ impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for GradientAcross<'_, '_, I, F, 
                 let derivative = self.derivative(i, &across.first(i));
                 self.out[..head].copy_from_slice(&derivative.to_array()[..head]);
             }
-            across.walk(i, head, &mut self);
+            let Slopes { pull, scale, .. } = self.of;
+            match F::others(i, across.rows.prepared, &self.row, pull, scale) {
+                Some(others) if self.label_alone => self.walk_others(i, head, others),
+                _ => across.walk(i, head, &mut self),
+            }
         }
     }
 }
@@ -87,6 +93,35 @@ impl<I: Isa, F: Fold, T: LossTerm> GradientAcross<'_, '_, I, F, T> {
     #[inline(always)]
     fn derivative(&self, i: I, block: &Block<I>) -> F32s<I> {
         gradient::<I, F, T>(i, self.across.rows.prepared, &self.row, block, self.of.pull, self.of.scale)
+    }
+
+    /// The walk from class `start` on where no class but the label has a term.
+    #[inline(always)]
+    fn walk_others(&mut self, i: I, start: usize, others: F::Others<I>) {
+        let (across, streams) = (self.across, self.streams);
+        let (predictions, classes) = (across.rows.predictions, across.rows.classes);
+        let (place, label) = (across.row * classes, across.label as usize);
+        let mut widened = [0.0; Rows::CHUNK];
+        for chunk in (start..classes).step_by(Rows::CHUNK) {
+            let end = classes.min(chunk + Rows::CHUNK);
+            let x = predictions.floats(i, place + chunk..place + end, &mut widened);
+            let (registers, rest) = x.as_chunks::<LANES>();
+            // Outside of this stretch, it is none of its registers.
+            let of_label = label.wrapping_sub(chunk) / LANES;
+            let (out, _) = self.out[chunk..end].as_chunks_mut::<LANES>();
+            for (n, (x, out)) in registers.iter().zip(out).enumerate() {
+                if n != of_label {
+                    put_all(F::through_others(i, &others, i.f32s_of(x)), out, streams);
+                }
+            }
+            if let Some(x) = registers.get(of_label) {
+                let first = chunk + of_label * LANES;
+                self.full(i, first, &across.block(i, x, first));
+            }
+            if !rest.is_empty() {
+                self.last(i, &across.block(i, &register(rest, 0), end - rest.len()), rest.len());
+            }
+        }
     }
 }
 

@@ -78,6 +78,11 @@ impl Base {
         y * i.f32s(1.0 / self.high)
     }
 
+    /// [`inverse`](Self::inverse) of one number.
+    pub(crate) fn inverse_of(self, y: f32) -> f32 {
+        y * (1.0 / self.high)
+    }
+
     /// 2^(base·x − unit) in two factors: the power of a part, from √½ to √2, and a power of two, which is 0 where the product
     /// is below 2^-127. It may be up to 2^127, and `biased` is [`biased`] of the unit.
     #[inline(always)]

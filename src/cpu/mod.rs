@@ -2,9 +2,11 @@
 
 mod evaluate;
 mod explain;
+mod folding;
 mod gradients;
 pub(crate) mod isa;
 pub(crate) mod lanes;
+mod losses;
 pub(crate) mod math;
 mod rank;
 mod rows;

@@ -1,7 +1,9 @@
 //! How many classes score above the label, on the predictions as given. Twin: `shaders/rank.wgsl`.
 
+use std::ops::Range;
+
 use super::isa::{Isa, LANES, Outlined};
-use super::lanes::{F32s, Make, U32s};
+use super::lanes::{F32s, Make, Mask, U32s};
 use super::source::Rows;
 use crate::layout::{RANK_FIRST, RANK_NAN};
 
@@ -36,13 +38,6 @@ impl<I: Isa> Rank<I> {
     pub(super) fn finish(&self) -> [u32; LANES] {
         let (above, before, undefined) = (self.above.to_array(), self.before.to_array(), self.undefined.to_array());
         std::array::from_fn(|l| verdict(above[l], before[l], undefined[l]))
-    }
-
-    /// The rank in the row of which the lanes hold classes.
-    #[inline(always)]
-    pub(super) fn finish_row(&self) -> u32 {
-        let sum = |counts: U32s<I>| counts.to_array().iter().sum();
-        verdict(sum(self.above), sum(self.before), sum(self.undefined))
     }
 }
 
@@ -90,23 +85,69 @@ impl<I: Isa> Outlined<I> for RankAcross<'_, '_> {
     #[inline(always)]
     fn run(self, i: I) -> u32 {
         let Self { rows, row, goal, label, widened } = self;
-        let classes = rows.classes;
-        let (goal, label) = (i.f32s(goal), i.u32s(label));
-        let mut rank = Rank::none(i);
-        for chunk in (0..classes).step_by(Rows::CHUNK) {
-            let end = classes.min(chunk + Rows::CHUNK);
-            let x = rows.predictions.floats(i, row * classes + chunk..row * classes + end, widened);
-            let (registers, rest) = x.as_chunks::<LANES>();
-            for (n, x) in registers.iter().enumerate() {
-                rank.absorb(i, i.f32s_of(x), i.count_from((chunk + n * LANES) as u32), goal, label);
-            }
-            if !rest.is_empty() {
-                // What pads the last register comes after every class, so that not even a tie counts.
-                let mut padded = [f32::NEG_INFINITY; LANES];
-                padded[..rest.len()].copy_from_slice(rest);
-                rank.absorb(i, i.f32s_of(&padded), i.count_from((end - rest.len()) as u32), goal, label);
-            }
+        let all = row * rows.classes..(row + 1) * rows.classes;
+        let (none, one) = (i.u32s(0), i.u32s(1));
+        let mut above = Above { goal: i.f32s(goal), above: none, undefined: i.mask_of(0), none, one };
+        each_register(i, rows, all.clone(), widened, &mut above);
+        let (above, undefined) = (above.above.to_array().iter().sum(), above.undefined.any());
+        let mut before = Before { goal: i.f32s(goal), tie: i.mask_of(0) };
+        if above == 0 && !undefined {
+            // Only now it matters whether it is the first of equal maxima.
+            each_register(i, rows, all.start..all.end.min(all.start + label as usize), widened, &mut before);
         }
-        rank.finish_row()
+        verdict(above, u32::from(before.tie.any()), u32::from(undefined))
+    }
+}
+
+/// What is counted of one row's predictions across the lanes. A trait, since a closure might not be inlined.
+trait Look<I: Isa> {
+    fn at(&mut self, x: F32s<I>);
+}
+
+/// Larger predictions than the label's, and whether any is NaN.
+struct Above<I: Isa> {
+    goal: F32s<I>,
+    above: U32s<I>,
+    undefined: Mask<I>,
+    none: U32s<I>,
+    one: U32s<I>,
+}
+
+impl<I: Isa> Look<I> for Above<I> {
+    #[inline(always)]
+    fn at(&mut self, x: F32s<I>) {
+        self.above = self.above + self.goal.lt(x).select_u(self.one, self.none);
+        self.undefined = self.undefined | x.is_nan();
+    }
+}
+
+/// Whether any prediction is the label's.
+struct Before<I: Isa> {
+    goal: F32s<I>,
+    tie: Mask<I>,
+}
+
+impl<I: Isa> Look<I> for Before<I> {
+    #[inline(always)]
+    fn at(&mut self, x: F32s<I>) {
+        self.tie = self.tie | x.eq(self.goal);
+    }
+}
+
+/// Looks at some predictions, sixteen at a time. What pads the last ones is −∞: above nothing, and a tie of the largest only
+/// where all are −∞, and tie as well.
+#[inline(always)]
+fn each_register<I: Isa>(i: I, rows: &Rows<'_>, all: Range<usize>, widened: &mut [f32; Rows::CHUNK], look: &mut impl Look<I>) {
+    for chunk in all.clone().step_by(Rows::CHUNK) {
+        let x = rows.predictions.floats(i, chunk..all.end.min(chunk + Rows::CHUNK), widened);
+        let (registers, rest) = x.as_chunks::<LANES>();
+        for x in registers {
+            look.at(i.f32s_of(x));
+        }
+        if !rest.is_empty() {
+            let mut padded = [f32::NEG_INFINITY; LANES];
+            padded[..rest.len()].copy_from_slice(rest);
+            look.at(i.f32s_of(&padded));
+        }
     }
 }

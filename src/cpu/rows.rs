@@ -7,26 +7,20 @@
 
 use std::marker::PhantomData;
 
+use super::folding::{fold_across, fold_down, merged};
 use super::gradients::{GradientAcross, GradientDown, Slopes};
 use super::isa::{Isa, LANES, Work};
 use super::lanes::{F32s, Make, Mask};
-use super::math::or_zero;
+use super::losses::LossesDown;
 use super::rank::{RankAcross, RankDown};
 use super::source::{Ahead, Rows, SHORT, Tile};
 use super::targets::{Across, Down, Labels};
-use super::terms::{Standing, Sums, Terms, TermsAcross, TermsDown, sums};
+use super::terms::{Standing, Sums, Terms, TermsAcross, TermsDown, calibration, sums};
 use crate::batch::Window;
 use crate::fold::Fold;
 use crate::layout::{RANK_NAN, Wanted};
 use crate::loss::{LossTerm, Prepared};
 use crate::records::RecordsMut;
-
-/// Predictions that a lane absorbs at a time.
-const DEPTH: usize = 8;
-/// Or so many, of what is left.
-const PAIR: usize = 2;
-/// Classes of a long row that are absorbed at a time.
-const STRETCH: usize = DEPTH * LANES;
 
 /// The rows that one thread folds at a time.
 pub(super) struct Piece<'a> {
@@ -53,17 +47,17 @@ impl<F: Fold, T: LossTerm> Work for Evaluate<'_, F, T> {
     fn run<I: Isa>(self, i: I) {
         let Self { mut piece, .. } = self;
         let streams = piece.streams;
-        let spread = F::CLOSED && T::CLOSED && piece.prepared.spreads();
-        if piece.window.classes <= SHORT {
-            if spread {
-                piece.short::<I, F, T, true>(i);
-            } else {
-                piece.short::<I, F, T, false>(i);
-            }
-        } else if spread {
-            piece.long::<I, F, T, true>(i);
-        } else {
-            piece.long::<I, F, T, false>(i);
+        let closed = F::CLOSED && T::CLOSED;
+        let (spread, moments) = (closed && piece.prepared.spreads(), closed && piece.has_moments());
+        match (piece.window.classes <= SHORT, spread, moments) {
+            (true, false, false) => piece.short::<I, F, T, false, false>(i),
+            (true, true, false) => piece.short::<I, F, T, true, false>(i),
+            (true, false, true) => piece.short::<I, F, T, false, true>(i),
+            (true, true, true) => piece.short::<I, F, T, true, true>(i),
+            (false, false, false) => piece.long::<I, F, T, false, false>(i),
+            (false, true, false) => piece.long::<I, F, T, true, false>(i),
+            (false, false, true) => piece.long::<I, F, T, false, true>(i),
+            (false, true, true) => piece.long::<I, F, T, true, true>(i),
         }
         if streams {
             i.fence();
@@ -84,7 +78,20 @@ struct Folded<I: Isa, F: Fold> {
 
 impl Piece<'_> {
     fn sums(&self) -> Sums {
-        Sums { terms: self.prepared.sums_terms(), pull: self.wanted.gradient, calibration: self.wanted.calibration }
+        let calibration = self.wanted.calibration && !self.has_moments();
+        Sums { terms: self.prepared.sums_terms(), pull: self.wanted.gradient, calibration }
+    }
+
+    /// Whether states carry what calibration needs.
+    fn has_moments(&self) -> bool {
+        self.wanted.calibration && self.prepared.closes_calibration()
+    }
+
+    /// Whether losses are all that is wanted, and the label all that they need once a row is folded.
+    fn wants_losses_alone(&self) -> bool {
+        let Wanted { ranks, logsumexp, calibration, gradient } = self.wanted;
+        let label_alone = !self.prepared.spreads() && self.prepared.class_weights.is_none();
+        label_alone && !(ranks || logsumexp || calibration || gradient)
     }
 
     /// Whether dense targets need their first maxima.
@@ -93,19 +100,21 @@ impl Piece<'_> {
     }
 
     #[inline(always)]
-    fn short<I: Isa, F: Fold, T: LossTerm, const SPREAD: bool>(&mut self, i: I) {
+    fn short<I: Isa, F: Fold, T: LossTerm, const SPREAD: bool, const MOMENTS: bool>(&mut self, i: I) {
         let (mut x, mut dense, mut slopes) = (Tile::new(), Tile::new(), Tile::new());
         let mut widened = [0.0; LANES * SHORT + LANES];
         let (prepared, classes, all) = (self.prepared, self.window.classes, self.records.losses.len());
         let sums = self.sums();
-        for first in (0..all).step_by(LANES) {
+        let start = if !SPREAD && !MOMENTS && classes <= LANES && self.wants_losses_alone() {
+            i.call(LossesDown::<F, T> { prepared, window: self.window, out: self.records.losses, of: PhantomData })
+        } else {
+            0
+        };
+        for first in (start..all).step_by(LANES) {
             let rows = Rows::of(prepared, self.window, first, LANES.min(all - first));
             let predictions = rows.floats(i, &mut widened);
             x.fill(i, predictions, classes, rows.count);
-            if classes < SHORT {
-                // It makes a pair of an odd last class.
-                x.0[classes] = [F::ABSENT; LANES];
-            }
+            x.end(classes, F::ABSENT);
             if let Some(targets) = rows.dense_rows() {
                 dense.fill(i, targets, classes, rows.count);
                 let ahead = Ahead::of(targets, 0);
@@ -116,34 +125,15 @@ impl Piece<'_> {
             let labels = Labels::of(i, &rows, self.needs_label());
             let down = Down { rows: &rows, x: &x, dense: rows.is_dense().then_some(&dense), labels };
 
-            let mut bad = i.mask_of(0);
-            let ahead = rows.predictions.ahead(0);
-            let mut class = if classes < DEPTH { PAIR } else { DEPTH };
-            let mut state = if class == PAIR {
-                let (x, coefficients) = columns::<I, PAIR, SPREAD>(i, &down, 0, &mut bad);
-                F::first::<I, PAIR, SPREAD>(i, prepared, &x, &coefficients, ahead)
-            } else {
-                let (x, coefficients) = columns::<I, DEPTH, SPREAD>(i, &down, 0, &mut bad);
-                F::first::<I, DEPTH, SPREAD>(i, prepared, &x, &coefficients, ahead)
-            };
-            while class + DEPTH <= classes {
-                let (x, coefficients) = columns::<I, DEPTH, SPREAD>(i, &down, class, &mut bad);
-                F::absorb::<I, DEPTH, SPREAD>(i, prepared, &mut state, &x, &coefficients, ahead.after(class));
-                class += DEPTH;
-            }
-            while class < classes {
-                let (x, coefficients) = columns::<I, PAIR, SPREAD>(i, &down, class, &mut bad);
-                F::absorb::<I, PAIR, SPREAD>(i, prepared, &mut state, &x, &coefficients, ahead.after(class));
-                class += PAIR;
-            }
-            let row = F::row(i, prepared, &state);
+            let (state, bad) = fold_down::<I, F, SPREAD, MOMENTS>(i, &down);
+            let row = F::row::<I, MOMENTS>(i, prepared, &state);
             let goal = i.f32s_at(predictions, i.count_by(classes as u32) + labels.class);
             let mut walked = if sums.any() { i.call(TermsDown::<I, F, T>::new(&down, sums, row)) } else { Terms::none(i) };
             if SPREAD {
                 walked.bad = bad;
             }
             let folded = Folded::<I, F> { first, row, labels, goal, walked };
-            let of = self.write::<I, F, T>(i, &rows, &folded);
+            let of = self.write::<I, F, T, MOMENTS>(i, &rows, &folded);
             if self.wanted.ranks {
                 let ranks = i.call(RankDown { x: &x.0[..classes], goal, label: labels.class });
                 self.write_ranks(first, of.unlabelled, &ranks);
@@ -157,7 +147,7 @@ impl Piece<'_> {
     }
 
     #[inline(always)]
-    fn long<I: Isa, F: Fold, T: LossTerm, const SPREAD: bool>(&mut self, i: I) {
+    fn long<I: Isa, F: Fold, T: LossTerm, const SPREAD: bool, const MOMENTS: bool>(&mut self, i: I) {
         let mut widened = [0.0; Rows::CHUNK];
         let (prepared, classes, all) = (self.prepared, self.window.classes, self.records.losses.len());
         let sums = self.sums();
@@ -166,17 +156,6 @@ impl Piece<'_> {
             let labels = Labels::of(i, &rows, self.needs_label());
             let class = labels.class.to_array();
             let across = |row: usize| Across::new(&rows, row, class[row]);
-            let mut states = [F::identity(i); LANES];
-            let mut bad = 0;
-            for row in 0..rows.count {
-                let (state, is_bad) = fold_across::<I, F, SPREAD>(i, &rows, row, class[row], &mut widened);
-                states[row] = state;
-                bad |= u16::from(is_bad) << row;
-            }
-            for row in rows.count..LANES {
-                states[row] = states[0];
-            }
-            let row = F::row(i, prepared, &merged::<I, F, SPREAD>(i, prepared, &states));
             let mut goals = [0.0; LANES];
             for l in 0..rows.count {
                 if (class[l] as usize) < classes {
@@ -184,6 +163,22 @@ impl Piece<'_> {
                 }
             }
             let goal = i.f32s_of(&goals);
+            let mut states = [F::identity(i); LANES];
+            let mut bad = 0;
+            let mut ranks = [0; LANES];
+            for row in 0..rows.count {
+                let (state, is_bad) = fold_across::<I, F, SPREAD, MOMENTS>(i, &rows, row, class[row], &mut widened);
+                states[row] = state;
+                bad |= u16::from(is_bad) << row;
+                if self.wanted.ranks {
+                    let (goal, label, widened) = (goals[row], class[row], &mut widened);
+                    ranks[row] = i.call(RankAcross { rows: &rows, row, goal, label, widened });
+                }
+            }
+            for row in rows.count..LANES {
+                states[row] = states[0];
+            }
+            let row = F::row::<I, MOMENTS>(i, prepared, &merged::<I, F, SPREAD, MOMENTS>(i, prepared, &states));
             let mut walked = Terms::none(i);
             if sums.any() {
                 let mut all_terms = [walked; LANES];
@@ -196,13 +191,8 @@ impl Piece<'_> {
                 walked.bad = i.mask_of(bad);
             }
             let folded = Folded::<I, F> { first, row, labels, goal, walked };
-            let of = self.write::<I, F, T>(i, &rows, &folded);
+            let of = self.write::<I, F, T, MOMENTS>(i, &rows, &folded);
             if self.wanted.ranks {
-                let mut ranks = [0; LANES];
-                for l in 0..rows.count {
-                    let widened = &mut widened;
-                    ranks[l] = i.call(RankAcross { rows: &rows, row: l, goal: goals[l], label: class[l], widened });
-                }
                 self.write_ranks(first, of.unlabelled, &ranks);
             }
             if self.wanted.gradient {
@@ -219,7 +209,8 @@ impl Piece<'_> {
                     };
                     let row = F::lane(i, &folded.row, l);
                     let (across, streams) = (&across(l), self.streams);
-                    i.call(GradientAcross::<I, F, T> { across, row, of: of_lane, out, streams, term: PhantomData });
+                    let (label_alone, of, term) = (!prepared.spreads(), of_lane, PhantomData);
+                    i.call(GradientAcross::<I, F, T> { across, row, of, label_alone, out, streams, term });
                 }
             }
         }
@@ -227,7 +218,12 @@ impl Piece<'_> {
 
     /// Writes down what is wanted of the rows in the lanes, but for ranks and gradients.
     #[inline(always)]
-    fn write<I: Isa, F: Fold, T: LossTerm>(&mut self, i: I, rows: &Rows<'_>, of: &Folded<I, F>) -> Slopes<I> {
+    fn write<I: Isa, F: Fold, T: LossTerm, const MOMENTS: bool>(
+        &mut self,
+        i: I,
+        rows: &Rows<'_>,
+        of: &Folded<I, F>,
+    ) -> Slopes<I> {
         let prepared = self.prepared;
         let (first, count) = (of.first, rows.count);
         let weight = match &prepared.class_weights {
@@ -252,11 +248,17 @@ impl Piece<'_> {
         }
         if self.wanted.calibration {
             let walked = &of.walked;
-            let confidence = F::confidence(i, &of.row);
-            let values = [walked.plain.narrow(), walked.entropy.narrow(), walked.brier.narrow(), confidence];
-            let values = values.map(|v| standing.apply(i, v).to_array());
+            let [plain, entropy, brier] = if MOMENTS {
+                calibration::<I, F>(i, prepared, &of.row, of.goal)
+            } else {
+                [walked.plain, walked.entropy, walked.brier]
+            };
+            let plain = standing.apply(i, plain.narrow()).to_array();
+            let entropy = standing.apply(i, entropy.narrow()).to_array();
+            let brier = standing.apply(i, brier.narrow()).to_array();
+            let confidence = standing.apply(i, F::confidence(i, &of.row)).to_array();
             for (l, slot) in self.records.calibration[first..first + count].iter_mut().enumerate() {
-                *slot = values.map(|v| v[l]);
+                *slot = [plain[l], entropy[l], brier[l], confidence[l]];
             }
         }
         let scale = if self.wanted.gradient {
@@ -283,119 +285,11 @@ impl Piece<'_> {
     }
 }
 
-/// The predictions of `COUNT` classes, and with `SPREAD` their coefficients. There may be one class less.
+/// Writes down the first `count` of a register.
 #[inline(always)]
-fn columns<I: Isa, const COUNT: usize, const SPREAD: bool>(
-    i: I,
-    down: &Down<'_, '_, I>,
-    first: usize,
-    bad: &mut Mask<I>,
-) -> ([F32s<I>; COUNT], [F32s<I>; COUNT]) {
-    let (mut x, mut coefficients) = ([i.f32s(0.0); COUNT], [i.f32s(0.0); COUNT]);
-    for n in 0..COUNT {
-        x[n] = i.f32s_of(&down.x.0[first + n]);
-        if SPREAD && first + n < down.rows.classes {
-            let block = down.block(i, first + n);
-            coefficients[n] = block.coefficient;
-            *bad = *bad | block.bad;
-        }
-    }
-    (x, coefficients)
-}
-
-#[inline(always)]
-fn put<I: Isa>(all: &mut [f32], first: usize, count: usize, values: F32s<I>) {
+pub(super) fn put<I: Isa>(all: &mut [f32], first: usize, count: usize, values: F32s<I>) {
     match all[first..].first_chunk_mut::<LANES>() {
         Some(whole) if count == LANES => values.store(whole),
         _ => all[first..first + count].copy_from_slice(&values.to_array()[..count]),
     }
-}
-
-/// Sixteen rows, each across the lanes of its state, down the lanes of one.
-#[inline(always)]
-pub(super) fn merged<I: Isa, F: Fold, const SPREAD: bool>(
-    i: I,
-    prepared: &Prepared,
-    states: &[F::State<I>; LANES],
-) -> F::State<I> {
-    let mut states = F::transpose::<I, SPREAD>(i, states);
-    for reach in [8, 4, 2, 1] {
-        for l in 0..reach {
-            states[l] = F::merge(i, prepared, &states[l], &states[l + reach]);
-        }
-    }
-    states[0]
-}
-
-/// Folds one row across the lanes. Also says whether a target is not finite, where targets are looked at.
-#[inline(always)]
-pub(super) fn fold_across<I: Isa, F: Fold, const SPREAD: bool>(
-    i: I,
-    rows: &Rows<'_>,
-    row: usize,
-    label: u32,
-    widened: &mut [f32; Rows::CHUNK],
-) -> (F::State<I>, bool) {
-    let classes = rows.classes;
-    let across = Across::new(rows, row, label);
-    let mut state = F::identity(i);
-    let mut bad = i.mask_of(0);
-    for chunk in (0..classes).step_by(Rows::CHUNK) {
-        let end = classes.min(chunk + Rows::CHUNK);
-        let x = rows.predictions.floats(i, row * classes + chunk..row * classes + end, widened);
-        let (stretches, rest) = x.as_chunks::<STRETCH>();
-        for n in 0..x.len().div_ceil(STRETCH) {
-            let mut last;
-            let x = if let Some(x) = stretches.get(n) {
-                x
-            } else {
-                last = [F::ABSENT; STRETCH];
-                last[..rest.len()].copy_from_slice(rest);
-                &last
-            };
-            absorb::<I, F, SPREAD>(i, &across, &mut state, &mut bad, x, chunk + n * STRETCH);
-        }
-    }
-    (state, SPREAD && bad.any())
-}
-
-/// Absorbs the predictions of a row from class `first` on.
-#[inline(always)]
-fn absorb<I: Isa, F: Fold, const SPREAD: bool>(
-    i: I,
-    across: &Across<'_, '_>,
-    state: &mut F::State<I>,
-    bad: &mut Mask<I>,
-    x: &[f32; STRETCH],
-    first: usize,
-) {
-    let rows = across.rows;
-    let ahead = rows.predictions.ahead(across.row * rows.classes + first);
-    let mut coefficients = [i.f32s(0.0); DEPTH];
-    if SPREAD {
-        for (d, coefficient) in coefficients.iter_mut().enumerate() {
-            let class = first + d * LANES;
-            if class < rows.classes {
-                let block = across.block(i, &[0.0; LANES], class);
-                let present = i.first_lanes(rows.classes - class);
-                *coefficient = or_zero(i, present, block.coefficient);
-                *bad = *bad | (block.bad & present);
-            }
-        }
-    }
-    let mut registers = [i.f32s(0.0); DEPTH];
-    for (d, register) in registers.iter_mut().enumerate() {
-        *register = i.f32s_of(part(x, d));
-    }
-    if first == 0 {
-        *state = F::first::<I, DEPTH, SPREAD>(i, rows.prepared, &registers, &coefficients, ahead);
-    } else {
-        F::absorb::<I, DEPTH, SPREAD>(i, rows.prepared, state, &registers, &coefficients, ahead);
-    }
-}
-
-/// Register `d` of a stretch.
-#[inline(always)]
-fn part(x: &[f32; STRETCH], d: usize) -> &[f32; LANES] {
-    &x.as_chunks::<LANES>().0[d]
 }

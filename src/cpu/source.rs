@@ -224,6 +224,14 @@ impl Tile {
         }
     }
 
+    /// Puts an absent class behind the last, which makes a pair of an odd one.
+    #[inline(always)]
+    pub(super) fn end(&mut self, classes: usize, absent: f32) {
+        if classes < SHORT {
+            self.0[classes] = [absent; LANES];
+        }
+    }
+
     /// 1, 2, 4 or 8 classes: the rows' registers, unzipped again and again.
     #[inline(always)]
     fn fill_few<I: Isa>(&mut self, i: I, rows: &[f32], classes: usize) {

@@ -50,7 +50,10 @@ impl<I: Isa> Labels<I> {
     pub(super) fn of(i: I, rows: &Rows<'_>, wanted: bool) -> Self {
         let mut class = [0; LANES];
         match rows.targets {
-            TargetSlice::Classes(labels) => class[..rows.count].copy_from_slice(labels),
+            TargetSlice::Classes(labels) => match labels.first_chunk() {
+                Some(whole) => class = *whole,
+                None => class[..rows.count].copy_from_slice(labels),
+            },
             TargetSlice::Dense(_) if wanted => {
                 for (row, class) in class[..rows.count].iter_mut().enumerate() {
                     *class = first_maximum(i, rows.dense_row(row).unwrap_or_default());
@@ -94,7 +97,7 @@ pub(super) struct Across<'r, 'a> {
     pub row: usize,
     /// Its targets where they are dense.
     dense: Option<&'a [f32]>,
-    label: u32,
+    pub label: u32,
 }
 
 impl<'r, 'a> Across<'r, 'a> {
@@ -160,7 +163,7 @@ pub(super) trait Walk<I: Isa> {
 
 /// Sixteen numbers from `first` on; 0 past the end.
 #[inline(always)]
-fn register(all: &[f32], first: usize) -> [f32; LANES] {
+pub(super) fn register(all: &[f32], first: usize) -> [f32; LANES] {
     if let Some(whole) = all[first..].first_chunk::<LANES>() {
         return *whole;
     }

@@ -1,6 +1,7 @@
 //! How a row is folded: what its classes' probabilities are, and how derivatives pass back through that. Each fold stands
 //! in a file of its own, beside the WGSL file of the same name in `shaders/fold/`.
 
+mod moments;
 pub(crate) mod plain;
 pub(crate) mod shares;
 pub(crate) mod softmax;
@@ -69,18 +70,21 @@ pub(crate) trait Fold {
     type State<I: Isa>: Copy;
     /// A folded row for each lane.
     type Row<I: Isa>: Copy;
+    /// What derivatives by classes without a term have in common.
+    type Others<I: Isa>: Copy;
 
     /// What stands in for a class that is not there: it changes no state.
     const ABSENT: f32;
 
-    /// The terms of spread targets come from the fold itself, if its loss is [`LossTerm::CLOSED`](crate::loss::LossTerm::CLOSED) as well.
+    /// The terms of spread targets, and calibration, come from the fold itself, if its loss is [`LossTerm::CLOSED`](crate::loss::LossTerm::CLOSED) as well.
     const CLOSED: bool = false;
 
     /// The empty state.
     fn identity<I: Isa>(i: I) -> Self::State<I>;
 
-    /// Takes in `DEPTH` predictions for each lane, and with `SPREAD` their coefficients, and asks for as many registers ahead.
-    fn absorb<I: Isa, const DEPTH: usize, const SPREAD: bool>(
+    /// Takes in `DEPTH` predictions for each lane, with `SPREAD` their coefficients, with `MOMENTS` what
+    /// [`closed_calibration`](Fold::closed_calibration) needs, and asks for as many registers ahead.
+    fn absorb<I: Isa, const DEPTH: usize, const SPREAD: bool, const MOMENTS: bool>(
         i: I,
         prepared: &Prepared,
         state: &mut Self::State<I>,
@@ -91,7 +95,7 @@ pub(crate) trait Fold {
 
     /// The state after the first predictions of each lane.
     #[inline(always)]
-    fn first<I: Isa, const DEPTH: usize, const SPREAD: bool>(
+    fn first<I: Isa, const DEPTH: usize, const SPREAD: bool, const MOMENTS: bool>(
         i: I,
         prepared: &Prepared,
         x: &[F32s<I>; DEPTH],
@@ -99,18 +103,26 @@ pub(crate) trait Fold {
         ahead: Ahead,
     ) -> Self::State<I> {
         let mut state = Self::identity(i);
-        Self::absorb::<I, DEPTH, SPREAD>(i, prepared, &mut state, x, coefficients, ahead);
+        Self::absorb::<I, DEPTH, SPREAD, MOMENTS>(i, prepared, &mut state, x, coefficients, ahead);
         state
     }
 
     /// Joins the lanes' states with others.
-    fn merge<I: Isa>(i: I, prepared: &Prepared, a: &Self::State<I>, b: &Self::State<I>) -> Self::State<I>;
+    fn merge<I: Isa, const SPREAD: bool, const MOMENTS: bool>(
+        i: I,
+        prepared: &Prepared,
+        a: &Self::State<I>,
+        b: &Self::State<I>,
+    ) -> Self::State<I>;
 
     /// Sixteen states, lanes and states exchanged: lane `a` of state `b` becomes lane `b` of state `a`.
-    fn transpose<I: Isa, const SPREAD: bool>(i: I, states: &[Self::State<I>; LANES]) -> [Self::State<I>; LANES];
+    fn transpose<I: Isa, const SPREAD: bool, const MOMENTS: bool>(
+        i: I,
+        states: &[Self::State<I>; LANES],
+    ) -> [Self::State<I>; LANES];
 
     /// The rows of the lanes, all of them folded.
-    fn row<I: Isa>(i: I, prepared: &Prepared, state: &Self::State<I>) -> Self::Row<I>;
+    fn row<I: Isa, const MOMENTS: bool>(i: I, prepared: &Prepared, state: &Self::State<I>) -> Self::Row<I>;
 
     /// The row of one lane in all lanes.
     fn lane<I: Isa>(i: I, row: &Self::Row<I>, lane: usize) -> Self::Row<I>;
@@ -136,6 +148,9 @@ pub(crate) trait Fold {
     /// The sum and the pull of a categorical loss, where the state has them.
     fn closed_terms<I: Isa>(i: I, row: &Self::Row<I>) -> (F64s<I>, F64s<I>);
 
+    /// A row's entropy and its squared distance to the label, whose prediction is `goal`, where the state has moments.
+    fn closed_calibration<I: Isa>(i: I, prepared: &Prepared, row: &Self::Row<I>, goal: F32s<I>) -> (F64s<I>, F64s<I>);
+
     /// What a row costs whatever its target.
     fn extra_loss<I: Isa>(i: I, prepared: &Prepared, row: &Self::Row<I>) -> F64s<I>;
 
@@ -149,6 +164,13 @@ pub(crate) trait Fold {
         slope: F32s<I>,
         pull: F32s<I>,
     ) -> F32s<I>;
+
+    /// What derivatives by the classes without a term have in common, the factor `scale` included; none where it takes more
+    /// than that.
+    fn others<I: Isa>(i: I, prepared: &Prepared, row: &Self::Row<I>, pull: F32s<I>, scale: F32s<I>) -> Option<Self::Others<I>>;
+
+    /// The derivative by the prediction of such a class: `through` of a slope of 0.
+    fn through_others<I: Isa>(i: I, others: &Self::Others<I>, x: F32s<I>) -> F32s<I>;
 }
 
 /// Exchanges lanes and states of one part of sixteen states.

@@ -18,6 +18,7 @@ pub(crate) struct Nothing<I: Isa> {
 impl Fold for Plain {
     type State<I: Isa> = Nothing<I>;
     type Row<I: Isa> = Nothing<I>;
+    type Others<I: Isa> = Nothing<I>;
 
     const ABSENT: f32 = 0.0;
 
@@ -27,7 +28,7 @@ impl Fold for Plain {
     }
 
     #[inline(always)]
-    fn absorb<I: Isa, const DEPTH: usize, const SPREAD: bool>(
+    fn absorb<I: Isa, const DEPTH: usize, const SPREAD: bool, const MOMENTS: bool>(
         _: I,
         _: &Prepared,
         _: &mut Nothing<I>,
@@ -38,17 +39,22 @@ impl Fold for Plain {
     }
 
     #[inline(always)]
-    fn merge<I: Isa>(_: I, _: &Prepared, a: &Nothing<I>, _: &Nothing<I>) -> Nothing<I> {
+    fn merge<I: Isa, const SPREAD: bool, const MOMENTS: bool>(
+        _: I,
+        _: &Prepared,
+        a: &Nothing<I>,
+        _: &Nothing<I>,
+    ) -> Nothing<I> {
         *a
     }
 
     #[inline(always)]
-    fn transpose<I: Isa, const SPREAD: bool>(_: I, states: &[Nothing<I>; LANES]) -> [Nothing<I>; LANES] {
+    fn transpose<I: Isa, const SPREAD: bool, const MOMENTS: bool>(_: I, states: &[Nothing<I>; LANES]) -> [Nothing<I>; LANES] {
         *states
     }
 
     #[inline(always)]
-    fn row<I: Isa>(_: I, _: &Prepared, state: &Nothing<I>) -> Nothing<I> {
+    fn row<I: Isa, const MOMENTS: bool>(_: I, _: &Prepared, state: &Nothing<I>) -> Nothing<I> {
         *state
     }
 
@@ -94,6 +100,12 @@ impl Fold for Plain {
         (i.f64s(0.0), i.f64s(0.0))
     }
 
+    /// Needs the second walk.
+    #[inline(always)]
+    fn closed_calibration<I: Isa>(i: I, _: &Prepared, _: &Nothing<I>, _: F32s<I>) -> (F64s<I>, F64s<I>) {
+        (i.f64s(0.0), i.f64s(0.0))
+    }
+
     #[inline(always)]
     fn extra_loss<I: Isa>(i: I, _: &Prepared, _: &Nothing<I>) -> F64s<I> {
         i.f64s(0.0)
@@ -102,5 +114,15 @@ impl Fold for Plain {
     #[inline(always)]
     fn through<I: Isa>(_: I, _: &Prepared, _: &Nothing<I>, _: F32s<I>, _: &Share<I>, slope: F32s<I>, _: F32s<I>) -> F32s<I> {
         slope
+    }
+    /// Nothing comes from other classes.
+    #[inline(always)]
+    fn others<I: Isa>(_: I, _: &Prepared, row: &Nothing<I>, _: F32s<I>, _: F32s<I>) -> Option<Nothing<I>> {
+        Some(*row)
+    }
+
+    #[inline(always)]
+    fn through_others<I: Isa>(i: I, _: &Nothing<I>, _: F32s<I>) -> F32s<I> {
+        i.f32s(0.0)
     }
 }

@@ -46,6 +46,7 @@ const ORDINARY: f64 = 1.267_650_600_228_229_4e30;
 impl Fold for Shares {
     type State<I: Isa> = State<I>;
     type Row<I: Isa> = Row<I>;
+    type Others<I: Isa> = F32s<I>;
 
     const ABSENT: f32 = 0.0;
 
@@ -55,7 +56,7 @@ impl Fold for Shares {
     }
 
     #[inline(always)]
-    fn absorb<I: Isa, const DEPTH: usize, const SPREAD: bool>(
+    fn absorb<I: Isa, const DEPTH: usize, const SPREAD: bool, const MOMENTS: bool>(
         i: I,
         _: &Prepared,
         s: &mut State<I>,
@@ -73,13 +74,13 @@ impl Fold for Shares {
     }
 
     #[inline(always)]
-    fn merge<I: Isa>(i: I, _: &Prepared, a: &State<I>, b: &State<I>) -> State<I> {
+    fn merge<I: Isa, const SPREAD: bool, const MOMENTS: bool>(i: I, _: &Prepared, a: &State<I>, b: &State<I>) -> State<I> {
         let second = a.big.abs(i).lt(b.big.abs(i));
         State { big: second.select(b.big, a.big), rest: (a.rest + b.rest) + second.select(a.big, b.big).widen() }
     }
 
     #[inline(always)]
-    fn transpose<I: Isa, const SPREAD: bool>(i: I, states: &[State<I>; LANES]) -> [State<I>; LANES] {
+    fn transpose<I: Isa, const SPREAD: bool, const MOMENTS: bool>(i: I, states: &[State<I>; LANES]) -> [State<I>; LANES] {
         let (big, rest) = (transposed(states, |s| s.big), transposed_d(i, states, |s| s.rest));
         let mut turned = *states;
         for l in 0..LANES {
@@ -89,7 +90,7 @@ impl Fold for Shares {
     }
 
     #[inline(always)]
-    fn row<I: Isa>(i: I, _: &Prepared, s: &State<I>) -> Row<I> {
+    fn row<I: Isa, const MOMENTS: bool>(i: I, _: &Prepared, s: &State<I>) -> Row<I> {
         let total = s.big.widen() + s.rest;
         let (big, one) = (s.big.widen(), i.f64s(1.0));
         let inverse = one.over(total);
@@ -189,6 +190,12 @@ impl Fold for Shares {
         (i.f64s(0.0), i.f64s(0.0))
     }
 
+    /// Needs the second walk.
+    #[inline(always)]
+    fn closed_calibration<I: Isa>(i: I, _: &Prepared, _: &Row<I>, _: F32s<I>) -> (F64s<I>, F64s<I>) {
+        (i.f64s(0.0), i.f64s(0.0))
+    }
+
     #[inline(always)]
     fn extra_loss<I: Isa>(i: I, _: &Prepared, _: &Row<I>) -> F64s<I> {
         i.f64s(0.0)
@@ -204,5 +211,15 @@ impl Fold for Shares {
             return row.ordinary.select(plain, (derivative.widen() * row.inverse).narrow());
         }
         plain
+    }
+    /// It is the same for all of them.
+    #[inline(always)]
+    fn others<I: Isa>(i: I, _: &Prepared, row: &Row<I>, pull: F32s<I>, scale: F32s<I>) -> Option<F32s<I>> {
+        Some(((i.f64s(0.0) - pull.widen()) * row.inverse).narrow() * scale)
+    }
+
+    #[inline(always)]
+    fn through_others<I: Isa>(_: I, others: &F32s<I>, _: F32s<I>) -> F32s<I> {
+        *others
     }
 }

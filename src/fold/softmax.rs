@@ -16,7 +16,8 @@ use crate::cpu::isa::{Isa, LANES, Outlined};
 use crate::cpu::lanes::{F32s, F64s, Make, Mask};
 use crate::cpu::math::{exp, exp2_fine, log1p, or_zero, power_of_two, round, sum, tanh_of};
 use crate::cpu::source::Ahead;
-use crate::fold::units::{Count, ONE, Sum, absorb_huge, is_huge, merge_huge, rescale, unit_of};
+use crate::fold::moments::{self, Moments, Partial};
+use crate::fold::units::{Count, ONE, Sum, absorb_huge, anchor, is_huge, merge_huge, rescale, unit_of};
 use crate::fold::{Fold, Share, transposed, transposed_d};
 use crate::loss::Prepared;
 
@@ -33,6 +34,8 @@ pub(crate) struct State<I: Isa> {
     /// it out again. NaN if a logit is NaN.
     unit: F32s<I>,
     rest: F64s<I>,
+    /// Nothing, where they are not asked for.
+    moments: Moments<I>,
     /// Σ coefficient, and Σ coefficient · (top − x) · SMALL: differences, and sums of both signs, may be beyond any float.
     weight: F64s<I>,
     gap: F64s<I>,
@@ -56,8 +59,19 @@ pub(crate) struct Row<I: Isa> {
     inverse: F32s<I>,
     weight: F64s<I>,
     gap: F64s<I>,
+    /// −Σ p·log p, and Σ e^2(x − top) over the other logits, where the state has moments.
+    entropy: F64s<I>,
+    squares: F64s<I>,
     impossible: Mask<I>,
     undefined: Mask<I>,
+}
+
+/// Of classes without a term: what they are relative to, and what their exponentials are multiplied with.
+#[derive(Clone, Copy)]
+pub(crate) struct Others<I: Isa> {
+    top: F32s<I>,
+    factor: F32s<I>,
+    share: F32s<I>,
 }
 
 /// A logit after softcap, and its derivative there. A temperature alone waits for differences of logits, which are exact
@@ -89,18 +103,33 @@ fn is_phantom<I: Isa>(i: I, top: F32s<I>) -> Mask<I> {
 impl<I: Isa> State<I> {
     fn sums(&self) -> [Sum; LANES] {
         let (top, unit, rest) = (self.top.to_array(), self.unit.to_array(), self.rest.to_array());
-        std::array::from_fn(|l| Sum { top: top[l], unit: unit[l], rest: rest[l] })
+        let (squares, gaps) = (self.moments.squares.to_array(), self.moments.gaps.to_array());
+        std::array::from_fn(|l| Sum { top: top[l], unit: unit[l], rest: rest[l], squares: squares[l], gaps: gaps[l] })
+    }
+
+    fn set_sums<const MOMENTS: bool>(&mut self, i: I, sums: &[Sum; LANES]) {
+        self.rest = i.f64s_of(&sums.map(|sum| sum.rest));
+        if MOMENTS {
+            self.moments.squares = i.f64s_of(&sums.map(|sum| sum.squares));
+            self.moments.gaps = i.f64s_of(&sums.map(|sum| sum.gaps));
+        }
     }
 
     /// Brings the unit near the top where that has outgrown it.
     #[inline(always)]
-    fn settle(&mut self, i: I, prepared: &Prepared, top: F32s<I>) {
+    fn settle<const MOMENTS: bool>(&mut self, i: I, prepared: &Prepared, top: F32s<I>) {
         let outgrown = self.limit.lt(top);
         let huge = is_huge(i, prepared, top);
         let (unit, limit) = unit_of(i, prepared, huge.select(i.f32s(0.0), top));
         let limit = huge.select(i.f32s(f32::NEG_INFINITY), limit);
         // The phantom of an empty state leaves nothing.
         let scale = is_phantom(i, self.top).select_d(i.f64s(0.0), rescale(i, self.unit, unit));
+        if MOMENTS {
+            let shift = prepared.base.inverse(i, unit).widen() - prepared.base.inverse(i, self.unit).widen();
+            let Moments { squares, gaps } = self.moments.moved(i, self.rest, scale, shift);
+            self.moments.squares = outgrown.select_d(squares, self.moments.squares);
+            self.moments.gaps = outgrown.select_d(gaps, self.moments.gaps);
+        }
         self.rest = outgrown.select_d(self.rest * scale, self.rest);
         self.unit = outgrown.select(unit, self.unit);
         self.limit = outgrown.select(limit, self.limit);
@@ -108,22 +137,36 @@ impl<I: Isa> State<I> {
 
     /// Adds the losers, whose unit is settled, and the coefficients of all.
     #[inline(always)]
-    fn take_in<const DEPTH: usize, const SPREAD: bool, const FINE: bool>(
+    fn take_in<const DEPTH: usize, const SPREAD: bool, const MOMENTS: bool, const FINE: bool>(
         &mut self,
         i: I,
         prepared: &Prepared,
         block: &Played<I, DEPTH>,
     ) {
         let Played { top, losers, x, coefficients, ahead } = *block;
-        let count = Count::in_units(i, prepared, self.unit);
-        let mut sums = [i.f32s(0.0); PARTIALS];
-        for (d, &loser) in losers.iter().enumerate() {
-            ahead.ask(i, d);
-            let (part, power) = count.exp::<FINE>(i, prepared, loser);
-            let partial = &mut sums[d % PARTIALS];
-            *partial = if d < PARTIALS { part * power } else { part.fma(power, *partial) };
+        if MOMENTS {
+            let count = Count::in_small_units(i, prepared, self.unit);
+            let anchor = prepared.base.inverse(i, self.unit);
+            let mut partial = Partial::none(i);
+            for (d, &loser) in losers.iter().enumerate() {
+                ahead.ask(i, d);
+                let (part, power) = count.exp::<FINE>(i, prepared, loser);
+                partial.absorb(d, part * power, anchor - count.raised(loser));
+            }
+            let (rest, moments) = partial.total(i);
+            self.rest = self.rest + rest;
+            self.moments = self.moments.plus(moments);
+        } else {
+            let count = Count::in_units(i, prepared, self.unit);
+            let mut sums = [i.f32s(0.0); PARTIALS];
+            for (d, &loser) in losers.iter().enumerate() {
+                ahead.ask(i, d);
+                let (part, power) = count.exp::<FINE>(i, prepared, loser);
+                let partial = &mut sums[d % PARTIALS];
+                *partial = if d < PARTIALS { part * power } else { part.fma(power, *partial) };
+            }
+            self.rest = self.rest + sum(sums).widen();
         }
-        self.rest = self.rest + sum(sums).widen();
         if SPREAD {
             let mut gaps = x;
             let mut weights = coefficients;
@@ -200,24 +243,26 @@ impl<I: Isa, const DEPTH: usize> Outlined<I> for Capped<'_, I, DEPTH> {
 }
 
 /// A block whose top has outgrown the state's unit, or whose exponentials need a term more.
-struct Outgrown<'p, I: Isa, const DEPTH: usize, const SPREAD: bool> {
+struct Outgrown<'p, I: Isa, const DEPTH: usize, const SPREAD: bool, const MOMENTS: bool> {
     prepared: &'p Prepared,
     state: State<I>,
     block: Played<I, DEPTH>,
 }
 
-impl<I: Isa, const DEPTH: usize, const SPREAD: bool> Outlined<I> for Outgrown<'_, I, DEPTH, SPREAD> {
+impl<I: Isa, const DEPTH: usize, const SPREAD: bool, const MOMENTS: bool> Outlined<I>
+    for Outgrown<'_, I, DEPTH, SPREAD, MOMENTS>
+{
     type Output = State<I>;
 
     #[inline(always)]
     fn run(self, i: I) -> State<I> {
         let Self { prepared, state, block } = self;
         let mut s = state;
-        s.settle(i, prepared, block.top);
+        s.settle::<MOMENTS>(i, prepared, block.top);
         if prepared.is_fine() {
-            s.take_in::<DEPTH, SPREAD, true>(i, prepared, &block);
+            s.take_in::<DEPTH, SPREAD, MOMENTS, true>(i, prepared, &block);
         } else {
-            s.take_in::<DEPTH, SPREAD, false>(i, prepared, &block);
+            s.take_in::<DEPTH, SPREAD, MOMENTS, false>(i, prepared, &block);
         }
         // Where the top is huge, every block comes here.
         let exceptional = is_exceptional(i, prepared, state.top, block.top);
@@ -226,7 +271,8 @@ impl<I: Isa, const DEPTH: usize, const SPREAD: bool> Outlined<I> for Outgrown<'_
             for (to, loser) in losers.iter_mut().zip(&block.losers) {
                 loser.store(to);
             }
-            s.rest = i.f64s_of(&absorb_huge(prepared, &state.sums(), &s.sums(), &losers, exceptional.bits()));
+            let sums = absorb_huge(prepared, &state.sums(), &s.sums(), &losers, exceptional.bits());
+            s.set_sums::<MOMENTS>(i, &sums);
         }
         s
     }
@@ -235,6 +281,7 @@ impl<I: Isa, const DEPTH: usize, const SPREAD: bool> Outlined<I> for Outgrown<'_
 impl Fold for Softmax {
     type State<I: Isa> = State<I>;
     type Row<I: Isa> = Row<I>;
+    type Others<I: Isa> = Others<I>;
 
     const ABSENT: f32 = f32::NEG_INFINITY;
     const CLOSED: bool = true;
@@ -246,6 +293,7 @@ impl Fold for Softmax {
             limit: i.f32s(f32::NEG_INFINITY),
             unit: i.f32s(0.0),
             rest: i.f64s(-ONE),
+            moments: Moments::identity(i),
             weight: i.f64s(0.0),
             gap: i.f64s(0.0),
             impossible: i.mask_of(0),
@@ -253,7 +301,7 @@ impl Fold for Softmax {
     }
 
     #[inline(always)]
-    fn absorb<I: Isa, const DEPTH: usize, const SPREAD: bool>(
+    fn absorb<I: Isa, const DEPTH: usize, const SPREAD: bool, const MOMENTS: bool>(
         i: I,
         prepared: &Prepared,
         s: &mut State<I>,
@@ -264,15 +312,15 @@ impl Fold for Softmax {
         let x = &capped(i, prepared, x);
         let block = Played::of(s.top, x, coefficients, ahead);
         if prepared.is_fine() || s.limit.lt(block.top).any() {
-            *s = i.call(Outgrown::<I, DEPTH, SPREAD> { prepared, state: *s, block });
+            *s = i.call(Outgrown::<I, DEPTH, SPREAD, MOMENTS> { prepared, state: *s, block });
         } else {
-            s.take_in::<DEPTH, SPREAD, false>(i, prepared, &block);
+            s.take_in::<DEPTH, SPREAD, MOMENTS, false>(i, prepared, &block);
         }
     }
 
     /// Most first blocks are ordinary: their unit is next to their top, and nothing has to be moved there.
     #[inline(always)]
-    fn first<I: Isa, const DEPTH: usize, const SPREAD: bool>(
+    fn first<I: Isa, const DEPTH: usize, const SPREAD: bool, const MOMENTS: bool>(
         i: I,
         prepared: &Prepared,
         x: &[F32s<I>; DEPTH],
@@ -283,22 +331,28 @@ impl Fold for Softmax {
         let mut s = Self::identity(i);
         let block = Played::of(s.top, x, coefficients, ahead);
         if prepared.is_fine() || (is_huge(i, prepared, block.top) | is_phantom(i, block.top)).any() {
-            return i.call(Outgrown::<I, DEPTH, SPREAD> { prepared, state: s, block });
+            return i.call(Outgrown::<I, DEPTH, SPREAD, MOMENTS> { prepared, state: s, block });
         }
         (s.unit, s.limit) = unit_of(i, prepared, block.top);
-        s.rest = i.f64s(0.0);
-        s.take_in::<DEPTH, SPREAD, false>(i, prepared, &block);
+        (s.rest, s.moments) = (i.f64s(0.0), Moments::none(i));
+        s.take_in::<DEPTH, SPREAD, MOMENTS, false>(i, prepared, &block);
         s
     }
 
     #[inline(always)]
-    fn merge<I: Isa>(i: I, prepared: &Prepared, a: &State<I>, b: &State<I>) -> State<I> {
+    fn merge<I: Isa, const SPREAD: bool, const MOMENTS: bool>(
+        i: I,
+        prepared: &Prepared,
+        a: &State<I>,
+        b: &State<I>,
+    ) -> State<I> {
         let second = a.top.lt(b.top);
         let high = State {
             top: second.select(b.top, a.top),
             limit: second.select(b.limit, a.limit),
             unit: second.select(b.unit, a.unit),
             rest: second.select_d(b.rest, a.rest),
+            moments: if MOMENTS { b.moments.or(second, a.moments) } else { a.moments },
             weight: a.weight + b.weight,
             gap: a.gap + b.gap,
             impossible: a.impossible | b.impossible,
@@ -307,6 +361,7 @@ impl Fold for Softmax {
             top: second.select(a.top, b.top),
             unit: second.select(a.unit, b.unit),
             rest: second.select_d(a.rest, b.rest),
+            moments: if MOMENTS { a.moments.or(second, b.moments) } else { b.moments },
             weight: second.select_d(a.weight, b.weight),
             ..*a
         };
@@ -317,21 +372,33 @@ impl Fold for Softmax {
         let loser = or_zero(i, !empty, part * power);
         let scale = empty.select_d(i.f64s(0.0), rescale(i, low.unit, high.unit));
         s.rest = high.rest + low.rest.fma(scale, loser.widen());
-        let small = i.f32s(SMALL);
-        s.gap = low.weight.fma((small * high.top).widen() - (small * low.top).widen(), s.gap);
+        if MOMENTS {
+            let (to, from) = (anchor(i, prepared, high.top, high.unit), anchor(i, prepared, low.top, low.unit));
+            let moved = low.moments.moved(i, low.rest, scale, to.widen() - from.widen());
+            s.moments = high.moments.plus(moved).plus(Moments::of(i, loser, to.widen() - low.top.widen()));
+        }
+        if SPREAD {
+            let small = i.f32s(SMALL);
+            s.gap = low.weight.fma((small * high.top).widen() - (small * low.top).widen(), s.gap);
+        }
         let exceptional = is_exceptional(i, prepared, low.top, high.top);
         if exceptional.any() {
-            let rest = s.rest.to_array();
-            s.rest = i.f64s_of(&merge_huge(prepared, &high.sums(), &low.sums(), exceptional.bits(), rest));
+            let sums = merge_huge(prepared, &high.sums(), &low.sums(), exceptional.bits(), &s.sums());
+            s.set_sums::<MOMENTS>(i, &sums);
         }
         s
     }
 
     #[inline(always)]
-    fn transpose<I: Isa, const SPREAD: bool>(i: I, states: &[State<I>; LANES]) -> [State<I>; LANES] {
+    fn transpose<I: Isa, const SPREAD: bool, const MOMENTS: bool>(i: I, states: &[State<I>; LANES]) -> [State<I>; LANES] {
         let (top, unit) = (transposed(states, |s| s.top), transposed(states, |s| s.unit));
         // A float holds a lane's sum, ONE included, with digits enough.
         let rest = transposed(states, |s| s.rest.narrow());
+        let (mut squares, mut gaps) = ([i.f32s(0.0); LANES], [i.f32s(0.0); LANES]);
+        if MOMENTS {
+            squares = transposed(states, |s| s.moments.squares.narrow());
+            gaps = transposed(states, |s| s.moments.gaps.narrow());
+        }
         let mut weight = [i.f64s(0.0); LANES];
         let mut gap = weight;
         let mut impossible = [0_u16; LANES];
@@ -353,6 +420,7 @@ impl Fold for Softmax {
                 limit: i.f32s(f32::NEG_INFINITY),
                 unit: unit[l],
                 rest: rest[l].widen(),
+                moments: Moments { squares: squares[l].widen(), gaps: gaps[l].widen() },
                 weight: weight[l],
                 gap: gap[l],
                 impossible: i.mask_of(impossible[l]),
@@ -362,24 +430,36 @@ impl Fold for Softmax {
     }
 
     #[inline(always)]
-    fn row<I: Isa>(i: I, prepared: &Prepared, s: &State<I>) -> Row<I> {
+    fn row<I: Isa, const MOMENTS: bool>(i: I, prepared: &Prepared, s: &State<I>) -> Row<I> {
         let huge = is_huge(i, prepared, s.top);
         // Dividing by e^top is multiplying with the inverse of its power of two. A huge top is its own unit.
         let top = huge.select(i.f32s(0.0), s.top);
         let k = round(i, prepared.base.times(i, top));
         let part = exp2_fine(i, i.f32s(0.0) - prepared.base.part(i, top, k));
         let power = power_of_two(i, huge.select(i.f32s(0.0), s.unit - k));
-        let others = (s.rest * i.f64s(1.0 / ONE) * (part * power).widen()).narrow();
+        let in_tops = i.f64s(1.0 / ONE) * (part * power).widen();
+        let others = (s.rest * in_tops).narrow();
         let one = i.f32s(1.0);
         // Without a finite logit the phantom was never outplayed. A NaN fails every comparison.
         let defined = i.f64s(-0.5 * ONE).lt(s.rest) & s.top.lt(i.f32s(f32::INFINITY));
         let factor = i.f64s(prepared.factor() / f64::from(SMALL));
         let inverse = one.over(one + others);
+        let log1p_others = log1p(i, others, inverse);
+        let (mut entropy, mut squares) = (i.f64s(0.0), i.f64s(0.0));
+        if MOMENTS {
+            let small = in_tops * i.f64s(1.0 / moments::SMALL);
+            let above = s.top.widen() - anchor(i, prepared, s.top, s.unit).widen();
+            let gaps = s.moments.gaps.fma(small, others.widen() * above);
+            entropy = (gaps * i.f64s(prepared.factor())).fma(inverse.widen(), log1p_others.widen());
+            squares = s.moments.squares * small * small;
+        }
         Row {
             top: s.top,
             others,
-            log1p_others: log1p(i, others, inverse),
+            log1p_others,
             inverse,
+            entropy,
+            squares,
             weight: s.weight,
             gap: s.gap * factor,
             impossible: s.impossible,
@@ -396,6 +476,8 @@ impl Fold for Softmax {
             inverse: row.inverse.lane(i, lane),
             weight: row.weight.lane(i, lane),
             gap: row.gap.lane(i, lane),
+            entropy: row.entropy.lane(i, lane),
+            squares: row.squares.lane(i, lane),
             impossible: row.impossible.lane(i, lane),
             undefined: row.undefined.lane(i, lane),
         }
@@ -445,6 +527,16 @@ impl Fold for Softmax {
         (row.impossible.select_d(i.f64s(f64::INFINITY), loss), i.f64s(0.0) - row.weight)
     }
 
+    #[inline(always)]
+    fn closed_calibration<I: Isa>(i: I, prepared: &Prepared, row: &Row<I>, goal: F32s<I>) -> (F64s<I>, F64s<I>) {
+        let of = Self::share(i, prepared, row, goal);
+        let (p, rest, inverse) = (of.p.widen(), of.rest.widen(), row.inverse.widen());
+        // The label does not count among the others; where it is the largest, it was never there.
+        let is_top = of.x.eq(row.top);
+        let all = is_top.select_d(row.squares, row.squares + i.f64s(1.0)) * inverse * inverse;
+        (row.entropy, rest.fma(rest, is_top.select_d(all, all - p * p)))
+    }
+
     /// z-loss: on the logsumexp.
     #[inline(always)]
     fn extra_loss<I: Isa>(i: I, prepared: &Prepared, row: &Row<I>) -> F64s<I> {
@@ -467,13 +559,30 @@ impl Fold for Softmax {
     ) -> F32s<I> {
         let mut derivative = slope * of.rest - of.p * (pull - slope);
         if prepared.z_loss != 0.0 {
-            // ∂ logsumexp / ∂x = p.
-            let logsumexp = Self::logsumexp(i, prepared, row).narrow();
-            derivative = derivative + i.f32s(2.0 * prepared.z_loss) * logsumexp * of.p;
+            derivative = derivative + by_logsumexp(i, prepared, row) * of.p;
         }
         if prepared.is_moved() {
             derivative = derivative * moved(i, prepared, x).1;
         }
         derivative
     }
+
+    #[inline(always)]
+    fn others<I: Isa>(i: I, prepared: &Prepared, row: &Row<I>, pull: F32s<I>, scale: F32s<I>) -> Option<Others<I>> {
+        let factor = i.f32s(prepared.factor() as f32);
+        let of_p = by_logsumexp(i, prepared, row) - pull;
+        // A softcap gives each logit another slope.
+        (prepared.softcap == 0.0).then_some(Others { top: row.top, factor, share: of_p * row.inverse * scale * factor })
+    }
+
+    #[inline(always)]
+    fn through_others<I: Isa>(i: I, others: &Others<I>, x: F32s<I>) -> F32s<I> {
+        exp(i, (x - others.top) * others.factor) * others.share
+    }
+}
+
+/// The derivative of the z-loss by the logsumexp, whose own by a logit is p.
+#[inline(always)]
+fn by_logsumexp<I: Isa>(i: I, prepared: &Prepared, row: &Row<I>) -> F32s<I> {
+    i.f32s(2.0 * prepared.z_loss) * Softmax::logsumexp(i, prepared, row).narrow()
 }

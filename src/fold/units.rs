@@ -4,6 +4,7 @@
 use crate::cpu::isa::{Isa, LANES};
 use crate::cpu::lanes::{F32s, F64s, Make, Mask};
 use crate::cpu::math::{HUGE, biased, power_of_two, round};
+use crate::fold::moments::{SMALL, SMALL_EXPONENT};
 use crate::loss::Prepared;
 
 /// 1 in a rest's unit, 2^64.
@@ -29,15 +30,31 @@ pub(super) struct Count<I: Isa> {
 impl<I: Isa> Count<I> {
     #[inline(always)]
     pub(super) fn in_units(i: I, prepared: &Prepared, unit: F32s<I>) -> Self {
-        let unit = unit - i.f32s(ONE_EXPONENT);
+        Self::times(i, prepared, unit, ONE_EXPONENT)
+    }
+
+    /// The same times SMALL: what this floors has a sum below every normal float.
+    #[inline(always)]
+    pub(super) fn in_small_units(i: I, prepared: &Prepared, unit: F32s<I>) -> Self {
+        Self::times(i, prepared, unit, ONE_EXPONENT + SMALL_EXPONENT)
+    }
+
+    #[inline(always)]
+    fn times(i: I, prepared: &Prepared, unit: F32s<I>, exponent: f32) -> Self {
+        let unit = unit - i.f32s(exponent);
         Self { floor: prepared.base.floor(i, unit), biased: biased(i, unit) }
+    }
+
+    /// The logit, or what stands in for one whose exponential is 0. A NaN passes.
+    #[inline(always)]
+    pub(super) fn raised(self, x: F32s<I>) -> F32s<I> {
+        self.floor.max(x)
     }
 
     /// e^x in two factors, for logits that are not far above the unit.
     #[inline(always)]
     pub(super) fn exp<const FINE: bool>(self, i: I, prepared: &Prepared, x: F32s<I>) -> (F32s<I>, F32s<I>) {
-        // The floor is the first operand: a NaN passes.
-        prepared.base.power::<I, FINE>(i, self.floor.max(x), self.biased)
+        prepared.base.power::<I, FINE>(i, self.raised(x), self.biased)
     }
 }
 
@@ -58,12 +75,21 @@ pub(super) fn rescale<I: Isa>(i: I, from: F32s<I>, to: F32s<I>) -> F64s<I> {
     power_of_two(i, first).widen() * power_of_two(i, k - first).widen()
 }
 
-/// A lane of the cold path: a sum and what it is counted in.
+/// Where gaps of logits are counted from: next to the unit, or at a top that is huge.
+#[inline(always)]
+pub(super) fn anchor<I: Isa>(i: I, prepared: &Prepared, top: F32s<I>, unit: F32s<I>) -> F32s<I> {
+    is_huge(i, prepared, top).select(top, prepared.base.inverse(i, unit))
+}
+
+/// A lane of the cold path: sums and what they are counted in.
 #[derive(Clone, Copy)]
 pub(super) struct Sum {
     pub(super) top: f32,
     pub(super) unit: f32,
     pub(super) rest: f64,
+    /// Its moments.
+    pub(super) squares: f64,
+    pub(super) gaps: f64,
 }
 
 impl Sum {
@@ -72,11 +98,15 @@ impl Sum {
         if huge { f64::from(self.top) * factor } else { f64::from(self.unit) * std::f64::consts::LN_2 }
     }
 
-    /// The sum with the exponentials of `losers`, in the unit that belongs to `top`, at least as large as any of them.
-    fn with(self, prepared: &Prepared, top: f32, unit: f32, losers: impl Iterator<Item = f32>) -> f64 {
+    fn anchor(self, prepared: &Prepared) -> f64 {
+        f64::from(if prepared.base.is_huge(self.top) { self.top } else { prepared.base.inverse_of(self.unit) })
+    }
+
+    /// The sums with the exponentials of `losers`, in the unit that belongs to `top`, at least as large as any of them.
+    fn with(self, prepared: &Prepared, top: f32, unit: f32, losers: impl Iterator<Item = f32>) -> Self {
         let factor = prepared.factor();
         let huge = |x: f32| prepared.base.is_huge(x);
-        let new = Self { top, unit, rest: 0.0 };
+        let new = Self { top, unit, ..self };
         // The phantom of an empty state leaves nothing, however mild the temperature; but a NaN stays.
         let scale = if self.top == f32::MIN && top != f32::MIN {
             0.0
@@ -87,7 +117,21 @@ impl Sum {
         let beyond = if huge(top) { 0.0 } else { f64::from(top) * factor - new.log_unit(factor, false) };
         let exponential = |x: f32| ((f64::from(x) - f64::from(top)) * factor + beyond).exp() * ONE;
         let phantom = |x: f32| x == f32::MIN && top != f32::MIN;
-        self.rest * scale + losers.map(|x| if phantom(x) { 0.0 } else { exponential(x) }).sum::<f64>()
+        let anchor = new.anchor(prepared);
+        let mut sums = Self {
+            rest: self.rest * scale,
+            squares: self.squares * scale * scale,
+            gaps: (self.gaps + self.rest * SMALL * (anchor - self.anchor(prepared))) * scale,
+            ..new
+        };
+        for x in losers.filter(|&x| !phantom(x)) {
+            let e = exponential(x);
+            sums.rest += e;
+            sums.squares += (e * SMALL) * (e * SMALL);
+            // By selection, not by multiplication: 0·∞ is NaN.
+            sums.gaps += if e == 0.0 { 0.0 } else { e * SMALL * (anchor - f64::from(x)) };
+        }
+        sums
     }
 }
 
@@ -101,10 +145,10 @@ pub(super) fn absorb_huge<const DEPTH: usize>(
     after: &[Sum; LANES],
     losers: &[[f32; LANES]; DEPTH],
     exceptional: u16,
-) -> [f64; LANES] {
+) -> [Sum; LANES] {
     std::array::from_fn(|l| {
         if exceptional >> l & 1 == 0 {
-            return after[l].rest;
+            return after[l];
         }
         before[l].with(prepared, after[l].top, after[l].unit, losers.iter().map(|loser| loser[l]))
     })
@@ -118,13 +162,15 @@ pub(super) fn merge_huge(
     high: &[Sum; LANES],
     low: &[Sum; LANES],
     exceptional: u16,
-    rest: [f64; LANES],
-) -> [f64; LANES] {
+    merged: &[Sum; LANES],
+) -> [Sum; LANES] {
     std::array::from_fn(|l| {
         if exceptional >> l & 1 == 0 {
-            return rest[l];
+            return merged[l];
         }
+        let high = high[l];
         // Two phantoms are one too many; another logit leaves nothing of one.
-        high[l].rest + low[l].with(prepared, high[l].top, high[l].unit, std::iter::once(low[l].top))
+        let low = low[l].with(prepared, high.top, high.unit, std::iter::once(low[l].top));
+        Sum { rest: high.rest + low.rest, squares: high.squares + low.squares, gaps: high.gaps + low.gaps, ..high }
     })
 }

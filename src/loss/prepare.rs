@@ -56,6 +56,13 @@ impl Prepared {
         self.spreads() && !self.is_closed()
     }
 
+    /// Calibration comes from the fold as well. A dense target as given has to be its coefficient for that, and differences of
+    /// logits within a float's range, however they are scaled.
+    pub(crate) fn closes_calibration(&self) -> bool {
+        let plain = !self.dense || (self.spread == 0.0 && self.class_weights.is_none());
+        self.is_closed() && plain && (1e-12..1e12).contains(&self.factor())
+    }
+
     /// Exponentials need a term more: a power of 1 − p has γ + 1 times the error of what 1 − p comes from.
     pub(crate) fn is_fine(&self) -> bool {
         self.term == TermKind::Focal

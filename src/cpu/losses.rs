@@ -1,0 +1,65 @@
+//! Losses alone, of short rows with class indices: a driver of its own, since there all that is left to do once a row is
+//! folded, a division and a logarithm one after the other, takes longer than the fold. Twice sixteen rows go through
+//! each step together, so that a core has something else to do while it waits for a step's result.
+
+use std::marker::PhantomData;
+
+use super::folding::fold_down;
+use super::isa::{Isa, LANES, Outlined};
+use super::lanes::{F32s, Make, Mask};
+use super::rows::put;
+use super::source::{Rows, SHORT, Tile};
+use super::targets::{Down, Labels};
+use super::terms::{Standing, Terms, sums};
+use crate::batch::Window;
+use crate::fold::Fold;
+use crate::loss::{LossTerm, Prepared};
+
+/// The losses of a window's rows, as many as make whole groups; says how many.
+pub(super) struct LossesDown<'s, F, T> {
+    pub prepared: &'s Prepared,
+    pub window: &'s Window<'s>,
+    pub out: &'s mut [f32],
+    pub of: PhantomData<(F, T)>,
+}
+
+impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for LossesDown<'_, F, T> {
+    type Output = usize;
+
+    #[inline(always)]
+    fn run(self, i: I) -> usize {
+        let Self { prepared, window, out, .. } = self;
+        let mut x = Tile::new();
+        let mut widened = [0.0; LANES * SHORT + LANES];
+        let whole = out.len() - out.len() % (2 * LANES);
+        for first in (0..whole).step_by(2 * LANES) {
+            let (a, label_a) = fold::<I, F>(i, &Rows::of(prepared, window, first, LANES), &mut x, &mut widened);
+            let (b, label_b) = fold::<I, F>(i, &Rows::of(prepared, window, first + LANES, LANES), &mut x, &mut widened);
+            let (a, b) = (F::row::<I, false>(i, prepared, &a), F::row::<I, false>(i, prepared, &b));
+            put(out, first, LANES, loss::<I, F, T>(i, prepared, &a, label_a));
+            put(out, first + LANES, LANES, loss::<I, F, T>(i, prepared, &b, label_b));
+        }
+        whole
+    }
+}
+
+/// The labels' predictions, and where rows do not count.
+type Goal<I> = (F32s<I>, Mask<I>);
+
+#[inline(always)]
+fn fold<I: Isa, F: Fold>(i: I, rows: &Rows<'_>, x: &mut Tile, widened: &mut [f32]) -> (F::State<I>, Goal<I>) {
+    let predictions = rows.floats(i, widened);
+    x.fill(i, predictions, rows.classes, LANES);
+    x.end(rows.classes, F::ABSENT);
+    let labels = Labels::of(i, rows, false);
+    let goal = i.f32s_at(predictions, i.count_by(rows.classes as u32) + labels.class);
+    let (state, _) = fold_down::<I, F, false, false>(i, &Down { rows, x, dense: None, labels });
+    (state, (goal, labels.ignored))
+}
+
+#[inline(always)]
+fn loss<I: Isa, F: Fold, T: LossTerm>(i: I, prepared: &Prepared, row: &F::Row<I>, (goal, ignored): Goal<I>) -> F32s<I> {
+    let (loss, _) = sums::<I, F, T>(i, prepared, row, &Terms::none(i), goal, i.f32s(1.0));
+    let loss = loss + F::extra_loss(i, prepared, row);
+    Standing { ignored, undefined: F::is_undefined(row) }.apply(i, loss.narrow())
+}

@@ -1,0 +1,102 @@
+//! What calibration needs of a softmax besides its sum, folded along with it over the logits other than the largest:
+//! Σ e^2x and Σ e^x·(anchor − x).
+//!
+//! With e = e^(x − top) and S = 1 + Σ e, the sums being over the others,
+//!
+//! > entropy −Σ p·log p = log S + Σ e·(top − x) / S
+//!
+//! whose terms are all positive. The anchor stands near the top, within the range that a unit allows, so bringing the sum
+//! from one to the other costs a few roundings of Σ e, which the entropy is larger than. The squared distance to the label's
+//! one-hot vector is, of a label that is the largest, (Σ e / S)² + Σ e² / S²; of another one, whose p is then ½ at most,
+//! (1 − p)² + (1 + Σ e²) / S² − p², and what is taken away is no larger than the first term.
+
+use crate::cpu::isa::Isa;
+use crate::cpu::lanes::{F32s, F64s, Make, Mask};
+use crate::cpu::math::sum;
+use crate::fold::units::ONE;
+
+/// Scales exponentials down, 2^-32: counted in units they reach 2^80, and their squares would be beyond any float.
+pub(super) const SMALL: f64 = 1.0 / 4_294_967_296.0;
+pub(super) const SMALL_EXPONENT: f32 = -32.0;
+
+/// Sums that terms of a block join in turn.
+const PARTIALS: usize = 2;
+
+#[derive(Clone, Copy)]
+pub(super) struct Moments<I: Isa> {
+    /// Σ (e · SMALL)², e being counted as in the state's rest.
+    pub squares: F64s<I>,
+    /// Σ e · SMALL · (anchor − x).
+    pub gaps: F64s<I>,
+}
+
+impl<I: Isa> Moments<I> {
+    #[inline(always)]
+    pub(super) fn none(i: I) -> Self {
+        Self { squares: i.f64s(0.0), gaps: i.f64s(0.0) }
+    }
+
+    /// Those of a state that holds a phantom, which this takes out again.
+    #[inline(always)]
+    pub(super) fn identity(i: I) -> Self {
+        Self { squares: i.f64s(-(ONE * SMALL) * (ONE * SMALL)), ..Self::none(i) }
+    }
+
+    #[inline(always)]
+    pub(super) fn plus(self, other: Self) -> Self {
+        Self { squares: self.squares + other.squares, gaps: self.gaps + other.gaps }
+    }
+
+    /// These where the mask is true, else the others.
+    #[inline(always)]
+    pub(super) fn or(self, m: Mask<I>, others: Self) -> Self {
+        Self { squares: m.select_d(self.squares, others.squares), gaps: m.select_d(self.gaps, others.gaps) }
+    }
+
+    /// Those of one exponential, `below` its anchor.
+    #[inline(always)]
+    pub(super) fn of(i: I, e: F32s<I>, below: F64s<I>) -> Self {
+        let small = e.widen() * i.f64s(SMALL);
+        Self { squares: small * small, gaps: small * below }
+    }
+
+    /// In a unit `scale` times as small, and with an anchor that is `shift` higher; `rest` is the sum itself, in the old unit.
+    #[inline(always)]
+    pub(super) fn moved(self, i: I, rest: F64s<I>, scale: F64s<I>, shift: F64s<I>) -> Self {
+        let gaps = (rest * i.f64s(SMALL)).fma(shift, self.gaps);
+        Self { squares: self.squares * scale * scale, gaps: gaps * scale }
+    }
+}
+
+/// The moments of a block on their way.
+#[derive(Clone, Copy)]
+pub(super) struct Partial<I: Isa> {
+    sums: [F32s<I>; PARTIALS],
+    squares: [F32s<I>; PARTIALS],
+    gaps: [F32s<I>; PARTIALS],
+}
+
+impl<I: Isa> Partial<I> {
+    #[inline(always)]
+    pub(super) fn none(i: I) -> Self {
+        let none = [i.f32s(0.0); PARTIALS];
+        Self { sums: none, squares: none, gaps: none }
+    }
+
+    /// Takes in exponential number `d`, times SMALL, `below` its anchor.
+    #[inline(always)]
+    pub(super) fn absorb(&mut self, d: usize, small: F32s<I>, below: F32s<I>) {
+        let n = d % PARTIALS;
+        let (sums, squares, gaps) = (&mut self.sums[n], &mut self.squares[n], &mut self.gaps[n]);
+        *sums = if d < PARTIALS { small } else { *sums + small };
+        *squares = if d < PARTIALS { small * small } else { small.fma(small, *squares) };
+        *gaps = if d < PARTIALS { small * below } else { small.fma(below, *gaps) };
+    }
+
+    /// The sum of exponentials, and its moments.
+    #[inline(always)]
+    pub(super) fn total(self, i: I) -> (F64s<I>, Moments<I>) {
+        let rest = sum(self.sums).widen() * i.f64s(1.0 / SMALL);
+        (rest, Moments { squares: sum(self.squares).widen(), gaps: sum(self.gaps).widen() })
+    }
+}
