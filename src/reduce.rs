@@ -1,10 +1,11 @@
-//! Rows into totals, in an order that only the rows' places decide: row i of the whole joins partial sum i mod 8 of its block
+//! Rows into totals, in an order that only the rows' places decide: row i of the whole joins partial sum i mod 16 of its block
 //! of 1,024 rows, and the blocks' sums join the totals one after the other. So windows, batches and threads may begin and
 //! end anywhere, and the bits stay the same.
 
 use crate::batch::TargetSlice;
 use crate::calibration::Bins;
-use crate::cpu::isa::{Instructions, Isa, Work, dispatch};
+use crate::cpu::isa::{Instructions, Isa, LANES, Work, dispatch};
+use crate::cpu::lanes::{F32s, Make};
 use crate::layout::{IGNORED, RANK_FIRST, RANK_NAN};
 use crate::loss::Prepared;
 use crate::records::RecordsMut;
@@ -12,8 +13,8 @@ use crate::totals::Totals;
 
 /// Rows that are summed before their sum joins the totals.
 pub(crate) const BLOCK: usize = 1024;
-/// Partial sums of a block.
-const PARTIALS: usize = 8;
+/// Partial sums of a block, one a lane.
+const PARTIALS: usize = LANES;
 
 /// What is known of rows once a kernel has run.
 #[derive(Debug, Clone, Copy)]
@@ -47,8 +48,13 @@ struct Sums<T> {
 impl Sums<[f64; PARTIALS]> {
     /// The partial sums in pairs.
     fn total(&self) -> Sums<f64> {
-        fn pairwise(v: [f64; PARTIALS]) -> f64 {
-            ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + (v[6] + v[7]))
+        fn pairwise(mut v: [f64; PARTIALS]) -> f64 {
+            for reach in [8, 4, 2, 1] {
+                for p in 0..reach {
+                    v[p] += v[p + reach];
+                }
+            }
+            v[0]
         }
         Sums {
             loss: pairwise(self.loss),
@@ -177,13 +183,13 @@ impl Work for Push<'_, '_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<I: Isa>(self, _: I) {
+    fn run<I: Isa>(self, i: I) {
         let Self { part, totals, prepared, rows } = self;
         let mut first = 0;
         while first < rows.losses.len() {
             let room = BLOCK - (part.next % BLOCK as u64) as usize;
             let end = rows.losses.len().min(first + room);
-            part.push(totals, prepared, rows, first..end);
+            part.push(i, totals, prepared, rows, first..end);
             if part.next.is_multiple_of(BLOCK as u64) {
                 part.closed.push(part.open.total());
                 part.open = Sums::default();
@@ -196,7 +202,14 @@ impl Work for Push<'_, '_> {
 impl Part {
     /// Takes in rows of one block.
     #[inline(always)]
-    fn push(&mut self, totals: &Totals, prepared: &Prepared, rows: &Results<'_>, range: std::ops::Range<usize>) {
+    fn push<I: Isa>(
+        &mut self,
+        i: I,
+        totals: &Totals,
+        prepared: &Prepared,
+        rows: &Results<'_>,
+        range: std::ops::Range<usize>,
+    ) {
         let count = range.len() as u64;
         let losses = &rows.losses[range.clone()];
         let labels = match rows.targets {
@@ -207,12 +220,8 @@ impl Part {
         let kept = |i: usize| labels.is_none_or(|labels| labels[i] != IGNORED);
         let kept_rows = labels.map_or(count, |labels| labels.iter().map(|&label| u64::from(label != IGNORED)).sum::<u64>());
         // A row that is ignored has a loss of 0.
-        if rows.sample_weights.is_empty() {
-            each_place(&mut self.open.loss, place, losses.len(), |i| f64::from(losses[i]));
-        } else {
-            let weights = &rows.sample_weights[range.clone()];
-            each_place(&mut self.open.loss, place, losses.len(), |i| f64::from(losses[i]) * weights[i]);
-        }
+        let weights = if rows.sample_weights.is_empty() { &[] } else { &rows.sample_weights[range.clone()] };
+        self.non_finite += add_losses(i, &mut self.open.loss, place, losses, weights);
         if rows.sample_weights.is_empty() && prepared.class_weights.is_none() {
             // Whole numbers add up the same in any order.
             self.open.weight[0] += kept_rows as f64;
@@ -226,8 +235,6 @@ impl Part {
                 if kept(i) { f64::from(class_weight) * sample_weight } else { 0.0 }
             });
         }
-        let finite = losses.iter().map(|loss| u32::from(loss.is_finite())).sum::<u32>();
-        self.non_finite += count - u64::from(finite);
         if totals.ranked && !rows.ranks.is_empty() {
             let ranks = &rows.ranks[range.clone()];
             // The rank of a row that does not count is no rank.
@@ -258,6 +265,38 @@ impl Part {
         self.kept += kept_rows;
         self.next += count;
     }
+}
+
+/// Adds losses, the first of which belongs to partial sum `place`, times their weights where there are any; says how many
+/// losses are not finite.
+#[inline(always)]
+fn add_losses<I: Isa>(i: I, sums: &mut [f64; PARTIALS], place: usize, losses: &[f32], weights: &[f64]) -> u64 {
+    let head = ((PARTIALS - place) % PARTIALS).min(losses.len());
+    let (first, losses) = losses.split_at(head);
+    let (first_weights, weights) = weights.split_at(head.min(weights.len()));
+    let mut non_finite = add_few(&mut sums[place..], first, first_weights);
+    let (registers, rest) = losses.as_chunks::<LANES>();
+    let (weight_registers, rest_weights) = weights.as_chunks::<LANES>();
+    let mut all = i.f64s_of(sums);
+    for (n, losses) in registers.iter().enumerate() {
+        let losses: F32s<I> = i.f32s_of(losses);
+        let value = losses.widen();
+        all = all + weight_registers.get(n).map_or(value, |weights| value * i.f64s_of(weights));
+        non_finite += u64::from((!losses.is_finite(i)).bits().count_ones());
+    }
+    all.store(sums);
+    non_finite + add_few(sums, rest, rest_weights)
+}
+
+/// [`add_losses`] of no more than there are sums.
+#[inline(always)]
+fn add_few(sums: &mut [f64], losses: &[f32], weights: &[f64]) -> u64 {
+    let mut non_finite = 0;
+    for (n, (sum, &loss)) in sums.iter_mut().zip(losses).enumerate() {
+        *sum += f64::from(loss) * weights.get(n).copied().unwrap_or(1.0);
+        non_finite += u64::from(!loss.is_finite());
+    }
+    non_finite
 }
 
 /// Adds `count` values, the first of which belongs to partial sum `place`.

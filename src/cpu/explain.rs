@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use super::folding::{fold_across, merged};
+use super::folding::fold_across;
 use super::isa::{Instructions, Isa, LANES, Work, dispatch};
 use super::lanes::{F32s, F64s, Make};
 use super::rows::{Evaluate, Piece};
@@ -75,12 +75,16 @@ impl<F: Fold, T: LossTerm> Work for Explain<'_, F, T> {
         let label = labels.class.to_array()[0];
         let across = Across::new(&rows, 0, label);
         let mut widened = [0.0; Rows::CHUNK];
+        // The row's place among sixteen; nobody looks at the others.
+        let mut packed = F::packed();
         let state = if prepared.spreads() && prepared.is_closed() {
             let (state, _) = fold_across::<I, F, true, false>(i, &rows, 0, label, &mut widened);
-            merged::<I, F, true, false>(i, prepared, &[state; LANES])
+            F::pack::<I, true, false>(i, &state, 0, &mut packed);
+            F::merged::<I, true, false>(i, prepared, &packed)
         } else {
             let (state, _) = fold_across::<I, F, false, false>(i, &rows, 0, label, &mut widened);
-            merged::<I, F, false, false>(i, prepared, &[state; LANES])
+            F::pack::<I, false, false>(i, &state, 0, &mut packed);
+            F::merged::<I, false, false>(i, prepared, &packed)
         };
         let row = F::row::<I, false>(i, prepared, &state);
         let undefined = F::is_undefined(&row).any();

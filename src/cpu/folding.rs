@@ -6,7 +6,6 @@ use super::math::or_zero;
 use super::source::Rows;
 use super::targets::{Across, Down};
 use crate::fold::Fold;
-use crate::loss::Prepared;
 
 /// Predictions that a lane absorbs at a time.
 const DEPTH: usize = 8;
@@ -64,22 +63,6 @@ fn columns<I: Isa, const COUNT: usize, const SPREAD: bool>(
         }
     }
     (x, coefficients)
-}
-
-/// Sixteen rows, each across the lanes of its state, down the lanes of one.
-#[inline(always)]
-pub(super) fn merged<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
-    i: I,
-    prepared: &Prepared,
-    states: &[F::State<I>; LANES],
-) -> F::State<I> {
-    let mut states = F::transpose::<I, SPREAD, MOMENTS>(i, states);
-    for reach in [8, 4, 2, 1] {
-        for l in 0..reach {
-            states[l] = F::merge::<I, SPREAD, MOMENTS>(i, prepared, &states[l], &states[l + reach]);
-        }
-    }
-    states[0]
 }
 
 /// Folds one row across the lanes. Also says whether a target is not finite, where targets are looked at.

@@ -17,16 +17,20 @@ pub(super) struct Slopes<I: Isa> {
     pub unlabelled: Mask<I>,
     pub pull: F32s<I>,
     pub scale: F32s<I>,
+    /// The labels' class weights.
+    pub weight: F32s<I>,
 }
 
 /// The gradients of the rows down the lanes.
 pub(super) struct GradientDown<'s, 'a, I: Isa, F: Fold, T> {
     pub down: &'s Down<'s, 'a, I>,
-    pub row: F::Row<I>,
-    pub of: Slopes<I>,
-    pub slopes: &'s mut Tile,
+    pub row: &'s F::Row<I>,
+    pub of: &'s Slopes<I>,
+    /// The labels' predictions.
+    pub goal: F32s<I>,
+    pub derivatives: &'s mut Tile,
+    pub pending: &'s mut Pending,
     pub out: &'s mut [f32],
-    pub streams: bool,
     pub term: PhantomData<T>,
 }
 
@@ -35,27 +39,84 @@ impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for GradientDown<'_, '_, I, F, T>
 
     #[inline(always)]
     fn run(self, i: I) {
-        let Self { down, row, of, slopes, out, streams, .. } = self;
-        for class in 0..down.rows.classes {
-            let g = gradient::<I, F, T>(i, down.rows.prepared, &row, &down.block(i, class), of.pull, of.scale);
-            of.standing.apply(i, g).store(&mut slopes.0[class]);
+        let Self { down, row, of, goal, derivatives, pending, out, .. } = self;
+        let (prepared, classes) = (down.rows.prepared, down.rows.classes);
+        match F::others(i, prepared, row, of.pull, of.scale) {
+            Some(others) if !prepared.spreads() => {
+                let label = down.label(i, goal, of.weight);
+                let of_label = of.standing.apply(i, gradient::<I, F, T>(i, prepared, row, &label, of.pull, of.scale));
+                for class in 0..classes {
+                    let x = i.f32s_of(&down.x.0[class]);
+                    let of_other = of.standing.apply(i, F::through_others(i, &others, x));
+                    let is_label = i.u32s(class as u32).eq(down.labels.class);
+                    is_label.select(of_label, of_other).store(&mut derivatives.0[class]);
+                }
+            }
+            _ => {
+                for class in 0..classes {
+                    let derivative = gradient::<I, F, T>(i, prepared, row, &down.block(i, class), of.pull, of.scale);
+                    of.standing.apply(i, derivative).store(&mut derivatives.0[class]);
+                }
+            }
         }
-        let (classes, count) = (down.rows.classes, down.rows.count);
-        if streams {
-            let mut rows = [0.0; LANES * SHORT];
-            slopes.write(i, classes, count, &mut rows);
-            stream(i, &rows[..count * classes], out);
+        derivatives.write(i, classes, pending.room());
+        pending.add(i, down.rows.count * classes, out);
+    }
+}
+
+/// Gradients of short rows on their way to memory: a store of part of a line, past the caches, costs as much as the whole.
+pub(super) struct Pending {
+    elements: [f32; Self::ROOM],
+    count: usize,
+    /// How many are in memory.
+    written: usize,
+    streams: bool,
+}
+
+impl Pending {
+    /// Elements that are there before they go, at least.
+    const ENOUGH: usize = LANES * SHORT;
+    /// As many, then sixteen rows more, and what they run over.
+    const ROOM: usize = Self::ENOUGH + LANES * SHORT + LANES;
+
+    /// None; they are going past the caches, or not.
+    pub(super) fn new(streams: bool) -> Self {
+        Self { elements: [0.0; Self::ROOM], count: 0, written: 0, streams }
+    }
+
+    /// Room for sixteen rows.
+    #[inline(always)]
+    fn room(&mut self) -> &mut [f32] {
+        &mut self.elements[self.count..]
+    }
+
+    /// Counts elements that have been put there, and lets them go where they are enough.
+    #[inline(always)]
+    fn add<I: Isa>(&mut self, i: I, count: usize, out: &mut [f32]) {
+        self.count += count;
+        if self.count >= Self::ENOUGH {
+            self.write(i, out);
+        }
+    }
+
+    /// Lets them go, into the gradient of all rows.
+    #[inline(always)]
+    pub(super) fn write<I: Isa>(&mut self, i: I, out: &mut [f32]) {
+        let (from, to) = (&self.elements[..self.count], &mut out[self.written..][..self.count]);
+        if self.streams {
+            stream(i, from, to);
         } else {
-            slopes.write(i, classes, count, out);
+            to.copy_from_slice(from);
         }
+        (self.count, self.written) = (0, self.written + self.count);
     }
 }
 
 /// The gradient of one row, which `row` has in all lanes.
 pub(super) struct GradientAcross<'s, 'a, I: Isa, F: Fold, T> {
     pub across: &'s Across<'s, 'a>,
-    pub row: F::Row<I>,
-    pub of: Slopes<I>,
+    pub row: &'s F::Row<I>,
+    pub of: &'s Slopes<I>,
     /// No class but the label has a term.
     pub label_alone: bool,
     pub out: &'s mut [f32],
@@ -80,8 +141,8 @@ impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for GradientAcross<'_, '_, I, F, 
                 let derivative = self.derivative(i, &across.first(i));
                 self.out[..head].copy_from_slice(&derivative.to_array()[..head]);
             }
-            let Slopes { pull, scale, .. } = self.of;
-            match F::others(i, across.rows.prepared, &self.row, pull, scale) {
+            let Slopes { pull, scale, .. } = *self.of;
+            match F::others(i, across.rows.prepared, self.row, pull, scale) {
                 Some(others) if self.label_alone => self.walk_others(i, head, others),
                 _ => across.walk(i, head, &mut self),
             }
@@ -92,7 +153,7 @@ impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for GradientAcross<'_, '_, I, F, 
 impl<I: Isa, F: Fold, T: LossTerm> GradientAcross<'_, '_, I, F, T> {
     #[inline(always)]
     fn derivative(&self, i: I, block: &Block<I>) -> F32s<I> {
-        gradient::<I, F, T>(i, self.across.rows.prepared, &self.row, block, self.of.pull, self.of.scale)
+        gradient::<I, F, T>(i, self.across.rows.prepared, self.row, block, self.of.pull, self.of.scale)
     }
 
     /// The walk from class `start` on where no class but the label has a term.

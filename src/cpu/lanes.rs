@@ -235,6 +235,13 @@ impl<I: Isa> F32s<I> {
         (Self(even), Self(odd))
     }
 
+    /// The values of `self` and `other` in turn: the inverse of [`unzip`](Self::unzip).
+    #[inline(always)]
+    pub(crate) fn zip(self, other: Self) -> (Self, Self) {
+        let (first, second) = I::zip(self.0, other.0);
+        (Self(first), Self(second))
+    }
+
     /// Stores past the caches.
     #[inline(always)]
     pub(crate) fn stream(self, to: &mut Line) {

@@ -7,8 +7,8 @@
 
 use std::marker::PhantomData;
 
-use super::folding::{fold_across, fold_down, merged};
-use super::gradients::{GradientAcross, GradientDown, Slopes};
+use super::folding::{fold_across, fold_down};
+use super::gradients::{GradientAcross, GradientDown, Pending, Slopes};
 use super::isa::{Isa, LANES, Work};
 use super::lanes::{F32s, Make, Mask};
 use super::losses::LossesDown;
@@ -101,7 +101,8 @@ impl Piece<'_> {
 
     #[inline(always)]
     fn short<I: Isa, F: Fold, T: LossTerm, const SPREAD: bool, const MOMENTS: bool>(&mut self, i: I) {
-        let (mut x, mut dense, mut slopes) = (Tile::new(), Tile::new(), Tile::new());
+        let (mut x, mut dense, mut derivatives) = (Tile::new(), Tile::new(), Tile::new());
+        let mut pending = Pending::new(self.streams);
         let mut widened = [0.0; LANES * SHORT + LANES];
         let (prepared, classes, all) = (self.prepared, self.window.classes, self.records.losses.len());
         let sums = self.sums();
@@ -128,7 +129,7 @@ impl Piece<'_> {
             let (state, bad) = fold_down::<I, F, SPREAD, MOMENTS>(i, &down);
             let row = F::row::<I, MOMENTS>(i, prepared, &state);
             let goal = i.f32s_at(predictions, i.count_by(classes as u32) + labels.class);
-            let mut walked = if sums.any() { i.call(TermsDown::<I, F, T>::new(&down, sums, row)) } else { Terms::none(i) };
+            let mut walked = if sums.any() { i.call(TermsDown::<I, F, T>::new(&down, sums, &row)) } else { Terms::none(i) };
             if SPREAD {
                 walked.bad = bad;
             }
@@ -139,16 +140,19 @@ impl Piece<'_> {
                 self.write_ranks(first, of.unlabelled, &ranks);
             }
             if self.wanted.gradient {
-                let out = &mut self.records.gradient[first * classes..];
-                let (slopes, streams) = (&mut slopes, self.streams);
-                i.call(GradientDown::<I, F, T> { down: &down, row: folded.row, of, slopes, out, streams, term: PhantomData });
+                let (derivatives, pending, out) = (&mut derivatives, &mut pending, &mut *self.records.gradient);
+                let (down, row, of, term) = (&down, &folded.row, &of, PhantomData);
+                i.call(GradientDown::<I, F, T> { down, row, of, goal, derivatives, pending, out, term });
             }
+        }
+        if self.wanted.gradient {
+            pending.write(i, self.records.gradient);
         }
     }
 
     #[inline(always)]
     fn long<I: Isa, F: Fold, T: LossTerm, const SPREAD: bool, const MOMENTS: bool>(&mut self, i: I) {
-        let mut widened = [0.0; Rows::CHUNK];
+        let (mut widened, mut packed) = ([0.0; Rows::CHUNK], F::packed());
         let (prepared, classes, all) = (self.prepared, self.window.classes, self.records.losses.len());
         let sums = self.sums();
         for first in (0..all).step_by(LANES) {
@@ -163,27 +167,24 @@ impl Piece<'_> {
                 }
             }
             let goal = i.f32s_of(&goals);
-            let mut states = [F::identity(i); LANES];
             let mut bad = 0;
             let mut ranks = [0; LANES];
             for row in 0..rows.count {
                 let (state, is_bad) = fold_across::<I, F, SPREAD, MOMENTS>(i, &rows, row, class[row], &mut widened);
-                states[row] = state;
+                F::pack::<I, SPREAD, MOMENTS>(i, &state, row, &mut packed);
                 bad |= u16::from(is_bad) << row;
                 if self.wanted.ranks {
                     let (goal, label, widened) = (goals[row], class[row], &mut widened);
                     ranks[row] = i.call(RankAcross { rows: &rows, row, goal, label, widened });
                 }
             }
-            for row in rows.count..LANES {
-                states[row] = states[0];
-            }
-            let row = F::row::<I, MOMENTS>(i, prepared, &merged::<I, F, SPREAD, MOMENTS>(i, prepared, &states));
+            // Rows that are not there are rows that have been.
+            let row = F::row::<I, MOMENTS>(i, prepared, &F::merged::<I, SPREAD, MOMENTS>(i, prepared, &packed));
             let mut walked = Terms::none(i);
             if sums.any() {
                 let mut all_terms = [walked; LANES];
                 for (l, terms) in all_terms[..rows.count].iter_mut().enumerate() {
-                    *terms = i.call(TermsAcross::<I, F, T>::new(&across(l), sums, F::lane(i, &row, l)));
+                    *terms = i.call(TermsAcross::<I, F, T>::new(&across(l), sums, &F::lane(i, &row, l)));
                 }
                 walked = Terms::turned(i, &all_terms, rows.count);
             }
@@ -206,10 +207,11 @@ impl Piece<'_> {
                         unlabelled: of.unlabelled,
                         pull: of.pull.lane(i, l),
                         scale: of.scale.lane(i, l),
+                        weight: of.weight.lane(i, l),
                     };
-                    let row = F::lane(i, &folded.row, l);
+                    let (row, of) = (&F::lane(i, &folded.row, l), &of_lane);
                     let (across, streams) = (&across(l), self.streams);
-                    let (label_alone, of, term) = (!prepared.spreads(), of_lane, PhantomData);
+                    let (label_alone, term) = (!prepared.spreads(), PhantomData);
                     i.call(GradientAcross::<I, F, T> { across, row, of, label_alone, out, streams, term });
                 }
             }
@@ -273,6 +275,7 @@ impl Piece<'_> {
             unlabelled: of.labels.ignored | of.walked.bad,
             pull,
             scale,
+            weight,
         }
     }
 

@@ -211,9 +211,12 @@ impl Tile {
             }
             rows = &padded;
         }
-        if classes.is_power_of_two() && classes <= 8 {
-            self.fill_few(i, rows, classes);
-            return;
+        match classes {
+            1 => return self.fill_few::<I, 1>(i, rows),
+            2 => return self.fill_few::<I, 2>(i, rows),
+            4 => return self.fill_few::<I, 4>(i, rows),
+            8 => return self.fill_few::<I, 8>(i, rows),
+            _ => {}
         }
         for first in (0..classes).step_by(LANES) {
             let columns = F32s::transpose(each_lane!(row => i.f32s_of(from(rows, row * classes + first))));
@@ -232,46 +235,77 @@ impl Tile {
         }
     }
 
-    /// 1, 2, 4 or 8 classes: the rows' registers, unzipped again and again.
+    /// A power of two of classes: the rows' registers, unzipped again and again.
     #[inline(always)]
-    fn fill_few<I: Isa>(&mut self, i: I, rows: &[f32], classes: usize) {
-        let mut v = [i.f32s(0.0); 8];
-        for (n, v) in v[..classes].iter_mut().enumerate() {
+    fn fill_few<I: Isa, const CLASSES: usize>(&mut self, i: I, rows: &[f32]) {
+        let mut v = [i.f32s(0.0); CLASSES];
+        for (n, v) in v.iter_mut().enumerate() {
             *v = i.f32s_of(from(rows, n * LANES));
         }
-        let mut span = classes;
+        let mut span = CLASSES;
         while span > 1 {
-            let mut unzipped = v;
-            for start in (0..classes).step_by(span) {
+            let zipped = v;
+            for start in (0..CLASSES).step_by(span) {
                 for n in 0..span / 2 {
-                    let (even, odd) = v[start + 2 * n].unzip(v[start + 2 * n + 1]);
-                    (unzipped[start + n], unzipped[start + span / 2 + n]) = (even, odd);
+                    (v[start + n], v[start + span / 2 + n]) = zipped[start + 2 * n].unzip(zipped[start + 2 * n + 1]);
                 }
             }
-            (v, span) = (unzipped, span / 2);
+            span /= 2;
         }
-        // The first unzipping told odd classes from even ones: places are classes with their bits reversed.
-        for class in 0..classes {
-            let place = class.reverse_bits() >> (usize::BITS - classes.ilog2().max(1)) & (classes - 1);
-            v[place].store(&mut self.0[class]);
+        for class in 0..CLASSES {
+            v[reversed(class, CLASSES)].store(&mut self.0[class]);
         }
     }
 
-    /// Turns the tile back into `count` rows.
+    /// Turns the tile back into sixteen rows, one after the other. Whole registers are written: `to` has room for one more.
     #[inline(always)]
-    pub(super) fn write<I: Isa>(&self, i: I, classes: usize, count: usize, to: &mut [f32]) {
-        for first in (0..classes).step_by(LANES) {
-            let width = LANES.min(classes - first);
+    pub(super) fn write<I: Isa>(&self, i: I, classes: usize, to: &mut [f32]) {
+        match classes {
+            1 => return self.write_few::<I, 1>(i, to),
+            2 => return self.write_few::<I, 2>(i, to),
+            4 => return self.write_few::<I, 4>(i, to),
+            8 => return self.write_few::<I, 8>(i, to),
+            _ => {}
+        }
+        // The last registers run over into the rows after them, whose own are written later.
+        let last = (classes - 1) / LANES * LANES;
+        for first in std::iter::once(last).chain((0..last).step_by(LANES)) {
             let rows = F32s::transpose(each_lane!(c => i.f32s_of(&self.0[first + c])));
-            for (row, values) in rows.iter().take(count).enumerate() {
-                let to = &mut to[row * classes + first..][..width];
-                match to.first_chunk_mut::<LANES>() {
-                    Some(whole) => values.store(whole),
-                    None => to.copy_from_slice(&values.to_array()[..width]),
+            each_lane!(row => {
+                if let Some(to) = to[row * classes + first..].first_chunk_mut() {
+                    rows[row].store(to);
                 }
-            }
+            });
         }
     }
+
+    /// [`fill_few`](Self::fill_few) backwards.
+    #[inline(always)]
+    fn write_few<I: Isa, const CLASSES: usize>(&self, i: I, to: &mut [f32]) {
+        let mut v = [i.f32s(0.0); CLASSES];
+        for class in 0..CLASSES {
+            v[reversed(class, CLASSES)] = i.f32s_of(&self.0[class]);
+        }
+        let mut span = 2;
+        while span <= CLASSES {
+            let unzipped = v;
+            for start in (0..CLASSES).step_by(span) {
+                for n in 0..span / 2 {
+                    (v[start + 2 * n], v[start + 2 * n + 1]) = unzipped[start + n].zip(unzipped[start + span / 2 + n]);
+                }
+            }
+            span *= 2;
+        }
+        for (v, to) in v.iter().zip(to.as_chunks_mut().0) {
+            v.store(to);
+        }
+    }
+}
+
+/// Where unzipping brings a class: the first one told odd classes from even ones, so the bits are reversed.
+#[inline(always)]
+fn reversed(class: usize, classes: usize) -> usize {
+    if classes == 1 { 0 } else { class.reverse_bits() >> (usize::BITS - classes.ilog2()) }
 }
 
 /// Sixteen numbers from `first` on.

@@ -182,6 +182,12 @@ pub(super) struct Down<'r, 'a, I: Isa> {
 }
 
 impl<I: Isa> Down<'_, '_, I> {
+    /// The labels, whose predictions are `goal` and whose class weights `weight`, where no other class has a term.
+    #[inline(always)]
+    pub(super) fn label(&self, i: I, goal: F32s<I>, weight: F32s<I>) -> Block<I> {
+        Block::of(i, self.rows, goal, None, i.mask_of(u16::MAX), Some(weight))
+    }
+
     #[inline(always)]
     pub(super) fn block(&self, i: I, class: usize) -> Block<I> {
         let is_label = i.u32s(class as u32).eq(self.labels.class);

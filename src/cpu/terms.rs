@@ -164,13 +164,13 @@ impl<I: Isa, F: Fold, T: LossTerm> Walk<I> for Summed<'_, I, F, T> {
 pub(super) struct TermsDown<'s, 'a, I: Isa, F: Fold, T> {
     down: &'s Down<'s, 'a, I>,
     sums: Sums,
-    row: F::Row<I>,
+    row: &'s F::Row<I>,
     term: PhantomData<T>,
 }
 
 impl<'s, 'a, I: Isa, F: Fold, T> TermsDown<'s, 'a, I, F, T> {
     #[inline(always)]
-    pub(super) fn new(down: &'s Down<'s, 'a, I>, sums: Sums, row: F::Row<I>) -> Self {
+    pub(super) fn new(down: &'s Down<'s, 'a, I>, sums: Sums, row: &'s F::Row<I>) -> Self {
         Self { down, sums, row, term: PhantomData }
     }
 }
@@ -180,7 +180,7 @@ impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for TermsDown<'_, '_, I, F, T> {
 
     #[inline(always)]
     fn run(self, i: I) -> Terms<I> {
-        Terms::down::<F, T>(i, self.down, self.sums, &self.row)
+        Terms::down::<F, T>(i, self.down, self.sums, self.row)
     }
 }
 
@@ -188,13 +188,13 @@ impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for TermsDown<'_, '_, I, F, T> {
 pub(super) struct TermsAcross<'s, 'a, I: Isa, F: Fold, T> {
     across: &'s Across<'s, 'a>,
     sums: Sums,
-    row: F::Row<I>,
+    row: &'s F::Row<I>,
     term: PhantomData<T>,
 }
 
 impl<'s, 'a, I: Isa, F: Fold, T> TermsAcross<'s, 'a, I, F, T> {
     #[inline(always)]
-    pub(super) fn new(across: &'s Across<'s, 'a>, sums: Sums, row: F::Row<I>) -> Self {
+    pub(super) fn new(across: &'s Across<'s, 'a>, sums: Sums, row: &'s F::Row<I>) -> Self {
         Self { across, sums, row, term: PhantomData }
     }
 }
@@ -204,7 +204,7 @@ impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for TermsAcross<'_, '_, I, F, T> 
 
     #[inline(always)]
     fn run(self, i: I) -> Terms<I> {
-        Terms::across::<F, T>(i, self.across.rows.prepared, self.across, self.sums, &self.row)
+        Terms::across::<F, T>(i, self.across.rows.prepared, self.across, self.sums, self.row)
     }
 }
 

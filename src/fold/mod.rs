@@ -63,11 +63,13 @@ impl<I: Isa> Share<I> {
 
 /// The hooks of a fold on the CPU: what its WGSL twin does for a lane of the GPU, for [`LANES`] lanes in step.
 ///
-/// Lanes are independent until [`merge`](Fold::merge) joins them, and what one holds never shows in another: drivers
+/// Lanes are independent until [`merged`](Fold::merged) joins them, and what one holds never shows in another: drivers
 /// decide whether they hold classes of one row or rows of one class.
 pub(crate) trait Fold {
     /// The states of all lanes.
     type State<I: Isa>: Copy;
+    /// States of sixteen rows across the lanes, in memory.
+    type Packed;
     /// A folded row for each lane.
     type Row<I: Isa>: Copy;
     /// What derivatives by classes without a term have in common.
@@ -107,19 +109,14 @@ pub(crate) trait Fold {
         state
     }
 
-    /// Joins the lanes' states with others.
-    fn merge<I: Isa, const SPREAD: bool, const MOMENTS: bool>(
-        i: I,
-        prepared: &Prepared,
-        a: &Self::State<I>,
-        b: &Self::State<I>,
-    ) -> Self::State<I>;
+    /// Room for sixteen rows' states.
+    fn packed() -> Self::Packed;
 
-    /// Sixteen states, lanes and states exchanged: lane `a` of state `b` becomes lane `b` of state `a`.
-    fn transpose<I: Isa, const SPREAD: bool, const MOMENTS: bool>(
-        i: I,
-        states: &[Self::State<I>; LANES],
-    ) -> [Self::State<I>; LANES];
+    /// Puts down the states of all lanes, which hold parts of row `row`.
+    fn pack<I: Isa, const SPREAD: bool, const MOMENTS: bool>(i: I, state: &Self::State<I>, row: usize, to: &mut Self::Packed);
+
+    /// Joins what the lanes hold of each of sixteen rows, in a fixed order: the rows' states down the lanes.
+    fn merged<I: Isa, const SPREAD: bool, const MOMENTS: bool>(i: I, prepared: &Prepared, packed: &Self::Packed) -> Self::State<I>;
 
     /// The rows of the lanes, all of them folded.
     fn row<I: Isa, const MOMENTS: bool>(i: I, prepared: &Prepared, state: &Self::State<I>) -> Self::Row<I>;
@@ -173,19 +170,24 @@ pub(crate) trait Fold {
     fn through_others<I: Isa>(i: I, others: &Self::Others<I>, x: F32s<I>) -> F32s<I>;
 }
 
-/// Exchanges lanes and states of one part of sixteen states.
+/// One part of sixteen rows' states, a row in each line.
+type Lines = [[f32; LANES]; LANES];
+/// As [`Lines`], of float64.
+type LinesD = [[f64; LANES]; LANES];
+
+/// What each lane held of the rows, which are down the lanes now.
 #[inline(always)]
-fn transposed<I: Isa, S>(states: &[S; LANES], part: impl Fn(&S) -> F32s<I>) -> [F32s<I>; LANES] {
-    F32s::transpose(each_lane!(l => part(&states[l])))
+fn turned<I: Isa>(i: I, lines: &Lines) -> [F32s<I>; LANES] {
+    F32s::transpose(each_lane!(row => i.f32s_of(&lines[row])))
 }
 
-/// As [`transposed`], of float64.
+/// As [`turned`], of float64.
 #[inline(always)]
-fn transposed_d<I: Isa, S>(i: I, states: &[S; LANES], part: impl Fn(&S) -> F64s<I>) -> [F64s<I>; LANES] {
+fn turned_d<I: Isa>(i: I, lines: &LinesD) -> [F64s<I>; LANES] {
     let mut turned = [[0.0; LANES]; LANES];
-    for (r, state) in states.iter().enumerate() {
-        for (l, value) in part(state).to_array().into_iter().enumerate() {
-            turned[l][r] = value;
+    for (row, line) in lines.iter().enumerate() {
+        for (l, &value) in line.iter().enumerate() {
+            turned[l][row] = value;
         }
     }
     each_lane!(l => i.f64s_of(&turned[l]))

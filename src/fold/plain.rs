@@ -1,6 +1,6 @@
 //! Every class by itself: nothing is normalised, and there is no state. Twin: `shaders/fold/plain.wgsl`.
 
-use crate::cpu::isa::{Isa, LANES};
+use crate::cpu::isa::Isa;
 use crate::cpu::lanes::{F32s, F64s, Make, Mask};
 use crate::cpu::source::Ahead;
 use crate::fold::{Fold, Share};
@@ -17,6 +17,7 @@ pub(crate) struct Nothing<I: Isa> {
 
 impl Fold for Plain {
     type State<I: Isa> = Nothing<I>;
+    type Packed = ();
     type Row<I: Isa> = Nothing<I>;
     type Others<I: Isa> = Nothing<I>;
 
@@ -38,19 +39,14 @@ impl Fold for Plain {
     ) {
     }
 
-    #[inline(always)]
-    fn merge<I: Isa, const SPREAD: bool, const MOMENTS: bool>(
-        _: I,
-        _: &Prepared,
-        a: &Nothing<I>,
-        _: &Nothing<I>,
-    ) -> Nothing<I> {
-        *a
-    }
+    fn packed() {}
 
     #[inline(always)]
-    fn transpose<I: Isa, const SPREAD: bool, const MOMENTS: bool>(_: I, states: &[Nothing<I>; LANES]) -> [Nothing<I>; LANES] {
-        *states
+    fn pack<I: Isa, const SPREAD: bool, const MOMENTS: bool>(_: I, _: &Nothing<I>, _: usize, (): &mut ()) {}
+
+    #[inline(always)]
+    fn merged<I: Isa, const SPREAD: bool, const MOMENTS: bool>(i: I, _: &Prepared, (): &()) -> Nothing<I> {
+        Self::identity(i)
     }
 
     #[inline(always)]

@@ -12,7 +12,7 @@ use crate::cpu::isa::{Isa, LANES};
 use crate::cpu::lanes::{F32s, F64s, Make, Mask};
 use crate::cpu::math::log_of;
 use crate::cpu::source::Ahead;
-use crate::fold::{Fold, Share, transposed, transposed_d};
+use crate::fold::{Fold, Lines, LinesD, Share, turned, turned_d};
 use crate::loss::Prepared;
 
 pub(crate) struct Shares;
@@ -23,6 +23,11 @@ pub(crate) struct State<I: Isa> {
     big: F32s<I>,
     /// The signed sum of the other entries. NaN if one is NaN; float64 does not overflow here, and flushes nothing.
     rest: F64s<I>,
+}
+
+pub(crate) struct Packed {
+    big: Lines,
+    rest: LinesD,
 }
 
 /// Rows' largest entries, the sums of the others, and the sums of all.
@@ -45,6 +50,7 @@ const ORDINARY: f64 = 1.267_650_600_228_229_4e30;
 
 impl Fold for Shares {
     type State<I: Isa> = State<I>;
+    type Packed = Packed;
     type Row<I: Isa> = Row<I>;
     type Others<I: Isa> = F32s<I>;
 
@@ -73,20 +79,26 @@ impl Fold for Shares {
         }
     }
 
-    #[inline(always)]
-    fn merge<I: Isa, const SPREAD: bool, const MOMENTS: bool>(i: I, _: &Prepared, a: &State<I>, b: &State<I>) -> State<I> {
-        let second = a.big.abs(i).lt(b.big.abs(i));
-        State { big: second.select(b.big, a.big), rest: (a.rest + b.rest) + second.select(a.big, b.big).widen() }
+    fn packed() -> Packed {
+        Packed { big: [[0.0; LANES]; LANES], rest: [[0.0; LANES]; LANES] }
     }
 
     #[inline(always)]
-    fn transpose<I: Isa, const SPREAD: bool, const MOMENTS: bool>(i: I, states: &[State<I>; LANES]) -> [State<I>; LANES] {
-        let (big, rest) = (transposed(states, |s| s.big), transposed_d(i, states, |s| s.rest));
-        let mut turned = *states;
-        for l in 0..LANES {
-            turned[l] = State { big: big[l], rest: rest[l] };
+    fn pack<I: Isa, const SPREAD: bool, const MOMENTS: bool>(_: I, state: &State<I>, row: usize, to: &mut Packed) {
+        state.big.store(&mut to.big[row]);
+        state.rest.store(&mut to.rest[row]);
+    }
+
+    #[inline(always)]
+    fn merged<I: Isa, const SPREAD: bool, const MOMENTS: bool>(i: I, _: &Prepared, packed: &Packed) -> State<I> {
+        let (bigs, rests) = (turned(i, &packed.big), turned_d(i, &packed.rest));
+        let mut s = State { big: bigs[0], rest: rests[0] };
+        for l in 1..LANES {
+            let wins = s.big.abs(i).lt(bigs[l].abs(i));
+            s.rest = (s.rest + rests[l]) + wins.select(s.big, bigs[l]).widen();
+            s.big = wins.select(bigs[l], s.big);
         }
-        turned
+        s
     }
 
     #[inline(always)]

@@ -18,7 +18,7 @@ use crate::cpu::math::{exp, exp2_fine, log1p, or_zero, power_of_two, round, sum,
 use crate::cpu::source::Ahead;
 use crate::fold::moments::{self, Moments, Partial};
 use crate::fold::units::{Count, ONE, Sum, absorb_huge, anchor, is_huge, merge_huge, rescale, unit_of};
-use crate::fold::{Fold, Share, transposed, transposed_d};
+use crate::fold::{Fold, Lines, LinesD, Share, turned, turned_d};
 use crate::loss::Prepared;
 
 pub(crate) struct Softmax;
@@ -41,6 +41,62 @@ pub(crate) struct State<I: Isa> {
     gap: F64s<I>,
     /// A logit of −∞ has a coefficient.
     impossible: Mask<I>,
+}
+
+/// What states hold, row by row.
+pub(crate) struct Packed {
+    top: Lines,
+    unit: Lines,
+    rest: Lines,
+    squares: Lines,
+    gaps: Lines,
+    weight: LinesD,
+    gap: LinesD,
+    /// A bit for each lane.
+    impossible: [u16; LANES],
+}
+
+impl Packed {
+    /// Where a logit of −∞ has a coefficient, in any lane.
+    fn impossible<I: Isa>(&self, i: I) -> Mask<I> {
+        i.mask_of(self.impossible.iter().enumerate().fold(0, |bits, (row, &lanes)| bits | u16::from(lanes != 0) << row))
+    }
+}
+
+/// [`merged`](Fold::merged) where tops are huge: one state after the other.
+struct Pairwise<'p, const SPREAD: bool, const MOMENTS: bool> {
+    prepared: &'p Prepared,
+    packed: &'p Packed,
+}
+
+impl<I: Isa, const SPREAD: bool, const MOMENTS: bool> Outlined<I> for Pairwise<'_, SPREAD, MOMENTS> {
+    type Output = State<I>;
+
+    #[inline(always)]
+    fn run(self, i: I) -> State<I> {
+        let Self { prepared, packed } = self;
+        let (top, unit, rest) = (turned(i, &packed.top), turned(i, &packed.unit), turned(i, &packed.rest));
+        let (squares, gaps) = (turned(i, &packed.squares), turned(i, &packed.gaps));
+        let (weight, gap) = (turned_d(i, &packed.weight), turned_d(i, &packed.gap));
+        let mut all = Softmax::identity(i);
+        for l in 0..LANES {
+            let state = State {
+                top: top[l],
+                limit: i.f32s(f32::NEG_INFINITY),
+                unit: unit[l],
+                rest: rest[l].widen(),
+                moments: Moments { squares: squares[l].widen(), gaps: gaps[l].widen() },
+                weight: weight[l],
+                gap: gap[l],
+                impossible: i.mask_of(0),
+            };
+            all = if l == 0 { state } else { State::merge::<SPREAD, MOMENTS>(i, prepared, &all, &state) };
+        }
+        if SPREAD {
+            all.impossible = packed.impossible(i);
+        }
+        all
+    }
 }
 
 /// Sums that exponentials of a block join in turn: a longer chain would wait, and round more often.
@@ -135,21 +191,24 @@ impl<I: Isa> State<I> {
         self.limit = outgrown.select(limit, self.limit);
     }
 
-    /// Adds the losers, whose unit is settled, and the coefficients of all.
+    /// Adds the losers from `START` on, whose unit is settled, and the coefficients of all.
     #[inline(always)]
-    fn take_in<const DEPTH: usize, const SPREAD: bool, const MOMENTS: bool, const FINE: bool>(
+    fn take_in<const DEPTH: usize, const START: usize, const SPREAD: bool, const MOMENTS: bool, const FINE: bool>(
         &mut self,
         i: I,
         prepared: &Prepared,
         block: &Played<I, DEPTH>,
     ) {
         let Played { top, losers, x, coefficients, ahead } = *block;
+        for d in 0..START {
+            ahead.ask(i, d);
+        }
         if MOMENTS {
             let count = Count::in_small_units(i, prepared, self.unit);
             let anchor = prepared.base.inverse(i, self.unit);
             let mut partial = Partial::none(i);
-            for (d, &loser) in losers.iter().enumerate() {
-                ahead.ask(i, d);
+            for (d, &loser) in losers[START..].iter().enumerate() {
+                ahead.ask(i, START + d);
                 let (part, power) = count.exp::<FINE>(i, prepared, loser);
                 partial.absorb(d, part * power, anchor - count.raised(loser));
             }
@@ -159,8 +218,8 @@ impl<I: Isa> State<I> {
         } else {
             let count = Count::in_units(i, prepared, self.unit);
             let mut sums = [i.f32s(0.0); PARTIALS];
-            for (d, &loser) in losers.iter().enumerate() {
-                ahead.ask(i, d);
+            for (d, &loser) in losers[START..].iter().enumerate() {
+                ahead.ask(i, START + d);
                 let (part, power) = count.exp::<FINE>(i, prepared, loser);
                 let partial = &mut sums[d % PARTIALS];
                 *partial = if d < PARTIALS { part * power } else { part.fma(power, *partial) };
@@ -187,6 +246,52 @@ impl<I: Isa> State<I> {
         }
         self.top = top;
     }
+
+    /// Joins two states of each lane, whatever their tops.
+    #[inline(always)]
+    fn merge<const SPREAD: bool, const MOMENTS: bool>(i: I, prepared: &Prepared, a: &Self, b: &Self) -> Self {
+        let second = a.top.lt(b.top);
+        let high = Self {
+            top: second.select(b.top, a.top),
+            limit: second.select(b.limit, a.limit),
+            unit: second.select(b.unit, a.unit),
+            rest: second.select_d(b.rest, a.rest),
+            moments: if MOMENTS { b.moments.or(second, a.moments) } else { a.moments },
+            weight: a.weight + b.weight,
+            gap: a.gap + b.gap,
+            impossible: a.impossible | b.impossible,
+        };
+        let low = Self {
+            top: second.select(a.top, b.top),
+            unit: second.select(a.unit, b.unit),
+            rest: second.select_d(a.rest, b.rest),
+            moments: if MOMENTS { a.moments.or(second, b.moments) } else { b.moments },
+            weight: second.select_d(a.weight, b.weight),
+            ..*a
+        };
+        let mut s = high;
+        // A phantom leaves nothing; but a NaN stays.
+        let empty = is_phantom(i, low.top);
+        let (part, power) = Count::in_units(i, prepared, high.unit).exp::<true>(i, prepared, low.top);
+        let loser = or_zero(i, !empty, part * power);
+        let scale = empty.select_d(i.f64s(0.0), rescale(i, low.unit, high.unit));
+        s.rest = high.rest + low.rest.fma(scale, loser.widen());
+        if MOMENTS {
+            let (to, from) = (anchor(i, prepared, high.top, high.unit), anchor(i, prepared, low.top, low.unit));
+            let moved = low.moments.moved(i, low.rest, scale, to.widen() - from.widen());
+            s.moments = high.moments.plus(moved).plus(Moments::of(i, loser, to.widen() - low.top.widen()));
+        }
+        if SPREAD {
+            let small = i.f32s(SMALL);
+            s.gap = low.weight.fma((small * high.top).widen() - (small * low.top).widen(), s.gap);
+        }
+        let exceptional = is_exceptional(i, prepared, low.top, high.top);
+        if exceptional.any() {
+            let sums = merge_huge(prepared, &high.sums(), &low.sums(), exceptional.bits(), &s.sums());
+            s.set_sums::<MOMENTS>(i, &sums);
+        }
+        s
+    }
 }
 
 /// A block of logits that have played the top, with what belongs to them.
@@ -208,6 +313,18 @@ impl<I: Isa, const DEPTH: usize> Played<I, DEPTH> {
     fn of(top: F32s<I>, x: &[F32s<I>; DEPTH], coefficients: &[F32s<I>; DEPTH], ahead: Ahead) -> Self {
         let (mut top, mut losers) = (top, *x);
         for loser in &mut losers {
+            let x = *loser;
+            *loser = top.min(x);
+            top = x.max(top);
+        }
+        Self { top, losers, x: *x, coefficients: *coefficients, ahead }
+    }
+
+    /// The first ones play each other: there is a loser less, and a NaN may win where it is the first of them.
+    #[inline(always)]
+    fn each_other(x: &[F32s<I>; DEPTH], coefficients: &[F32s<I>; DEPTH], ahead: Ahead) -> Self {
+        let (mut top, mut losers) = (x[0], *x);
+        for loser in &mut losers[1..] {
             let x = *loser;
             *loser = top.min(x);
             top = x.max(top);
@@ -260,9 +377,9 @@ impl<I: Isa, const DEPTH: usize, const SPREAD: bool, const MOMENTS: bool> Outlin
         let mut s = state;
         s.settle::<MOMENTS>(i, prepared, block.top);
         if prepared.is_fine() {
-            s.take_in::<DEPTH, SPREAD, MOMENTS, true>(i, prepared, &block);
+            s.take_in::<DEPTH, 0, SPREAD, MOMENTS, true>(i, prepared, &block);
         } else {
-            s.take_in::<DEPTH, SPREAD, MOMENTS, false>(i, prepared, &block);
+            s.take_in::<DEPTH, 0, SPREAD, MOMENTS, false>(i, prepared, &block);
         }
         // Where the top is huge, every block comes here.
         let exceptional = is_exceptional(i, prepared, state.top, block.top);
@@ -280,6 +397,7 @@ impl<I: Isa, const DEPTH: usize, const SPREAD: bool, const MOMENTS: bool> Outlin
 
 impl Fold for Softmax {
     type State<I: Isa> = State<I>;
+    type Packed = Packed;
     type Row<I: Isa> = Row<I>;
     type Others<I: Isa> = Others<I>;
 
@@ -314,7 +432,7 @@ impl Fold for Softmax {
         if prepared.is_fine() || s.limit.lt(block.top).any() {
             *s = i.call(Outgrown::<I, DEPTH, SPREAD, MOMENTS> { prepared, state: *s, block });
         } else {
-            s.take_in::<DEPTH, SPREAD, MOMENTS, false>(i, prepared, &block);
+            s.take_in::<DEPTH, 0, SPREAD, MOMENTS, false>(i, prepared, &block);
         }
     }
 
@@ -329,104 +447,95 @@ impl Fold for Softmax {
     ) -> State<I> {
         let x = &capped(i, prepared, x);
         let mut s = Self::identity(i);
-        let block = Played::of(s.top, x, coefficients, ahead);
-        if prepared.is_fine() || (is_huge(i, prepared, block.top) | is_phantom(i, block.top)).any() {
+        let block = Played::each_other(x, coefficients, ahead);
+        // A NaN is huge, and so is a phantom.
+        if prepared.is_fine() || is_huge(i, prepared, block.top).any() {
+            let block = Played::of(s.top, x, coefficients, ahead);
             return i.call(Outgrown::<I, DEPTH, SPREAD, MOMENTS> { prepared, state: s, block });
         }
         (s.unit, s.limit) = unit_of(i, prepared, block.top);
         (s.rest, s.moments) = (i.f64s(0.0), Moments::none(i));
-        s.take_in::<DEPTH, SPREAD, MOMENTS, false>(i, prepared, &block);
+        s.take_in::<DEPTH, 1, SPREAD, MOMENTS, false>(i, prepared, &block);
         s
     }
 
+    fn packed() -> Packed {
+        let (none, none_d) = ([[0.0; LANES]; LANES], [[0.0; LANES]; LANES]);
+        Packed { top: none, unit: none, rest: none, squares: none, gaps: none, weight: none_d, gap: none_d, impossible: [0; LANES] }
+    }
+
     #[inline(always)]
-    fn merge<I: Isa, const SPREAD: bool, const MOMENTS: bool>(
-        i: I,
-        prepared: &Prepared,
-        a: &State<I>,
-        b: &State<I>,
-    ) -> State<I> {
-        let second = a.top.lt(b.top);
-        let high = State {
-            top: second.select(b.top, a.top),
-            limit: second.select(b.limit, a.limit),
-            unit: second.select(b.unit, a.unit),
-            rest: second.select_d(b.rest, a.rest),
-            moments: if MOMENTS { b.moments.or(second, a.moments) } else { a.moments },
-            weight: a.weight + b.weight,
-            gap: a.gap + b.gap,
-            impossible: a.impossible | b.impossible,
-        };
-        let low = State {
-            top: second.select(a.top, b.top),
-            unit: second.select(a.unit, b.unit),
-            rest: second.select_d(a.rest, b.rest),
-            moments: if MOMENTS { a.moments.or(second, b.moments) } else { b.moments },
-            weight: second.select_d(a.weight, b.weight),
-            ..*a
-        };
-        let mut s = high;
-        // A phantom leaves nothing; but a NaN stays.
-        let empty = is_phantom(i, low.top);
-        let (part, power) = Count::in_units(i, prepared, high.unit).exp::<true>(i, prepared, low.top);
-        let loser = or_zero(i, !empty, part * power);
-        let scale = empty.select_d(i.f64s(0.0), rescale(i, low.unit, high.unit));
-        s.rest = high.rest + low.rest.fma(scale, loser.widen());
+    fn pack<I: Isa, const SPREAD: bool, const MOMENTS: bool>(_: I, state: &State<I>, row: usize, to: &mut Packed) {
+        state.top.store(&mut to.top[row]);
+        state.unit.store(&mut to.unit[row]);
+        // A float holds a lane's sum, ONE included, with digits enough.
+        state.rest.narrow().store(&mut to.rest[row]);
         if MOMENTS {
-            let (to, from) = (anchor(i, prepared, high.top, high.unit), anchor(i, prepared, low.top, low.unit));
-            let moved = low.moments.moved(i, low.rest, scale, to.widen() - from.widen());
-            s.moments = high.moments.plus(moved).plus(Moments::of(i, loser, to.widen() - low.top.widen()));
+            state.moments.squares.narrow().store(&mut to.squares[row]);
+            state.moments.gaps.narrow().store(&mut to.gaps[row]);
         }
         if SPREAD {
-            let small = i.f32s(SMALL);
-            s.gap = low.weight.fma((small * high.top).widen() - (small * low.top).widen(), s.gap);
+            state.weight.store(&mut to.weight[row]);
+            state.gap.store(&mut to.gap[row]);
+            to.impossible[row] = state.impossible.bits();
         }
-        let exceptional = is_exceptional(i, prepared, low.top, high.top);
-        if exceptional.any() {
-            let sums = merge_huge(prepared, &high.sums(), &low.sums(), exceptional.bits(), &s.sums());
-            s.set_sums::<MOMENTS>(i, &sums);
-        }
-        s
     }
 
+    /// The tops play each other; the losers join the rests, which are brought to the unit of the largest.
     #[inline(always)]
-    fn transpose<I: Isa, const SPREAD: bool, const MOMENTS: bool>(i: I, states: &[State<I>; LANES]) -> [State<I>; LANES] {
-        let (top, unit) = (transposed(states, |s| s.top), transposed(states, |s| s.unit));
-        // A float holds a lane's sum, ONE included, with digits enough.
-        let rest = transposed(states, |s| s.rest.narrow());
+    fn merged<I: Isa, const SPREAD: bool, const MOMENTS: bool>(i: I, prepared: &Prepared, packed: &Packed) -> State<I> {
+        let tops = turned(i, &packed.top);
+        let (mut top, mut lowest, mut losers) = (tops[0], i.f32s(0.0), tops);
+        for l in 0..LANES {
+            if l > 0 {
+                losers[l] = top.min(tops[l]);
+                top = tops[l].max(top);
+            }
+            // Phantoms are huge, but of no account.
+            lowest = is_phantom(i, tops[l]).select(lowest, tops[l].min(lowest));
+        }
+        if (is_huge(i, prepared, top) | is_huge(i, prepared, lowest)).any() {
+            return i.call(Pairwise::<SPREAD, MOMENTS> { prepared, packed });
+        }
+        let (units, rests) = (turned(i, &packed.unit), turned(i, &packed.rest));
+        let mut s = Self::identity(i);
+        (s.top, s.unit) = (top, unit_of(i, prepared, top).0);
+        (s.rest, s.moments) = (i.f64s(0.0), Moments::none(i));
+        let count = Count::in_units(i, prepared, s.unit);
         let (mut squares, mut gaps) = ([i.f32s(0.0); LANES], [i.f32s(0.0); LANES]);
         if MOMENTS {
-            squares = transposed(states, |s| s.moments.squares.narrow());
-            gaps = transposed(states, |s| s.moments.gaps.narrow());
+            (squares, gaps) = (turned(i, &packed.squares), turned(i, &packed.gaps));
         }
-        let mut weight = [i.f64s(0.0); LANES];
-        let mut gap = weight;
-        let mut impossible = [0_u16; LANES];
-        if SPREAD {
-            weight = transposed_d(i, states, |s| s.weight);
-            gap = transposed_d(i, states, |s| s.gap);
-            for (r, state) in states.iter().enumerate() {
-                let bits = state.impossible.bits();
-                for (l, impossible) in impossible.iter_mut().enumerate() {
-                    *impossible |= (bits >> l & 1) << r;
+        let to = prepared.base.inverse(i, s.unit).widen();
+        for l in 0..LANES {
+            // What does not reach the unit by 2^-126 adds nothing. A phantom leaves nothing; but a NaN stays.
+            let scale = or_zero(i, !is_phantom(i, tops[l]), power_of_two(i, units[l] - s.unit));
+            let mut joined = rests[l] * scale;
+            if l > 0 {
+                let (part, power) = count.exp::<true>(i, prepared, losers[l]);
+                joined = part.fma(power, joined);
+                if MOMENTS {
+                    s.moments = s.moments.plus(Moments::of(i, part * power, to - losers[l].widen()));
                 }
             }
+            s.rest = s.rest + joined.widen();
+            if MOMENTS {
+                let moments = Moments { squares: squares[l].widen(), gaps: gaps[l].widen() };
+                let shift = to - prepared.base.inverse(i, units[l]).widen();
+                s.moments = s.moments.plus(moments.moved(i, rests[l].widen(), scale.widen(), shift));
+            }
         }
-        let mut turned = *states;
-        for l in 0..LANES {
-            turned[l] = State {
-                top: top[l],
-                // What was exchanged is merged, but takes in nothing more.
-                limit: i.f32s(f32::NEG_INFINITY),
-                unit: unit[l],
-                rest: rest[l].widen(),
-                moments: Moments { squares: squares[l].widen(), gaps: gaps[l].widen() },
-                weight: weight[l],
-                gap: gap[l],
-                impossible: i.mask_of(impossible[l]),
-            };
+        if SPREAD {
+            let (weights, gaps) = (turned_d(i, &packed.weight), turned_d(i, &packed.gap));
+            let small = i.f32s(SMALL);
+            let small_top = (small * top).widen();
+            for l in 0..LANES {
+                s.weight = s.weight + weights[l];
+                s.gap = s.gap + weights[l].fma(small_top - (small * tops[l]).widen(), gaps[l]);
+            }
+            s.impossible = packed.impossible(i);
         }
-        turned
+        s
     }
 
     #[inline(always)]

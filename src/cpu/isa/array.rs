@@ -185,6 +185,12 @@ impl Isa for Arrays {
     }
 
     #[inline(always)]
+    fn zip(a: Floats, b: Floats) -> (Floats, Floats) {
+        let at = |place: usize| if place.is_multiple_of(2) { a[place / 2] } else { b[place / 2] };
+        (each_lane!(l => at(l)), each_lane!(l => at(LANES + l)))
+    }
+
+    #[inline(always)]
     fn transpose(rows: [Floats; LANES]) -> [Floats; LANES] {
         each_lane!(l => each_lane!(row => rows[row][l]))
     }

@@ -285,6 +285,17 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
+    fn zip(a: Two, b: Two) -> (Two, Two) {
+        let zipped = two!(|half| {
+            let low = intrinsic!(_mm256_unpacklo_ps(a[half], b[half]));
+            let high = intrinsic!(_mm256_unpackhi_ps(a[half], b[half]));
+            // Within 128 bits they are in order; the halves change places.
+            [intrinsic!(_mm256_permute2f128_ps::<0x20>(low, high)), intrinsic!(_mm256_permute2f128_ps::<0x31>(low, high))]
+        });
+        (zipped[0], zipped[1])
+    }
+
+    #[inline(always)]
     fn transpose(rows: [Two; LANES]) -> [Two; LANES] {
         let mut turned = rows;
         // Four blocks of eight by eight, each turned by itself and put where it belongs.

@@ -230,6 +230,13 @@ impl Isa for Avx512 {
     }
 
     #[inline(always)]
+    fn zip(a: __m512, b: __m512) -> (__m512, __m512) {
+        let first = intrinsic!(_mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23));
+        let second = intrinsic!(_mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31));
+        intrinsic!((_mm512_permutex2var_ps(a, first, b), _mm512_permutex2var_ps(a, second, b)))
+    }
+
+    #[inline(always)]
     fn transpose(rows: [__m512; LANES]) -> [__m512; LANES] {
         // Pairs of rows, then fours of them within 128 bits; then those fours change places.
         let mut pairs = rows;

@@ -170,6 +170,8 @@ pub(crate) trait Isa: Copy + Send + Sync + 'static {
     fn widen(a: Self::F) -> Self::D;
     /// The values at even places of two vectors one after the other, and those at odd places.
     fn unzip(a: Self::F, b: Self::F) -> (Self::F, Self::F);
+    /// The values of two vectors in turn: the inverse of [`unzip`](Self::unzip).
+    fn zip(a: Self::F, b: Self::F) -> (Self::F, Self::F);
     /// Sixteen vectors, lanes and vectors exchanged.
     fn transpose(rows: [Self::F; LANES]) -> [Self::F; LANES];
 
