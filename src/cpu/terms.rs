@@ -80,9 +80,17 @@ impl<I: Isa> Terms<I> {
     /// The terms of the rows down the lanes.
     #[inline(always)]
     pub(super) fn down<F: Fold, T: LossTerm>(i: I, down: &Down<'_, '_, I>, sums: Sums, row: &F::Row<I>) -> Self {
+        let prepared = down.rows.prepared;
+        if costs_alone::<T>(sums) {
+            let mut costs = Costs::<'_, I, F>::none(i, prepared, row);
+            for class in 0..down.rows.classes {
+                costs.absorb(i, &down.block(i, class), None);
+            }
+            return costs.total(i);
+        }
         let mut terms = Self::none(i);
         for class in 0..down.rows.classes {
-            terms.absorb::<F, T>(i, down.rows.prepared, sums, row, &down.block(i, class), None);
+            terms.absorb::<F, T>(i, prepared, sums, row, &down.block(i, class), None);
         }
         terms
     }
@@ -96,6 +104,11 @@ impl<I: Isa> Terms<I> {
         sums: Sums,
         row: &F::Row<I>,
     ) -> Self {
+        if costs_alone::<T>(sums) {
+            let mut costs = Costs::<'_, I, F>::none(i, prepared, row);
+            across.walk(i, 0, &mut costs);
+            return costs.total(i);
+        }
         let none = Self::none(i);
         let mut walk = Summed::<'_, I, F, T> { prepared, sums, row, terms: none, last: none, of: PhantomData };
         across.walk(i, 0, &mut walk);
@@ -157,6 +170,74 @@ impl<I: Isa, F: Fold, T: LossTerm> Walk<I> for Summed<'_, I, F, T> {
     #[inline(always)]
     fn last(&mut self, i: I, block: &Block<I>, count: usize) {
         self.last.absorb::<F, T>(i, self.prepared, self.sums, self.row, block, Some(i.first_lanes(count)));
+    }
+}
+
+/// Whether a categorical loss is all that is summed: it takes less than others.
+fn costs_alone<T: LossTerm>(sums: Sums) -> bool {
+    T::CLOSED && sums.terms && !sums.calibration
+}
+
+/// The terms of a categorical loss on their way.
+struct Costs<'s, I: Isa, F: Fold> {
+    prepared: &'s Prepared,
+    row: &'s F::Row<I>,
+    /// Sums of a few blocks, in float32.
+    loss: F32s<I>,
+    pull: F32s<I>,
+    blocks: usize,
+    terms: Terms<I>,
+}
+
+impl<'s, I: Isa, F: Fold> Costs<'s, I, F> {
+    /// Blocks that add up before float64 takes their sum: more of them would round more often than their logarithms do.
+    const FEW: usize = 4;
+
+    #[inline(always)]
+    fn none(i: I, prepared: &'s Prepared, row: &'s F::Row<I>) -> Self {
+        let zero = i.f32s(0.0);
+        Self { prepared, row, loss: zero, pull: zero, blocks: 0, terms: Terms::none(i) }
+    }
+
+    #[inline(always)]
+    fn absorb(&mut self, i: I, block: &Block<I>, present: Option<Mask<I>>) {
+        let (surprise, clipped) = F::surprise(i, self.prepared, self.row, block.x);
+        let coefficient = present.map_or(block.coefficient, |present| or_zero(i, present, block.coefficient));
+        // By selection: 0·∞ is NaN.
+        let loss = coefficient.eq(i.f32s(0.0)).select(i.f32s(0.0), coefficient * surprise);
+        self.loss = self.loss + loss;
+        // p·φ′(p) = −1.
+        self.pull = self.pull - or_zero(i, !clipped, coefficient);
+        self.terms.bad = self.terms.bad | block.bad;
+        self.blocks += 1;
+        if self.blocks == Self::FEW {
+            self.settle(i);
+        }
+    }
+
+    #[inline(always)]
+    fn settle(&mut self, i: I) {
+        self.terms.loss = self.terms.loss + self.loss.widen();
+        self.terms.pull = self.terms.pull + self.pull.widen();
+        (self.loss, self.pull, self.blocks) = (i.f32s(0.0), i.f32s(0.0), 0);
+    }
+
+    #[inline(always)]
+    fn total(mut self, i: I) -> Terms<I> {
+        self.settle(i);
+        self.terms
+    }
+}
+
+impl<I: Isa, F: Fold> Walk<I> for Costs<'_, I, F> {
+    #[inline(always)]
+    fn full(&mut self, i: I, _: usize, block: &Block<I>) {
+        self.absorb(i, block, None);
+    }
+
+    #[inline(always)]
+    fn last(&mut self, i: I, block: &Block<I>, count: usize) {
+        self.absorb(i, block, Some(i.first_lanes(count)));
     }
 }
 
@@ -248,6 +329,9 @@ pub(super) fn gradient<I: Isa, F: Fold, T: LossTerm>(
     pull: F32s<I>,
     scale: F32s<I>,
 ) -> F32s<I> {
+    if T::CLOSED {
+        return F::through_surprise(i, prepared, row, block.x, block.coefficient, pull) * scale;
+    }
     let of = F::share(i, prepared, row, block.x);
     let term = T::term(i, prepared, &of, block.coefficient, block.given);
     F::through(i, prepared, row, block.x, &of, term.slope, pull) * scale

@@ -142,6 +142,13 @@ pub(crate) trait Fold {
     /// What a class is.
     fn share<I: Isa>(i: I, prepared: &Prepared, row: &Self::Row<I>, x: F32s<I>) -> Share<I>;
 
+    /// What a categorical loss needs of a class in float32: −log p of [`share`](Fold::share), and where it is clipped.
+    #[inline(always)]
+    fn surprise<I: Isa>(i: I, prepared: &Prepared, row: &Self::Row<I>, x: F32s<I>) -> (F32s<I>, Mask<I>) {
+        let of = Self::share(i, prepared, row, x);
+        (of.surprise.narrow(), of.clipped)
+    }
+
     /// The sum and the pull of a categorical loss, where the state has them.
     fn closed_terms<I: Isa>(i: I, row: &Self::Row<I>) -> (F64s<I>, F64s<I>);
 
@@ -161,6 +168,20 @@ pub(crate) trait Fold {
         slope: F32s<I>,
         pull: F32s<I>,
     ) -> F32s<I>;
+
+    /// As [`through`](Fold::through), of a categorical loss: the slope is −coefficient, or 0 where p is clipped.
+    #[inline(always)]
+    fn through_surprise<I: Isa>(
+        i: I,
+        prepared: &Prepared,
+        row: &Self::Row<I>,
+        x: F32s<I>,
+        coefficient: F32s<I>,
+        pull: F32s<I>,
+    ) -> F32s<I> {
+        let (of, zero) = (Self::share(i, prepared, row, x), i.f32s(0.0));
+        Self::through(i, prepared, row, x, &of, of.clipped.select(zero, zero - coefficient), pull)
+    }
 
     /// What derivatives by the classes without a term have in common, the factor `scale` included; none where it takes more
     /// than that.

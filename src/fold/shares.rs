@@ -10,7 +10,7 @@
 
 use crate::cpu::isa::{Isa, LANES};
 use crate::cpu::lanes::{F32s, F64s, Make, Mask};
-use crate::cpu::math::log_of;
+use crate::cpu::math::{log_of, or_zero};
 use crate::cpu::source::Ahead;
 use crate::fold::{Fold, Lines, LinesD, Share, turned, turned_d};
 use crate::loss::Prepared;
@@ -41,6 +41,8 @@ pub(crate) struct Row<I: Isa> {
     /// 1 − p and −log p of the largest entry.
     big_rest: F32s<I>,
     big_surprise: F32s<I>,
+    /// The largest entry stands at the upper bound.
+    big_clipped: Mask<I>,
     /// A float32 holds the inverse with all of its digits.
     ordinary: Mask<I>,
 }
@@ -102,11 +104,14 @@ impl Fold for Shares {
     }
 
     #[inline(always)]
-    fn row<I: Isa, const MOMENTS: bool>(i: I, _: &Prepared, s: &State<I>) -> Row<I> {
+    fn row<I: Isa, const MOMENTS: bool>(i: I, prepared: &Prepared, s: &State<I>) -> Row<I> {
         let total = s.big.widen() + s.rest;
         let (big, one) = (s.big.widen(), i.f64s(1.0));
         let inverse = one.over(total);
         let excess = s.rest.over(big);
+        // What is not positive has no logarithm, and is below every bound.
+        let logarithm = log_of(i, (one + excess).narrow(), excess.narrow());
+        let big_surprise = i.f64s(0.0).lt(big * total).select(logarithm, i.f32s(prepared.farthest));
         let size = total.abs();
         Row {
             big: s.big,
@@ -114,7 +119,8 @@ impl Fold for Shares {
             total,
             inverse,
             big_rest: (s.rest * inverse).narrow(),
-            big_surprise: log_of(i, (one + excess).narrow(), excess.narrow()),
+            big_surprise,
+            big_clipped: big_surprise.lt(i.f32s(prepared.nearest)),
             ordinary: size.lt(i.f64s(ORDINARY)) & i.f64s(1.0 / ORDINARY).lt(size),
         }
     }
@@ -128,6 +134,7 @@ impl Fold for Shares {
             inverse: row.inverse.lane(i, lane),
             big_rest: row.big_rest.lane(i, lane),
             big_surprise: row.big_surprise.lane(i, lane),
+            big_clipped: row.big_clipped.lane(i, lane),
             ordinary: row.ordinary.lane(i, lane),
         }
     }
@@ -160,20 +167,16 @@ impl Fold for Shares {
     #[inline(always)]
     fn unclipped<I: Isa>(i: I, _: &Prepared, row: &Row<I>, x: F32s<I>) -> Share<I> {
         let (zero, one) = (i.f32s(0.0), i.f32s(1.0));
-        let mut p = x * row.inverse.narrow();
-        if (!row.ordinary).any() {
-            p = row.ordinary.select(p, (x.widen() * row.inverse).narrow());
-        }
+        let p = probability(row, x);
         let is_big = x.eq(row.big);
         let mut rest = is_big.select(row.big_rest, one - p);
         let mut surprise = is_big.select(row.big_surprise, zero - log_of(i, p, p - one));
         // Entries of both signs: one that is not the largest may be nearly the sum. The sum beyond it has the digits.
         let near = i.f32s(0.75).lt(p) & !is_big;
         if near.any() {
-            let beyond = row.total - x.widen();
-            let excess = beyond.over(x.widen());
+            let (beyond, of_near) = near_total(i, row, x);
             rest = near.select((beyond * row.inverse).narrow(), rest);
-            surprise = near.select(log_of(i, (i.f64s(1.0) + excess).narrow(), excess.narrow()), surprise);
+            surprise = near.select(of_near, surprise);
         }
         // What is not positive has no logarithm, and adds none.
         let surprise = zero.lt(p).select(surprise, zero);
@@ -194,6 +197,52 @@ impl Fold for Shares {
             clipped: over | under,
             ..of
         }
+    }
+
+    #[inline(always)]
+    fn surprise<I: Isa>(i: I, prepared: &Prepared, row: &Row<I>, x: F32s<I>) -> (F32s<I>, Mask<I>) {
+        let p = probability(row, x);
+        let is_big = x.eq(row.big);
+        // What is not above half of the lowest bound is below the bound, and need not have a logarithm.
+        let above = i.f32s(prepared.lowest * 0.5).max(p);
+        let mut surprise = is_big.select(row.big_surprise, i.f32s(0.0) - log_of(i, above, above - i.f32s(1.0)));
+        let near = i.f32s(0.75).lt(p) & !is_big;
+        if near.any() {
+            surprise = near.select(near_total(i, row, x).1, surprise);
+        }
+        let within = i.f32s(prepared.nearest).max(i.f32s(prepared.farthest).min(surprise));
+        let mut clipped = p.lt(i.f32s(prepared.lowest)) | (is_big & row.big_clipped);
+        if near.any() {
+            clipped = clipped | (near & surprise.lt(i.f32s(prepared.nearest)));
+        }
+        (within, clipped)
+    }
+
+    /// Without the logarithm, which says the same as p but for entries that are nearly the sum.
+    #[inline(always)]
+    fn through_surprise<I: Isa>(
+        i: I,
+        prepared: &Prepared,
+        row: &Row<I>,
+        x: F32s<I>,
+        coefficient: F32s<I>,
+        pull: F32s<I>,
+    ) -> F32s<I> {
+        let (zero, one) = (i.f32s(0.0), i.f32s(1.0));
+        let p = probability(row, x);
+        let is_big = x.eq(row.big);
+        let mut rest = is_big.select(row.big_rest, one - p);
+        let mut clipped = p.lt(i.f32s(prepared.lowest)) | (is_big & row.big_clipped);
+        let near = i.f32s(0.75).lt(p) & !is_big;
+        if near.any() {
+            let (beyond, surprise) = near_total(i, row, x);
+            rest = near.select((beyond * row.inverse).narrow(), rest);
+            clipped = clipped | (near & surprise.lt(i.f32s(prepared.nearest)));
+        }
+        let moves = !clipped & !coefficient.eq(zero);
+        let slope = or_zero(i, moves, zero - coefficient);
+        let of_p = rest.over(moves.select(p, one));
+        in_entries(row, slope.fma(of_p, zero - (pull - slope)))
     }
 
     /// Needs the second walk.
@@ -218,12 +267,9 @@ impl Fold for Shares {
         let zero = i.f32s(0.0);
         let moves = !of.clipped & !slope.eq(zero);
         let derivative = moves.select(slope * of.rest.over(of.p) - (pull - slope), zero - pull);
-        let plain = derivative * row.inverse.narrow();
-        if (!row.ordinary).any() {
-            return row.ordinary.select(plain, (derivative.widen() * row.inverse).narrow());
-        }
-        plain
+        in_entries(row, derivative)
     }
+
     /// It is the same for all of them.
     #[inline(always)]
     fn others<I: Isa>(i: I, _: &Prepared, row: &Row<I>, pull: F32s<I>, scale: F32s<I>) -> Option<F32s<I>> {
@@ -234,4 +280,26 @@ impl Fold for Shares {
     fn through_others<I: Isa>(_: I, others: &F32s<I>, _: F32s<I>) -> F32s<I> {
         *others
     }
+}
+
+/// x / Σ x.
+#[inline(always)]
+fn probability<I: Isa>(row: &Row<I>, x: F32s<I>) -> F32s<I> {
+    let p = x * row.inverse.narrow();
+    if (!row.ordinary).any() { row.ordinary.select(p, (x.widen() * row.inverse).narrow()) } else { p }
+}
+
+/// A derivative by p·Σ x, divided by the sum.
+#[inline(always)]
+fn in_entries<I: Isa>(row: &Row<I>, derivative: F32s<I>) -> F32s<I> {
+    let plain = derivative * row.inverse.narrow();
+    if (!row.ordinary).any() { row.ordinary.select(plain, (derivative.widen() * row.inverse).narrow()) } else { plain }
+}
+
+/// Of an entry that is nearly the sum: the sum beyond it, and −log p.
+#[inline(always)]
+fn near_total<I: Isa>(i: I, row: &Row<I>, x: F32s<I>) -> (F64s<I>, F32s<I>) {
+    let beyond = row.total - x.widen();
+    let excess = beyond.over(x.widen());
+    (beyond, log_of(i, (i.f64s(1.0) + excess).narrow(), excess.narrow()))
 }
