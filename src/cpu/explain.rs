@@ -65,6 +65,7 @@ struct Explain<'a, F, T> {
 impl<F: Fold, T: LossTerm> Work for Explain<'_, F, T> {
     type Output = Explanation;
 
+    #[inline(always)]
     fn run<I: Isa>(self, i: I) -> Explanation {
         let (Question { prepared, window }, loss) = (self.question, self.loss);
         let rows = Rows::of(prepared, window, 0, 1);
@@ -74,17 +75,10 @@ impl<F: Fold, T: LossTerm> Work for Explain<'_, F, T> {
         let ignored = labels.ignored.any();
         let label = labels.class.to_array()[0];
         let across = Across::new(&rows, 0, label);
-        let mut widened = [0.0; Rows::CHUNK];
-        // The row's place among sixteen; nobody looks at the others.
-        let mut packed = F::packed();
         let state = if prepared.spreads() && prepared.is_closed() {
-            let (state, _) = fold_across::<I, F, true, false>(i, &rows, 0, label, &mut widened);
-            F::pack::<I, true, false>(i, &state, 0, &mut packed);
-            F::merged::<I, true, false>(i, prepared, &packed)
+            everywhere::<I, F, true>(i, &rows, label)
         } else {
-            let (state, _) = fold_across::<I, F, false, false>(i, &rows, 0, label, &mut widened);
-            F::pack::<I, false, false>(i, &state, 0, &mut packed);
-            F::merged::<I, false, false>(i, prepared, &packed)
+            everywhere::<I, F, false>(i, &rows, label)
         };
         let row = F::row::<I, false>(i, prepared, &state);
         let undefined = F::is_undefined(&row).any();
@@ -127,4 +121,15 @@ impl<F: Fold, T: LossTerm> Work for Explain<'_, F, T> {
             steps: (0..rows.classes).map(step).collect(),
         }
     }
+}
+
+/// The first row, folded, in all lanes.
+#[inline(always)]
+fn everywhere<I: Isa, F: Fold, const SPREAD: bool>(i: I, rows: &Rows<'_>, label: u32) -> F::State<I> {
+    let (mut widened, mut packed) = ([0.0; Rows::CHUNK], F::packed());
+    let (state, _) = fold_across::<I, F, SPREAD, false>(i, rows, 0, label, &mut widened);
+    for place in 0..LANES {
+        F::pack::<I, SPREAD, false>(i, &state, place, &mut packed);
+    }
+    F::merge::<I, SPREAD, false>(i, rows.prepared, &packed)
 }

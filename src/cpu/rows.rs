@@ -179,7 +179,7 @@ impl Piece<'_> {
                 }
             }
             // Rows that are not there are rows that have been.
-            let row = F::row::<I, MOMENTS>(i, prepared, &F::merged::<I, SPREAD, MOMENTS>(i, prepared, &packed));
+            let row = F::row::<I, MOMENTS>(i, prepared, &F::merge::<I, SPREAD, MOMENTS>(i, prepared, &packed));
             let mut walked = Terms::none(i);
             if sums.any() {
                 let mut all_terms = [walked; LANES];

@@ -5,6 +5,7 @@ use super::lanes::{F32s, Make, Mask, U32s};
 use super::source::{Ahead, Rows, Tile};
 use crate::batch::TargetSlice;
 use crate::layout::IGNORED;
+use crate::loss::Prepared;
 
 /// Sixteen predictions with what belongs to them: classes of one row, or a class of sixteen rows.
 #[derive(Clone, Copy)]
@@ -18,6 +19,8 @@ pub(super) struct Block<I: Isa> {
     pub is_label: Mask<I>,
     /// A target is NaN or infinite.
     pub bad: Mask<I>,
+    /// The coefficient of a target that may be NaN or infinite.
+    pub unchecked: F32s<I>,
 }
 
 impl<I: Isa> Block<I> {
@@ -25,15 +28,22 @@ impl<I: Isa> Block<I> {
     #[inline(always)]
     fn of(i: I, rows: &Rows<'_>, x: F32s<I>, target: Option<F32s<I>>, is_label: Mask<I>, weight: Option<F32s<I>>) -> Self {
         let (zero, prepared) = (i.f32s(0.0), rows.prepared);
-        let (given, bad) = if let Some(target) = target {
-            let finite = target.is_finite(i);
-            (finite.select(target, zero), !finite)
-        } else {
-            (is_label.select(i.f32s(1.0), zero), i.mask_of(0))
-        };
-        let smoothed = given * i.f32s(prepared.keep) + i.f32s(prepared.spread);
-        Self { x, given, coefficient: weight.map_or(smoothed, |weight| smoothed * weight), is_label, bad }
+        let raw = target.unwrap_or(is_label.select(i.f32s(1.0), zero));
+        let (mut given, mut bad) = (raw, i.mask_of(0));
+        if target.is_some() {
+            let finite = raw.is_finite(i);
+            (given, bad) = (finite.select(raw, zero), !finite);
+        }
+        let (coefficient, unchecked) = (weigh(i, prepared, given, weight), weigh(i, prepared, raw, weight));
+        Self { x, given, coefficient, is_label, bad, unchecked }
     }
+}
+
+/// Class weight times smoothed target.
+#[inline(always)]
+fn weigh<I: Isa>(i: I, prepared: &Prepared, target: F32s<I>, weight: Option<F32s<I>>) -> F32s<I> {
+    let smoothed = target * i.f32s(prepared.keep) + i.f32s(prepared.spread);
+    weight.map_or(smoothed, |weight| smoothed * weight)
 }
 
 /// The labels of rows.

@@ -82,11 +82,11 @@ impl<I: Isa> Terms<I> {
     pub(super) fn down<F: Fold, T: LossTerm>(i: I, down: &Down<'_, '_, I>, sums: Sums, row: &F::Row<I>) -> Self {
         let prepared = down.rows.prepared;
         if costs_alone::<T>(sums) {
-            let mut costs = Costs::<'_, I, F>::none(i, prepared, row);
-            for class in 0..down.rows.classes {
-                costs.absorb(i, &down.block(i, class), None);
-            }
-            return costs.total(i);
+            return if sums.pull {
+                Costs::<I, F, true>::none(i, prepared, row).down(i, down)
+            } else {
+                Costs::<I, F, false>::none(i, prepared, row).down(i, down)
+            };
         }
         let mut terms = Self::none(i);
         for class in 0..down.rows.classes {
@@ -105,9 +105,11 @@ impl<I: Isa> Terms<I> {
         row: &F::Row<I>,
     ) -> Self {
         if costs_alone::<T>(sums) {
-            let mut costs = Costs::<'_, I, F>::none(i, prepared, row);
-            across.walk(i, 0, &mut costs);
-            return costs.total(i);
+            return if sums.pull {
+                Costs::<I, F, true>::none(i, prepared, row).across(i, across)
+            } else {
+                Costs::<I, F, false>::none(i, prepared, row).across(i, across)
+            };
         }
         let none = Self::none(i);
         let mut walk = Summed::<'_, I, F, T> { prepared, sums, row, terms: none, last: none, of: PhantomData };
@@ -178,37 +180,55 @@ fn costs_alone<T: LossTerm>(sums: Sums) -> bool {
     T::CLOSED && sums.terms && !sums.calibration
 }
 
-/// The terms of a categorical loss on their way.
-struct Costs<'s, I: Isa, F: Fold> {
+/// The terms of a categorical loss on their way, and with `PULL` their slopes.
+struct Costs<'s, I: Isa, F: Fold, const PULL: bool> {
     prepared: &'s Prepared,
-    row: &'s F::Row<I>,
+    row: F::Row<I>,
     /// Sums of a few blocks, in float32.
     loss: F32s<I>,
     pull: F32s<I>,
     blocks: usize,
     terms: Terms<I>,
+    /// NaN once a target is not finite, else 0.
+    finite: F32s<I>,
 }
 
-impl<'s, I: Isa, F: Fold> Costs<'s, I, F> {
+impl<'s, I: Isa, F: Fold, const PULL: bool> Costs<'s, I, F, PULL> {
     /// Blocks that add up before float64 takes their sum: more of them would round more often than their logarithms do.
     const FEW: usize = 4;
 
     #[inline(always)]
-    fn none(i: I, prepared: &'s Prepared, row: &'s F::Row<I>) -> Self {
+    fn none(i: I, prepared: &'s Prepared, row: &F::Row<I>) -> Self {
         let zero = i.f32s(0.0);
-        Self { prepared, row, loss: zero, pull: zero, blocks: 0, terms: Terms::none(i) }
+        Self { prepared, row: *row, loss: zero, pull: zero, blocks: 0, terms: Terms::none(i), finite: zero }
+    }
+
+    #[inline(always)]
+    fn down(mut self, i: I, down: &Down<'_, '_, I>) -> Terms<I> {
+        for class in 0..down.rows.classes {
+            self.absorb(i, &down.block(i, class), None);
+        }
+        self.total(i)
+    }
+
+    #[inline(always)]
+    fn across(mut self, i: I, across: &Across<'_, '_>) -> Terms<I> {
+        across.walk(i, 0, &mut self);
+        self.total(i)
     }
 
     #[inline(always)]
     fn absorb(&mut self, i: I, block: &Block<I>, present: Option<Mask<I>>) {
-        let (surprise, clipped) = F::surprise(i, self.prepared, self.row, block.x);
-        let coefficient = present.map_or(block.coefficient, |present| or_zero(i, present, block.coefficient));
+        let zero = i.f32s(0.0);
+        let (surprise, clipped) = F::surprise(i, self.prepared, &self.row, block.x);
+        let coefficient = present.map_or(block.unchecked, |present| or_zero(i, present, block.unchecked));
         // By selection: 0·∞ is NaN.
-        let loss = coefficient.eq(i.f32s(0.0)).select(i.f32s(0.0), coefficient * surprise);
-        self.loss = self.loss + loss;
-        // p·φ′(p) = −1.
-        self.pull = self.pull - or_zero(i, !clipped, coefficient);
-        self.terms.bad = self.terms.bad | block.bad;
+        self.loss = self.loss + or_zero(i, !coefficient.eq(zero), coefficient * surprise);
+        if PULL {
+            // p·φ′(p) = −1.
+            self.pull = self.pull - or_zero(i, !clipped, coefficient);
+        }
+        self.finite = coefficient.fma(zero, self.finite);
         self.blocks += 1;
         if self.blocks == Self::FEW {
             self.settle(i);
@@ -225,11 +245,11 @@ impl<'s, I: Isa, F: Fold> Costs<'s, I, F> {
     #[inline(always)]
     fn total(mut self, i: I) -> Terms<I> {
         self.settle(i);
-        self.terms
+        Terms { bad: self.finite.is_nan(), ..self.terms }
     }
 }
 
-impl<I: Isa, F: Fold> Walk<I> for Costs<'_, I, F> {
+impl<I: Isa, F: Fold, const PULL: bool> Walk<I> for Costs<'_, I, F, PULL> {
     #[inline(always)]
     fn full(&mut self, i: I, _: usize, block: &Block<I>) {
         self.absorb(i, block, None);

@@ -63,7 +63,7 @@ impl<I: Isa> Share<I> {
 
 /// The hooks of a fold on the CPU: what its WGSL twin does for a lane of the GPU, for [`LANES`] lanes in step.
 ///
-/// Lanes are independent until [`merged`](Fold::merged) joins them, and what one holds never shows in another: drivers
+/// Lanes are independent until [`merge`](Fold::merge) joins them, and what one holds never shows in another: drivers
 /// decide whether they hold classes of one row or rows of one class.
 pub(crate) trait Fold {
     /// The states of all lanes.
@@ -116,7 +116,7 @@ pub(crate) trait Fold {
     fn pack<I: Isa, const SPREAD: bool, const MOMENTS: bool>(i: I, state: &Self::State<I>, row: usize, to: &mut Self::Packed);
 
     /// Joins what the lanes hold of each of sixteen rows, in a fixed order: the rows' states down the lanes.
-    fn merged<I: Isa, const SPREAD: bool, const MOMENTS: bool>(i: I, prepared: &Prepared, packed: &Self::Packed) -> Self::State<I>;
+    fn merge<I: Isa, const SPREAD: bool, const MOMENTS: bool>(i: I, prepared: &Prepared, packed: &Self::Packed) -> Self::State<I>;
 
     /// The rows of the lanes, all of them folded.
     fn row<I: Isa, const MOMENTS: bool>(i: I, prepared: &Prepared, state: &Self::State<I>) -> Self::Row<I>;

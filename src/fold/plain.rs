@@ -45,7 +45,7 @@ impl Fold for Plain {
     fn pack<I: Isa, const SPREAD: bool, const MOMENTS: bool>(_: I, _: &Nothing<I>, _: usize, (): &mut ()) {}
 
     #[inline(always)]
-    fn merged<I: Isa, const SPREAD: bool, const MOMENTS: bool>(i: I, _: &Prepared, (): &()) -> Nothing<I> {
+    fn merge<I: Isa, const SPREAD: bool, const MOMENTS: bool>(i: I, _: &Prepared, (): &()) -> Nothing<I> {
         Self::identity(i)
     }
 

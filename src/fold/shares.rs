@@ -36,8 +36,9 @@ pub(crate) struct Row<I: Isa> {
     big: F32s<I>,
     rest: F64s<I>,
     total: F64s<I>,
-    /// 1 / total.
+    /// 1 / total, and as a float32.
     inverse: F64s<I>,
+    inverse_near: F32s<I>,
     /// 1 − p and −log p of the largest entry.
     big_rest: F32s<I>,
     big_surprise: F32s<I>,
@@ -92,7 +93,7 @@ impl Fold for Shares {
     }
 
     #[inline(always)]
-    fn merged<I: Isa, const SPREAD: bool, const MOMENTS: bool>(i: I, _: &Prepared, packed: &Packed) -> State<I> {
+    fn merge<I: Isa, const SPREAD: bool, const MOMENTS: bool>(i: I, _: &Prepared, packed: &Packed) -> State<I> {
         let (bigs, rests) = (turned(i, &packed.big), turned_d(i, &packed.rest));
         let mut s = State { big: bigs[0], rest: rests[0] };
         for l in 1..LANES {
@@ -118,6 +119,7 @@ impl Fold for Shares {
             rest: s.rest,
             total,
             inverse,
+            inverse_near: inverse.narrow(),
             big_rest: (s.rest * inverse).narrow(),
             big_surprise,
             big_clipped: big_surprise.lt(i.f32s(prepared.nearest)),
@@ -132,6 +134,7 @@ impl Fold for Shares {
             rest: row.rest.lane(i, lane),
             total: row.total.lane(i, lane),
             inverse: row.inverse.lane(i, lane),
+            inverse_near: row.inverse_near.lane(i, lane),
             big_rest: row.big_rest.lane(i, lane),
             big_surprise: row.big_surprise.lane(i, lane),
             big_clipped: row.big_clipped.lane(i, lane),
@@ -285,14 +288,14 @@ impl Fold for Shares {
 /// x / Σ x.
 #[inline(always)]
 fn probability<I: Isa>(row: &Row<I>, x: F32s<I>) -> F32s<I> {
-    let p = x * row.inverse.narrow();
+    let p = x * row.inverse_near;
     if (!row.ordinary).any() { row.ordinary.select(p, (x.widen() * row.inverse).narrow()) } else { p }
 }
 
 /// A derivative by p·Σ x, divided by the sum.
 #[inline(always)]
 fn in_entries<I: Isa>(row: &Row<I>, derivative: F32s<I>) -> F32s<I> {
-    let plain = derivative * row.inverse.narrow();
+    let plain = derivative * row.inverse_near;
     if (!row.ordinary).any() { row.ordinary.select(plain, (derivative.widen() * row.inverse).narrow()) } else { plain }
 }
 

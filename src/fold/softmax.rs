@@ -63,7 +63,7 @@ impl Packed {
     }
 }
 
-/// [`merged`](Fold::merged) where tops are huge: one state after the other.
+/// [`merge`](Fold::merge) where tops are huge: one state after the other.
 struct Pairwise<'p, const SPREAD: bool, const MOMENTS: bool> {
     prepared: &'p Prepared,
     packed: &'p Packed,
@@ -90,7 +90,7 @@ impl<I: Isa, const SPREAD: bool, const MOMENTS: bool> Outlined<I> for Pairwise<'
                 gap: gap[l],
                 impossible: i.mask_of(0),
             };
-            all = if l == 0 { state } else { State::merge::<SPREAD, MOMENTS>(i, prepared, &all, &state) };
+            all = if l == 0 { state } else { State::join::<SPREAD, MOMENTS>(i, prepared, &all, &state) };
         }
         if SPREAD {
             all.impossible = packed.impossible(i);
@@ -249,7 +249,7 @@ impl<I: Isa> State<I> {
 
     /// Joins two states of each lane, whatever their tops.
     #[inline(always)]
-    fn merge<const SPREAD: bool, const MOMENTS: bool>(i: I, prepared: &Prepared, a: &Self, b: &Self) -> Self {
+    fn join<const SPREAD: bool, const MOMENTS: bool>(i: I, prepared: &Prepared, a: &Self, b: &Self) -> Self {
         let second = a.top.lt(b.top);
         let high = Self {
             top: second.select(b.top, a.top),
@@ -483,7 +483,7 @@ impl Fold for Softmax {
 
     /// The tops play each other; the losers join the rests, which are brought to the unit of the largest.
     #[inline(always)]
-    fn merged<I: Isa, const SPREAD: bool, const MOMENTS: bool>(i: I, prepared: &Prepared, packed: &Packed) -> State<I> {
+    fn merge<I: Isa, const SPREAD: bool, const MOMENTS: bool>(i: I, prepared: &Prepared, packed: &Packed) -> State<I> {
         let tops = turned(i, &packed.top);
         let (mut top, mut lowest, mut losers) = (tops[0], i.f32s(0.0), tops);
         for l in 0..LANES {
@@ -508,9 +508,11 @@ impl Fold for Softmax {
         }
         let to = prepared.base.inverse(i, s.unit).widen();
         for l in 0..LANES {
-            // What does not reach the unit by 2^-126 adds nothing. A phantom leaves nothing; but a NaN stays.
-            let scale = or_zero(i, !is_phantom(i, tops[l]), power_of_two(i, units[l] - s.unit));
-            let mut joined = rests[l] * scale;
+            // In two steps, as one factor may be below every float. A phantom leaves nothing; but a NaN stays.
+            let k = units[l] - s.unit;
+            let first = i.f32s(-126.0).max(k);
+            let (near, far) = (power_of_two(i, first), or_zero(i, !is_phantom(i, tops[l]), power_of_two(i, k - first)));
+            let mut joined = rests[l] * near * far;
             if l > 0 {
                 let (part, power) = count.exp::<true>(i, prepared, losers[l]);
                 joined = part.fma(power, joined);
@@ -522,7 +524,7 @@ impl Fold for Softmax {
             if MOMENTS {
                 let moments = Moments { squares: squares[l].widen(), gaps: gaps[l].widen() };
                 let shift = to - prepared.base.inverse(i, units[l]).widen();
-                s.moments = s.moments.plus(moments.moved(i, rests[l].widen(), scale.widen(), shift));
+                s.moments = s.moments.plus(moments.moved(i, rests[l].widen(), near.widen() * far.widen(), shift));
             }
         }
         if SPREAD {
