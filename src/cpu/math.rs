@@ -155,6 +155,15 @@ pub(crate) fn exp<I: Isa>(i: I, x: F32s<I>) -> F32s<I> {
     part * power
 }
 
+/// log(v) for positive normal v.
+#[inline(always)]
+pub(crate) fn log<I: Isa>(i: I, v: F32s<I>) -> F32s<I> {
+    let (k, mantissa) = v.split();
+    let f = mantissa - i.f32s(1.0);
+    let p = polynomial(i, f, LOG).fma(f, i.f32s(-0.5));
+    k.fma(i.f32s(LN_2), p.fma(f * f, f))
+}
+
 /// log(v) for positive normal v, given v − 1 as well, which near 1 has the digits that v has not.
 #[inline(always)]
 pub(crate) fn log_of<I: Isa>(i: I, v: F32s<I>, v_minus_1: F32s<I>) -> F32s<I> {

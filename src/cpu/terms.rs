@@ -220,10 +220,9 @@ impl<'s, I: Isa, F: Fold, const PULL: bool> Costs<'s, I, F, PULL> {
     #[inline(always)]
     fn absorb(&mut self, i: I, block: &Block<I>, present: Option<Mask<I>>) {
         let zero = i.f32s(0.0);
-        let (surprise, clipped) = F::surprise(i, self.prepared, &self.row, block.x);
         let coefficient = present.map_or(block.unchecked, |present| or_zero(i, present, block.unchecked));
-        // By selection: 0·∞ is NaN.
-        self.loss = self.loss + or_zero(i, !coefficient.eq(zero), coefficient * surprise);
+        let (cost, clipped) = F::cost(i, self.prepared, &self.row, block.x, coefficient);
+        self.loss = self.loss + cost;
         if PULL {
             // p·φ′(p) = −1.
             self.pull = self.pull - or_zero(i, !clipped, coefficient);
@@ -238,7 +237,9 @@ impl<'s, I: Isa, F: Fold, const PULL: bool> Costs<'s, I, F, PULL> {
     #[inline(always)]
     fn settle(&mut self, i: I) {
         self.terms.loss = self.terms.loss + self.loss.widen();
-        self.terms.pull = self.terms.pull + self.pull.widen();
+        if PULL {
+            self.terms.pull = self.terms.pull + self.pull.widen();
+        }
         (self.loss, self.pull, self.blocks) = (i.f32s(0.0), i.f32s(0.0), 0);
     }
 
@@ -350,7 +351,7 @@ pub(super) fn gradient<I: Isa, F: Fold, T: LossTerm>(
     scale: F32s<I>,
 ) -> F32s<I> {
     if T::CLOSED {
-        return F::through_surprise(i, prepared, row, block.x, block.coefficient, pull) * scale;
+        return F::through_cost(i, prepared, row, block.x, block.unchecked, pull) * scale;
     }
     let of = F::share(i, prepared, row, block.x);
     let term = T::term(i, prepared, &of, block.coefficient, block.given);

@@ -9,6 +9,7 @@ mod units;
 
 use crate::cpu::isa::{Isa, LANES};
 use crate::cpu::lanes::{F32s, F64s, Make, Mask, each_lane};
+use crate::cpu::math::or_zero;
 use crate::cpu::source::Ahead;
 use crate::loss::Prepared;
 
@@ -142,11 +143,13 @@ pub(crate) trait Fold {
     /// What a class is.
     fn share<I: Isa>(i: I, prepared: &Prepared, row: &Self::Row<I>, x: F32s<I>) -> Share<I>;
 
-    /// What a categorical loss needs of a class in float32: −log p of [`share`](Fold::share), and where it is clipped.
+    /// The term of a categorical loss in float32: coefficient · −log p of [`share`](Fold::share), and where that is clipped.
     #[inline(always)]
-    fn surprise<I: Isa>(i: I, prepared: &Prepared, row: &Self::Row<I>, x: F32s<I>) -> (F32s<I>, Mask<I>) {
+    fn cost<I: Isa>(i: I, prepared: &Prepared, row: &Self::Row<I>, x: F32s<I>, coefficient: F32s<I>) -> (F32s<I>, Mask<I>) {
         let of = Self::share(i, prepared, row, x);
-        (of.surprise.narrow(), of.clipped)
+        // By selection: 0·∞ is NaN.
+        let cost = or_zero(i, !coefficient.eq(i.f32s(0.0)), coefficient * of.surprise.narrow());
+        (cost, of.clipped)
     }
 
     /// The sum and the pull of a categorical loss, where the state has them.
@@ -171,7 +174,7 @@ pub(crate) trait Fold {
 
     /// As [`through`](Fold::through), of a categorical loss: the slope is −coefficient, or 0 where p is clipped.
     #[inline(always)]
-    fn through_surprise<I: Isa>(
+    fn through_cost<I: Isa>(
         i: I,
         prepared: &Prepared,
         row: &Self::Row<I>,

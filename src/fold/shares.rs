@@ -10,7 +10,7 @@
 
 use crate::cpu::isa::{Isa, LANES};
 use crate::cpu::lanes::{F32s, F64s, Make, Mask};
-use crate::cpu::math::{log_of, or_zero};
+use crate::cpu::math::{log, log_of, or_zero};
 use crate::cpu::source::Ahead;
 use crate::fold::{Fold, Lines, LinesD, Share, turned, turned_d};
 use crate::loss::Prepared;
@@ -42,7 +42,8 @@ pub(crate) struct Row<I: Isa> {
     /// 1 − p and −log p of the largest entry.
     big_rest: F32s<I>,
     big_surprise: F32s<I>,
-    /// The largest entry stands at the upper bound.
+    /// The same within the clip bounds, and whether it stands at one.
+    big_within: F32s<I>,
     big_clipped: Mask<I>,
     /// A float32 holds the inverse with all of its digits.
     ordinary: Mask<I>,
@@ -50,6 +51,9 @@ pub(crate) struct Row<I: Isa> {
 
 /// Sums between this and its inverse, 2^100, have an inverse in float32, and so have what is divided by them.
 const ORDINARY: f64 = 1.267_650_600_228_229_4e30;
+
+/// Above this share, an entry that is not the largest takes its digits from the sum beyond it.
+const NEAR: f32 = 0.75;
 
 impl Fold for Shares {
     type State<I: Isa> = State<I>;
@@ -112,7 +116,8 @@ impl Fold for Shares {
         let excess = s.rest.over(big);
         // What is not positive has no logarithm, and is below every bound.
         let logarithm = log_of(i, (one + excess).narrow(), excess.narrow());
-        let big_surprise = i.f64s(0.0).lt(big * total).select(logarithm, i.f32s(prepared.farthest));
+        let big_surprise = i.f64s(0.0).lt(big * total).select(logarithm, i.f32s(f32::INFINITY));
+        let big_within = i.f32s(prepared.nearest).max(i.f32s(prepared.farthest).min(big_surprise));
         let size = total.abs();
         Row {
             big: s.big,
@@ -122,7 +127,8 @@ impl Fold for Shares {
             inverse_near: inverse.narrow(),
             big_rest: (s.rest * inverse).narrow(),
             big_surprise,
-            big_clipped: big_surprise.lt(i.f32s(prepared.nearest)),
+            big_within,
+            big_clipped: !big_within.eq(big_surprise),
             ordinary: size.lt(i.f64s(ORDINARY)) & i.f64s(1.0 / ORDINARY).lt(size),
         }
     }
@@ -137,6 +143,7 @@ impl Fold for Shares {
             inverse_near: row.inverse_near.lane(i, lane),
             big_rest: row.big_rest.lane(i, lane),
             big_surprise: row.big_surprise.lane(i, lane),
+            big_within: row.big_within.lane(i, lane),
             big_clipped: row.big_clipped.lane(i, lane),
             ordinary: row.ordinary.lane(i, lane),
         }
@@ -175,7 +182,7 @@ impl Fold for Shares {
         let mut rest = is_big.select(row.big_rest, one - p);
         let mut surprise = is_big.select(row.big_surprise, zero - log_of(i, p, p - one));
         // Entries of both signs: one that is not the largest may be nearly the sum. The sum beyond it has the digits.
-        let near = i.f32s(0.75).lt(p) & !is_big;
+        let near = i.f32s(NEAR).lt(p) & !is_big;
         if near.any() {
             let (beyond, of_near) = near_total(i, row, x);
             rest = near.select((beyond * row.inverse).narrow(), rest);
@@ -202,28 +209,27 @@ impl Fold for Shares {
         }
     }
 
+    /// A clipped p has a finite logarithm, so no term needs a selection.
     #[inline(always)]
-    fn surprise<I: Isa>(i: I, prepared: &Prepared, row: &Row<I>, x: F32s<I>) -> (F32s<I>, Mask<I>) {
+    fn cost<I: Isa>(i: I, prepared: &Prepared, row: &Row<I>, x: F32s<I>, coefficient: F32s<I>) -> (F32s<I>, Mask<I>) {
+        let (lowest, highest) = (i.f32s(prepared.lowest), i.f32s(prepared.highest));
         let p = probability(row, x);
         let is_big = x.eq(row.big);
-        // What is not above half of the lowest bound is below the bound, and need not have a logarithm.
-        let above = i.f32s(prepared.lowest * 0.5).max(p);
-        let mut surprise = is_big.select(row.big_surprise, i.f32s(0.0) - log_of(i, above, above - i.f32s(1.0)));
-        let near = i.f32s(0.75).lt(p) & !is_big;
+        let mut surprise = is_big.select(row.big_within, i.f32s(0.0) - log(i, highest.min(lowest.max(p))));
+        let mut clipped = (is_big & row.big_clipped) | (!is_big & (p.lt(lowest) | highest.lt(p)));
+        let near = i.f32s(NEAR).lt(p) & !is_big;
         if near.any() {
-            surprise = near.select(near_total(i, row, x).1, surprise);
+            let nearest = i.f32s(prepared.nearest);
+            let (_, of_near) = near_total(i, row, x);
+            surprise = near.select(nearest.max(of_near), surprise);
+            clipped = (!near & clipped) | (near & of_near.lt(nearest));
         }
-        let within = i.f32s(prepared.nearest).max(i.f32s(prepared.farthest).min(surprise));
-        let mut clipped = p.lt(i.f32s(prepared.lowest)) | (is_big & row.big_clipped);
-        if near.any() {
-            clipped = clipped | (near & surprise.lt(i.f32s(prepared.nearest)));
-        }
-        (within, clipped)
+        (coefficient * surprise, clipped)
     }
 
     /// Without the logarithm, which says the same as p but for entries that are nearly the sum.
     #[inline(always)]
-    fn through_surprise<I: Isa>(
+    fn through_cost<I: Isa>(
         i: I,
         prepared: &Prepared,
         row: &Row<I>,
@@ -235,12 +241,13 @@ impl Fold for Shares {
         let p = probability(row, x);
         let is_big = x.eq(row.big);
         let mut rest = is_big.select(row.big_rest, one - p);
-        let mut clipped = p.lt(i.f32s(prepared.lowest)) | (is_big & row.big_clipped);
-        let near = i.f32s(0.75).lt(p) & !is_big;
+        let outside = p.lt(i.f32s(prepared.lowest)) | i.f32s(prepared.highest).lt(p);
+        let mut clipped = (is_big & row.big_clipped) | (!is_big & outside);
+        let near = i.f32s(NEAR).lt(p) & !is_big;
         if near.any() {
             let (beyond, surprise) = near_total(i, row, x);
             rest = near.select((beyond * row.inverse).narrow(), rest);
-            clipped = clipped | (near & surprise.lt(i.f32s(prepared.nearest)));
+            clipped = (!near & clipped) | (near & surprise.lt(i.f32s(prepared.nearest)));
         }
         let moves = !clipped & !coefficient.eq(zero);
         let slope = or_zero(i, moves, zero - coefficient);
