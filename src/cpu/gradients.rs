@@ -8,7 +8,7 @@ use super::source::{Rows, SHORT, Tile};
 use super::targets::{Across, Block, Down, Walk, register};
 use super::terms::{Standing, gradient};
 use crate::fold::Fold;
-use crate::loss::LossTerm;
+use crate::loss::{LossTerm, Prepared};
 
 /// How the ranks and gradients of the rows in the lanes come about.
 pub(super) struct Slopes<I: Isa> {
@@ -64,7 +64,110 @@ impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for GradientDown<'_, '_, I, F, T>
     }
 }
 
-/// Gradients of short rows on their way to memory: a store of part of a line, past the caches, costs as much as the whole.
+/// The gradient of one row, which `row` has in all lanes.
+pub(super) struct GradientAcross<'s, 'a, I: Isa, F: Fold, T> {
+    pub across: &'s Across<'s, 'a>,
+    pub row: &'s F::Row<I>,
+    pub of: &'s Slopes<I>,
+    /// No class but the label has a term.
+    pub label_alone: bool,
+    pub widened: &'s mut [f32; Rows::CHUNK],
+    pub pending: &'s mut Pending,
+    pub out: &'s mut [f32],
+    pub term: PhantomData<T>,
+}
+
+impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for GradientAcross<'_, '_, I, F, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, i: I) {
+        let Self { across, row, of, label_alone, widened, pending, out, .. } = self;
+        let prepared = across.rows.prepared;
+        if of.standing.ignored.any() {
+            pending.fill(i, 0.0, across.rows.classes, out);
+        } else if of.standing.undefined.any() {
+            pending.fill(i, f32::NAN, across.rows.classes, out);
+        } else {
+            let mut walk = Derivatives::<'_, I, F, T> { prepared, row, of, pending, out, term: PhantomData };
+            match F::others(i, prepared, row, of.pull, of.scale) {
+                Some(others) if label_alone => walk.others(i, across, others, widened),
+                _ => across.walk(i, widened, &mut walk),
+            }
+        }
+    }
+}
+
+/// The derivatives of one row on their way.
+struct Derivatives<'s, I: Isa, F: Fold, T> {
+    prepared: &'s Prepared,
+    row: &'s F::Row<I>,
+    of: &'s Slopes<I>,
+    pending: &'s mut Pending,
+    out: &'s mut [f32],
+    term: PhantomData<T>,
+}
+
+impl<I: Isa, F: Fold, T: LossTerm> Derivatives<'_, I, F, T> {
+    #[inline(always)]
+    fn derivative(&self, i: I, block: &Block<I>) -> F32s<I> {
+        gradient::<I, F, T>(i, self.prepared, self.row, block, self.of.pull, self.of.scale)
+    }
+
+    /// All of them where no class but the label has a term.
+    #[inline(always)]
+    fn others(&mut self, i: I, across: &Across<'_, '_>, others: F::Others<I>, widened: &mut [f32; Rows::CHUNK]) {
+        let (predictions, classes) = (across.rows.predictions, across.rows.classes);
+        let (place, label) = (across.row * classes, across.label as usize);
+        for chunk in (0..classes).step_by(Rows::CHUNK) {
+            let end = classes.min(chunk + Rows::CHUNK);
+            let x = predictions.floats(i, place + chunk..place + end, widened);
+            let (registers, rest) = x.as_chunks::<LANES>();
+            // Outside of this stretch, it is none of its registers.
+            let of_label = label.wrapping_sub(chunk) / LANES;
+            let mut derivative = i.f32s(0.0);
+            if of_label * LANES < x.len() {
+                let x = register(x, of_label * LANES);
+                derivative = self.derivative(i, &across.block(i, &x, chunk + of_label * LANES));
+            }
+            let (room, _) = self.pending.room().as_chunks_mut::<LANES>();
+            for (x, room) in registers.iter().zip(&mut *room) {
+                F::through_others(i, &others, i.f32s_of(x)).store(room);
+            }
+            if !rest.is_empty() {
+                let last = F::through_others(i, &others, i.f32s_of(&register(rest, 0)));
+                last.store(&mut room[registers.len()]);
+            }
+            if of_label * LANES < x.len() {
+                derivative.store(&mut room[of_label]);
+            }
+            self.pending.add(i, x.len(), self.out);
+        }
+    }
+}
+
+impl<I: Isa, F: Fold, T: LossTerm> Walk<I> for Derivatives<'_, I, F, T> {
+    #[inline(always)]
+    fn full(&mut self, i: I, first: usize, block: &Block<I>) {
+        let derivative = self.derivative(i, block);
+        if let Some(room) = self.pending.room()[first % Rows::CHUNK..].first_chunk_mut() {
+            derivative.store(room);
+        }
+    }
+
+    #[inline(always)]
+    fn last(&mut self, i: I, first: usize, block: &Block<I>, _: usize) {
+        self.full(i, first, block);
+    }
+
+    #[inline(always)]
+    fn pause(&mut self, i: I, count: usize) {
+        self.pending.add(i, count, self.out);
+    }
+}
+
+/// Gradients on their way to memory. Past the caches they go by lines: a store of part of one would wait for the rest to be
+/// read, and everything after it as well.
 pub(super) struct Pending {
     elements: [f32; Self::ROOM],
     count: usize,
@@ -76,7 +179,7 @@ pub(super) struct Pending {
 impl Pending {
     /// Elements that are there before they go, at least.
     const ENOUGH: usize = LANES * SHORT;
-    /// As many, then sixteen rows more, and what they run over.
+    /// As many, then sixteen short rows or a part of a long one, and what they run over.
     const ROOM: usize = Self::ENOUGH + LANES * SHORT + LANES;
 
     /// None; they are going past the caches, or not.
@@ -84,13 +187,13 @@ impl Pending {
         Self { elements: [0.0; Self::ROOM], count: 0, written: 0, streams }
     }
 
-    /// Room for sixteen rows.
+    /// Room for sixteen short rows, or a part of a long one.
     #[inline(always)]
     fn room(&mut self) -> &mut [f32] {
         &mut self.elements[self.count..]
     }
 
-    /// Counts elements that have been put there, and lets them go where they are enough.
+    /// Counts elements that have been put there, and lets them go, into the gradient of all rows, where they are enough.
     #[inline(always)]
     fn add<I: Isa>(&mut self, i: I, count: usize, out: &mut [f32]) {
         self.count += count;
@@ -99,132 +202,46 @@ impl Pending {
         }
     }
 
-    /// Lets them go, into the gradient of all rows.
+    /// Adds `count` times the same.
     #[inline(always)]
-    pub(super) fn write<I: Isa>(&mut self, i: I, out: &mut [f32]) {
-        let (from, to) = (&self.elements[..self.count], &mut out[self.written..][..self.count]);
-        if self.streams {
-            stream(i, from, to);
-        } else {
-            to.copy_from_slice(from);
-        }
-        (self.count, self.written) = (0, self.written + self.count);
-    }
-}
-
-/// The gradient of one row, which `row` has in all lanes.
-pub(super) struct GradientAcross<'s, 'a, I: Isa, F: Fold, T> {
-    pub across: &'s Across<'s, 'a>,
-    pub row: &'s F::Row<I>,
-    pub of: &'s Slopes<I>,
-    /// No class but the label has a term.
-    pub label_alone: bool,
-    pub out: &'s mut [f32],
-    pub streams: bool,
-    pub term: PhantomData<T>,
-}
-
-impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for GradientAcross<'_, '_, I, F, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(mut self, i: I) {
-        if self.of.standing.ignored.any() {
-            self.out.fill(0.0);
-        } else if self.of.standing.undefined.any() {
-            self.out.fill(f32::NAN);
-        } else {
-            let across = self.across;
-            // Lines begin where they begin: what is before the first is a block by itself.
-            let head = if self.streams { self.out.as_ptr().align_offset(size_of::<Line>()).min(self.out.len()) } else { 0 };
-            if head > 0 {
-                let derivative = self.derivative(i, &across.first(i));
-                self.out[..head].copy_from_slice(&derivative.to_array()[..head]);
-            }
-            let Slopes { pull, scale, .. } = *self.of;
-            match F::others(i, across.rows.prepared, self.row, pull, scale) {
-                Some(others) if self.label_alone => self.walk_others(i, head, others),
-                _ => across.walk(i, head, &mut self),
-            }
-        }
-    }
-}
-
-impl<I: Isa, F: Fold, T: LossTerm> GradientAcross<'_, '_, I, F, T> {
-    #[inline(always)]
-    fn derivative(&self, i: I, block: &Block<I>) -> F32s<I> {
-        gradient::<I, F, T>(i, self.across.rows.prepared, self.row, block, self.of.pull, self.of.scale)
-    }
-
-    /// The walk from class `start` on where no class but the label has a term.
-    #[inline(always)]
-    fn walk_others(&mut self, i: I, start: usize, others: F::Others<I>) {
-        let (across, streams) = (self.across, self.streams);
-        let (predictions, classes) = (across.rows.predictions, across.rows.classes);
-        let (place, label) = (across.row * classes, across.label as usize);
-        let mut widened = [0.0; Rows::CHUNK];
-        for chunk in (start..classes).step_by(Rows::CHUNK) {
-            let end = classes.min(chunk + Rows::CHUNK);
-            let x = predictions.floats(i, place + chunk..place + end, &mut widened);
-            let (registers, rest) = x.as_chunks::<LANES>();
-            // Outside of this stretch, it is none of its registers.
-            let of_label = label.wrapping_sub(chunk) / LANES;
-            let (out, _) = self.out[chunk..end].as_chunks_mut::<LANES>();
-            for (n, (x, out)) in registers.iter().zip(out).enumerate() {
-                if n != of_label {
-                    put_all(F::through_others(i, &others, i.f32s_of(x)), out, streams);
-                }
-            }
-            if let Some(x) = registers.get(of_label) {
-                let first = chunk + of_label * LANES;
-                self.full(i, first, &across.block(i, x, first));
-            }
-            if !rest.is_empty() {
-                self.last(i, &across.block(i, &register(rest, 0), end - rest.len()), rest.len());
-            }
-        }
-    }
-}
-
-impl<I: Isa, F: Fold, T: LossTerm> Walk<I> for GradientAcross<'_, '_, I, F, T> {
-    #[inline(always)]
-    fn full(&mut self, i: I, first: usize, block: &Block<I>) {
-        let derivative = self.derivative(i, block);
-        if let Some(out) = self.out[first..].first_chunk_mut() {
-            put_all(derivative, out, self.streams);
+    fn fill<I: Isa>(&mut self, i: I, value: f32, mut count: usize, out: &mut [f32]) {
+        while count > 0 {
+            let part = count.min(Rows::CHUNK);
+            self.room()[..part].fill(value);
+            self.add(i, part, out);
+            count -= part;
         }
     }
 
+    /// Lets go what makes whole lines, or all where lines do not matter.
     #[inline(always)]
-    fn last(&mut self, i: I, block: &Block<I>, count: usize) {
-        let derivative = self.derivative(i, block);
-        let start = self.out.len() - count;
-        self.out[start..].copy_from_slice(&derivative.to_array()[..count]);
+    fn write<I: Isa>(&mut self, i: I, out: &mut [f32]) {
+        let to = &mut out[self.written..][..self.count];
+        if !self.streams {
+            to.copy_from_slice(&self.elements[..self.count]);
+            (self.count, self.written) = (0, self.written + self.count);
+            return;
+        }
+        let head = to.as_ptr().align_offset(size_of::<Line>()).min(self.count);
+        to[..head].copy_from_slice(&self.elements[..head]);
+        let (registers, rest) = self.elements[head..self.count].as_chunks::<LANES>();
+        let (lines, _) = to[head..].as_chunks_mut::<LANES>();
+        for (from, to) in registers.iter().zip(lines) {
+            let values = i.f32s_of(from);
+            match bytemuck::try_from_bytes_mut::<Line>(bytemuck::bytes_of_mut(to)) {
+                Ok(line) => values.stream(line),
+                Err(_) => values.store(to),
+            }
+        }
+        let gone = self.count - rest.len();
+        self.elements.copy_within(gone..self.count, 0);
+        (self.count, self.written) = (self.count - gone, self.written + gone);
     }
-}
 
-/// Stores a register, past the caches where that is wished and possible.
-#[inline(always)]
-fn put_all<I: Isa>(values: F32s<I>, to: &mut [f32; LANES], streams: bool) {
-    if streams && let Ok(line) = bytemuck::try_from_bytes_mut::<Line>(bytemuck::bytes_of_mut(to)) {
-        values.stream(line);
-    } else {
-        values.store(to);
+    /// Lets go whatever is left.
+    #[inline(always)]
+    pub(super) fn finish<I: Isa>(mut self, i: I, out: &mut [f32]) {
+        self.write(i, out);
+        out[self.written..][..self.count].copy_from_slice(&self.elements[..self.count]);
     }
-}
-
-/// Copies past the caches.
-#[inline(always)]
-fn stream<I: Isa>(i: I, from: &[f32], to: &mut [f32]) {
-    let to = &mut to[..from.len()];
-    let head = to.as_ptr().align_offset(size_of::<Line>()).min(from.len());
-    let (first, from) = from.split_at(head);
-    let (first_to, to) = to.split_at_mut(head);
-    first_to.copy_from_slice(first);
-    let (registers, rest) = from.as_chunks::<LANES>();
-    let (lines, rest_to) = to.as_chunks_mut::<LANES>();
-    for (from, to) in registers.iter().zip(lines) {
-        put_all(i.f32s_of(from), to, true);
-    }
-    rest_to.copy_from_slice(rest);
 }

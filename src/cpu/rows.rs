@@ -129,7 +129,11 @@ impl Piece<'_> {
             let (state, bad) = fold_down::<I, F, SPREAD, MOMENTS>(i, &down);
             let row = F::row::<I, MOMENTS>(i, prepared, &state);
             let goal = i.f32s_at(predictions, i.count_by(classes as u32) + labels.class);
-            let mut walked = if sums.any() { i.call(TermsDown::<I, F, T>::new(&down, sums, &row)) } else { Terms::none(i) };
+            let mut walked = if sums.any() {
+                i.call(TermsDown::<I, F, T> { down: &down, sums, row: &row, term: PhantomData })
+            } else {
+                Terms::none(i)
+            };
             if SPREAD {
                 walked.bad = bad;
             }
@@ -146,13 +150,14 @@ impl Piece<'_> {
             }
         }
         if self.wanted.gradient {
-            pending.write(i, self.records.gradient);
+            pending.finish(i, self.records.gradient);
         }
     }
 
     #[inline(always)]
     fn long<I: Isa, F: Fold, T: LossTerm, const SPREAD: bool, const MOMENTS: bool>(&mut self, i: I) {
         let (mut widened, mut packed) = ([0.0; Rows::CHUNK], F::packed());
+        let mut pending = Pending::new(self.streams);
         let (prepared, classes, all) = (self.prepared, self.window.classes, self.records.losses.len());
         let sums = self.sums();
         for first in (0..all).step_by(LANES) {
@@ -184,7 +189,8 @@ impl Piece<'_> {
             if sums.any() {
                 let mut all_terms = [walked; LANES];
                 for (l, terms) in all_terms[..rows.count].iter_mut().enumerate() {
-                    *terms = i.call(TermsAcross::<I, F, T>::new(&across(l), sums, &F::lane(i, &row, l)));
+                    let (across, row, widened) = (&across(l), &F::lane(i, &row, l), &mut widened);
+                    *terms = i.call(TermsAcross::<I, F, T> { across, sums, row, widened, term: PhantomData });
                 }
                 walked = Terms::turned(i, &all_terms, rows.count);
             }
@@ -198,7 +204,6 @@ impl Piece<'_> {
             }
             if self.wanted.gradient {
                 for l in 0..rows.count {
-                    let out = &mut self.records.gradient[(first + l) * classes..][..classes];
                     let of_lane = Slopes {
                         standing: Standing {
                             ignored: of.standing.ignored.lane(i, l),
@@ -210,11 +215,14 @@ impl Piece<'_> {
                         weight: of.weight.lane(i, l),
                     };
                     let (row, of) = (&F::lane(i, &folded.row, l), &of_lane);
-                    let (across, streams) = (&across(l), self.streams);
-                    let (label_alone, term) = (!prepared.spreads(), PhantomData);
-                    i.call(GradientAcross::<I, F, T> { across, row, of, label_alone, out, streams, term });
+                    let (across, label_alone, term) = (&across(l), !prepared.spreads(), PhantomData);
+                    let (widened, pending, out) = (&mut widened, &mut pending, &mut *self.records.gradient);
+                    i.call(GradientAcross::<I, F, T> { across, row, of, label_alone, widened, pending, out, term });
                 }
             }
+        }
+        if self.wanted.gradient {
+            pending.finish(i, self.records.gradient);
         }
     }
 

@@ -129,25 +129,13 @@ impl<'r, 'a> Across<'r, 'a> {
         Block::of(i, self.rows, i.f32s_of(x), target, is_label, weight)
     }
 
-    /// The row's first block; classes past the last are 0.
+    /// Walks over the row's blocks.
     #[inline(always)]
-    pub(super) fn first<I: Isa>(&self, i: I) -> Block<I> {
-        let (classes, mut x) = (self.rows.classes, [0.0; LANES]);
-        for (class, x) in x.iter_mut().enumerate().take(classes) {
-            *x = self.rows.predictions.at(self.row * classes + class);
-        }
-        self.block(i, &x, 0)
-    }
-
-    /// Walks over the row's blocks, from class `start` on.
-    #[inline(always)]
-    pub(super) fn walk<I: Isa>(&self, i: I, start: usize, walk: &mut impl Walk<I>) {
-        let classes = self.rows.classes;
-        let mut widened = [0.0; Rows::CHUNK];
-        for chunk in (start..classes).step_by(Rows::CHUNK) {
+    pub(super) fn walk<I: Isa>(&self, i: I, widened: &mut [f32; Rows::CHUNK], walk: &mut impl Walk<I>) {
+        let (classes, place) = (self.rows.classes, self.row * self.rows.classes);
+        for chunk in (0..classes).step_by(Rows::CHUNK) {
             let end = classes.min(chunk + Rows::CHUNK);
-            let place = self.row * classes;
-            let x = self.rows.predictions.floats(i, place + chunk..place + end, &mut widened);
+            let x = self.rows.predictions.floats(i, place + chunk..place + end, widened);
             let (registers, rest) = x.as_chunks::<LANES>();
             for (n, x) in registers.iter().enumerate() {
                 let first = chunk + n * LANES;
@@ -155,8 +143,9 @@ impl<'r, 'a> Across<'r, 'a> {
             }
             if !rest.is_empty() {
                 let first = end - rest.len();
-                return walk.last(i, &self.block(i, &register(rest, 0), first), rest.len());
+                walk.last(i, first, &self.block(i, &register(rest, 0), first), rest.len());
             }
+            walk.pause(i, x.len());
         }
     }
 }
@@ -168,7 +157,11 @@ pub(super) trait Walk<I: Isa> {
     fn full(&mut self, i: I, first: usize, block: &Block<I>);
 
     /// Takes the last block, of which only the first `count` classes are there.
-    fn last(&mut self, i: I, block: &Block<I>, count: usize);
+    fn last(&mut self, i: I, first: usize, block: &Block<I>, count: usize);
+
+    /// `count` classes have been taken since the last pause, at most [`Rows::CHUNK`].
+    #[inline(always)]
+    fn pause(&mut self, _: I, _count: usize) {}
 }
 
 /// Sixteen numbers from `first` on; 0 past the end.

@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use super::isa::{Isa, LANES, Outlined};
 use super::lanes::{F32s, F64s, Make, Mask};
 use super::math::or_zero;
+use super::source::Rows;
 use super::targets::{Across, Block, Down, Walk};
 use crate::fold::Fold;
 use crate::loss::{LossTerm, Prepared};
@@ -81,7 +82,7 @@ impl<I: Isa> Terms<I> {
     #[inline(always)]
     pub(super) fn down<F: Fold, T: LossTerm>(i: I, down: &Down<'_, '_, I>, sums: Sums, row: &F::Row<I>) -> Self {
         let prepared = down.rows.prepared;
-        if costs_alone::<T>(sums) {
+        if costs_alone::<F, T>(sums) {
             return if sums.pull {
                 Costs::<I, F, true>::none(i, prepared, row).down(i, down)
             } else {
@@ -99,21 +100,22 @@ impl<I: Isa> Terms<I> {
     #[inline(always)]
     pub(super) fn across<F: Fold, T: LossTerm>(
         i: I,
-        prepared: &Prepared,
         across: &Across<'_, '_>,
         sums: Sums,
         row: &F::Row<I>,
+        widened: &mut [f32; Rows::CHUNK],
     ) -> Self {
-        if costs_alone::<T>(sums) {
+        let prepared = across.rows.prepared;
+        if costs_alone::<F, T>(sums) {
             return if sums.pull {
-                Costs::<I, F, true>::none(i, prepared, row).across(i, across)
+                Costs::<I, F, true>::none(i, prepared, row).across(i, across, widened)
             } else {
-                Costs::<I, F, false>::none(i, prepared, row).across(i, across)
+                Costs::<I, F, false>::none(i, prepared, row).across(i, across, widened)
             };
         }
         let none = Self::none(i);
         let mut walk = Summed::<'_, I, F, T> { prepared, sums, row, terms: none, last: none, of: PhantomData };
-        across.walk(i, 0, &mut walk);
+        across.walk(i, widened, &mut walk);
         let Summed { terms, last, .. } = walk;
         Self {
             loss: terms.loss + last.loss,
@@ -170,14 +172,14 @@ impl<I: Isa, F: Fold, T: LossTerm> Walk<I> for Summed<'_, I, F, T> {
     }
 
     #[inline(always)]
-    fn last(&mut self, i: I, block: &Block<I>, count: usize) {
+    fn last(&mut self, i: I, _: usize, block: &Block<I>, count: usize) {
         self.last.absorb::<F, T>(i, self.prepared, self.sums, self.row, block, Some(i.first_lanes(count)));
     }
 }
 
-/// Whether a categorical loss is all that is summed: it takes less than others.
-fn costs_alone<T: LossTerm>(sums: Sums) -> bool {
-    T::CLOSED && sums.terms && !sums.calibration
+/// Whether a categorical loss is all that is summed, and float32 enough for it.
+fn costs_alone<F: Fold, T: LossTerm>(sums: Sums) -> bool {
+    F::ROUNDED && T::CLOSED && sums.terms && !sums.calibration
 }
 
 /// The terms of a categorical loss on their way, and with `PULL` their slopes.
@@ -212,8 +214,8 @@ impl<'s, I: Isa, F: Fold, const PULL: bool> Costs<'s, I, F, PULL> {
     }
 
     #[inline(always)]
-    fn across(mut self, i: I, across: &Across<'_, '_>) -> Terms<I> {
-        across.walk(i, 0, &mut self);
+    fn across(mut self, i: I, across: &Across<'_, '_>, widened: &mut [f32; Rows::CHUNK]) -> Terms<I> {
+        across.walk(i, widened, &mut self);
         self.total(i)
     }
 
@@ -257,24 +259,17 @@ impl<I: Isa, F: Fold, const PULL: bool> Walk<I> for Costs<'_, I, F, PULL> {
     }
 
     #[inline(always)]
-    fn last(&mut self, i: I, block: &Block<I>, count: usize) {
+    fn last(&mut self, i: I, _: usize, block: &Block<I>, count: usize) {
         self.absorb(i, block, Some(i.first_lanes(count)));
     }
 }
 
 /// [`Terms::down`], as a function of its own.
 pub(super) struct TermsDown<'s, 'a, I: Isa, F: Fold, T> {
-    down: &'s Down<'s, 'a, I>,
-    sums: Sums,
-    row: &'s F::Row<I>,
-    term: PhantomData<T>,
-}
-
-impl<'s, 'a, I: Isa, F: Fold, T> TermsDown<'s, 'a, I, F, T> {
-    #[inline(always)]
-    pub(super) fn new(down: &'s Down<'s, 'a, I>, sums: Sums, row: &'s F::Row<I>) -> Self {
-        Self { down, sums, row, term: PhantomData }
-    }
+    pub down: &'s Down<'s, 'a, I>,
+    pub sums: Sums,
+    pub row: &'s F::Row<I>,
+    pub term: PhantomData<T>,
 }
 
 impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for TermsDown<'_, '_, I, F, T> {
@@ -288,17 +283,11 @@ impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for TermsDown<'_, '_, I, F, T> {
 
 /// [`Terms::across`], as a function of its own.
 pub(super) struct TermsAcross<'s, 'a, I: Isa, F: Fold, T> {
-    across: &'s Across<'s, 'a>,
-    sums: Sums,
-    row: &'s F::Row<I>,
-    term: PhantomData<T>,
-}
-
-impl<'s, 'a, I: Isa, F: Fold, T> TermsAcross<'s, 'a, I, F, T> {
-    #[inline(always)]
-    pub(super) fn new(across: &'s Across<'s, 'a>, sums: Sums, row: &'s F::Row<I>) -> Self {
-        Self { across, sums, row, term: PhantomData }
-    }
+    pub across: &'s Across<'s, 'a>,
+    pub sums: Sums,
+    pub row: &'s F::Row<I>,
+    pub widened: &'s mut [f32; Rows::CHUNK],
+    pub term: PhantomData<T>,
 }
 
 impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for TermsAcross<'_, '_, I, F, T> {
@@ -306,7 +295,7 @@ impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for TermsAcross<'_, '_, I, F, T> 
 
     #[inline(always)]
     fn run(self, i: I) -> Terms<I> {
-        Terms::across::<F, T>(i, self.across.rows.prepared, self.across, self.sums, self.row)
+        Terms::across::<F, T>(i, self.across, self.sums, self.row, self.widened)
     }
 }
 

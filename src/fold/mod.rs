@@ -82,6 +82,9 @@ pub(crate) trait Fold {
     /// The terms of spread targets, and calibration, come from the fold itself, if its loss is [`LossTerm::CLOSED`](crate::loss::LossTerm::CLOSED) as well.
     const CLOSED: bool = false;
 
+    /// The terms of a categorical loss come from logarithms in float32, so that a few of them may be summed in float32 as well.
+    const ROUNDED: bool = false;
+
     /// The empty state.
     fn identity<I: Isa>(i: I) -> Self::State<I>;
 

@@ -62,6 +62,7 @@ impl Fold for Shares {
     type Others<I: Isa> = F32s<I>;
 
     const ABSENT: f32 = 0.0;
+    const ROUNDED: bool = true;
 
     #[inline(always)]
     fn identity<I: Isa>(i: I) -> State<I> {
