@@ -8,7 +8,7 @@ use super::folding::fold_down;
 use super::isa::{Isa, LANES, Outlined};
 use super::lanes::{F32s, Make, Mask};
 use super::rows::put;
-use super::source::{Rows, SHORT, Tile};
+use super::source::{Ahead, Rows, SHORT, Tile};
 use super::targets::{Down, Labels};
 use super::terms::{Standing, Terms, sums};
 use crate::batch::Window;
@@ -29,15 +29,25 @@ impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for LossesDown<'_, F, T> {
     #[inline(always)]
     fn run(self, i: I) -> usize {
         let Self { prepared, window, out, .. } = self;
-        let mut x = Tile::new();
-        let mut widened = [0.0; LANES * SHORT + LANES];
+        let (mut x, mut widened) = (Tile::new(), [0.0; LANES * SHORT + LANES]);
         let whole = out.len() - out.len() % (2 * LANES);
         for first in (0..whole).step_by(2 * LANES) {
-            let (a, label_a) = fold::<I, F>(i, &Rows::of(prepared, window, first, LANES), &mut x, &mut widened);
-            let (b, label_b) = fold::<I, F>(i, &Rows::of(prepared, window, first + LANES, LANES), &mut x, &mut widened);
+            let second = first + LANES;
+            if window.classes == 2 {
+                let a = Two::of(i, &Rows::of(prepared, window, first, LANES), &mut widened);
+                let b = Two::of(i, &Rows::of(prepared, window, second, LANES), &mut widened);
+                if F::is_ordinary(i, prepared, &a.x) && F::is_ordinary(i, prepared, &b.x) {
+                    let (row_a, row_b) = (a.row::<F>(i, prepared), b.row::<F>(i, prepared));
+                    put(out, first, LANES, loss::<I, F, T>(i, prepared, &row_a, a.goal));
+                    put(out, second, LANES, loss::<I, F, T>(i, prepared, &row_b, b.goal));
+                    continue;
+                }
+            }
+            let (a, goal_a) = fold::<I, F>(i, &Rows::of(prepared, window, first, LANES), &mut x, &mut widened);
+            let (b, goal_b) = fold::<I, F>(i, &Rows::of(prepared, window, second, LANES), &mut x, &mut widened);
             let (a, b) = (F::row::<I, false>(i, prepared, &a), F::row::<I, false>(i, prepared, &b));
-            put(out, first, LANES, loss::<I, F, T>(i, prepared, &a, label_a));
-            put(out, first + LANES, LANES, loss::<I, F, T>(i, prepared, &b, label_b));
+            put(out, first, LANES, loss::<I, F, T>(i, prepared, &a, goal_a));
+            put(out, second, LANES, loss::<I, F, T>(i, prepared, &b, goal_b));
         }
         whole
     }
@@ -45,6 +55,30 @@ impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for LossesDown<'_, F, T> {
 
 /// The labels' predictions, and where rows do not count.
 type Goal<I> = (F32s<I>, Mask<I>);
+
+/// Rows of two classes, which stay in registers.
+struct Two<I: Isa> {
+    x: [F32s<I>; 2],
+    goal: Goal<I>,
+    ahead: Ahead,
+}
+
+impl<I: Isa> Two<I> {
+    #[inline(always)]
+    fn of(i: I, rows: &Rows<'_>, widened: &mut [f32]) -> Self {
+        let (registers, _) = rows.floats(i, widened).as_chunks::<LANES>();
+        let (even, odd) = i.f32s_of(&registers[0]).unzip(i.f32s_of(&registers[1]));
+        let labels = Labels::of(i, rows, false);
+        let goal = labels.class.eq(i.u32s(0)).select(even, odd);
+        Self { x: [even, odd], goal: (goal, labels.ignored), ahead: rows.predictions.ahead(0) }
+    }
+
+    #[inline(always)]
+    fn row<F: Fold>(&self, i: I, prepared: &Prepared) -> F::Row<I> {
+        let none = [i.f32s(0.0); 2];
+        F::row::<I, false>(i, prepared, &F::first_ordinary::<I, 2, false, false>(i, prepared, &self.x, &none, self.ahead))
+    }
+}
 
 #[inline(always)]
 fn fold<I: Isa, F: Fold>(i: I, rows: &Rows<'_>, x: &mut Tile, widened: &mut [f32]) -> (F::State<I>, Goal<I>) {

@@ -333,6 +333,17 @@ impl<I: Isa, const DEPTH: usize> Played<I, DEPTH> {
     }
 }
 
+/// Whether the largest of the first logits is an ordinary number in every lane. A NaN among them may stay for the sum to find.
+#[inline(always)]
+fn is_settled<I: Isa, const DEPTH: usize>(i: I, prepared: &Prepared, x: &[F32s<I>; DEPTH]) -> bool {
+    let mut top = x[0];
+    for x in &x[1..] {
+        top = x.max(top);
+    }
+    // A NaN is huge, and so is a phantom.
+    !prepared.is_fine() && !is_huge(i, prepared, top).any()
+}
+
 /// Logits after softcap.
 #[inline(always)]
 fn capped<I: Isa, const DEPTH: usize>(i: I, prepared: &Prepared, x: &[F32s<I>; DEPTH]) -> [F32s<I>; DEPTH] {
@@ -436,7 +447,6 @@ impl Fold for Softmax {
         }
     }
 
-    /// Most first blocks are ordinary: their unit is next to their top, and nothing has to be moved there.
     #[inline(always)]
     fn first<I: Isa, const DEPTH: usize, const SPREAD: bool, const MOMENTS: bool>(
         i: I,
@@ -446,13 +456,30 @@ impl Fold for Softmax {
         ahead: Ahead,
     ) -> State<I> {
         let x = &capped(i, prepared, x);
+        if is_settled(i, prepared, x) {
+            return Self::first_ordinary::<I, DEPTH, SPREAD, MOMENTS>(i, prepared, x, coefficients, ahead);
+        }
+        let state = Self::identity(i);
+        let block = Played::of(state.top, x, coefficients, ahead);
+        i.call(Outgrown::<I, DEPTH, SPREAD, MOMENTS> { prepared, state, block })
+    }
+
+    #[inline(always)]
+    fn is_ordinary<I: Isa, const DEPTH: usize>(i: I, prepared: &Prepared, x: &[F32s<I>; DEPTH]) -> bool {
+        prepared.softcap == 0.0 && is_settled(i, prepared, x)
+    }
+
+    /// The unit is next to the top, and nothing has to be moved there.
+    #[inline(always)]
+    fn first_ordinary<I: Isa, const DEPTH: usize, const SPREAD: bool, const MOMENTS: bool>(
+        i: I,
+        prepared: &Prepared,
+        x: &[F32s<I>; DEPTH],
+        coefficients: &[F32s<I>; DEPTH],
+        ahead: Ahead,
+    ) -> State<I> {
         let mut s = Self::identity(i);
         let block = Played::each_other(x, coefficients, ahead);
-        // A NaN is huge, and so is a phantom.
-        if prepared.is_fine() || is_huge(i, prepared, block.top).any() {
-            let block = Played::of(s.top, x, coefficients, ahead);
-            return i.call(Outgrown::<I, DEPTH, SPREAD, MOMENTS> { prepared, state: s, block });
-        }
         (s.unit, s.limit) = unit_of(i, prepared, block.top);
         (s.rest, s.moments) = (i.f64s(0.0), Moments::none(i));
         s.take_in::<DEPTH, 1, SPREAD, MOMENTS, false>(i, prepared, &block);
