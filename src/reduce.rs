@@ -202,14 +202,7 @@ impl Work for Push<'_, '_> {
 impl Part {
     /// Takes in rows of one block.
     #[inline(always)]
-    fn push<I: Isa>(
-        &mut self,
-        i: I,
-        totals: &Totals,
-        prepared: &Prepared,
-        rows: &Results<'_>,
-        range: std::ops::Range<usize>,
-    ) {
+    fn push<I: Isa>(&mut self, i: I, totals: &Totals, prepared: &Prepared, rows: &Results<'_>, range: std::ops::Range<usize>) {
         let count = range.len() as u64;
         let losses = &rows.losses[range.clone()];
         let labels = match rows.targets {

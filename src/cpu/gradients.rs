@@ -178,7 +178,7 @@ pub(super) struct Pending {
 
 impl Pending {
     /// Elements that are there before they go, at least.
-    const ENOUGH: usize = LANES * SHORT;
+    const ENOUGH: usize = 1024;
     /// As many, then sixteen short rows or a part of a long one, and what they run over.
     const ROOM: usize = Self::ENOUGH + LANES * SHORT + LANES;
 

@@ -87,9 +87,9 @@ impl<I: Isa> Outlined<I> for RankAcross<'_, '_> {
         let Self { rows, row, goal, label, widened } = self;
         let all = row * rows.classes..(row + 1) * rows.classes;
         let (none, one) = (i.u32s(0), i.u32s(1));
-        let mut above = Above { goal: i.f32s(goal), above: none, undefined: i.mask_of(0), none, one };
+        let mut above = Above { goal: i.f32s(goal), larger: none, undefined: i.mask_of(0), none, one };
         each_register(i, rows, all.clone(), widened, &mut above);
-        let (above, undefined) = (above.above.to_array().iter().sum(), above.undefined.any());
+        let (above, undefined) = (above.larger.to_array().iter().sum(), above.undefined.any());
         let mut before = Before { goal: i.f32s(goal), tie: i.mask_of(0) };
         if above == 0 && !undefined {
             // Only now it matters whether it is the first of equal maxima.
@@ -107,7 +107,7 @@ trait Look<I: Isa> {
 /// Larger predictions than the label's, and whether any is NaN.
 struct Above<I: Isa> {
     goal: F32s<I>,
-    above: U32s<I>,
+    larger: U32s<I>,
     undefined: Mask<I>,
     none: U32s<I>,
     one: U32s<I>,
@@ -116,7 +116,7 @@ struct Above<I: Isa> {
 impl<I: Isa> Look<I> for Above<I> {
     #[inline(always)]
     fn at(&mut self, x: F32s<I>) {
-        self.above = self.above + self.goal.lt(x).select_u(self.one, self.none);
+        self.larger = self.larger + self.goal.lt(x).select_u(self.one, self.none);
         self.undefined = self.undefined | x.is_nan();
     }
 }

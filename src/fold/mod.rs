@@ -138,7 +138,11 @@ pub(crate) trait Fold {
     }
 
     /// Joins what the lanes hold of each of sixteen rows, in a fixed order: the rows' states down the lanes.
-    fn merge<I: Isa, const SPREAD: bool, const MOMENTS: bool>(i: I, prepared: &Prepared, packed: &Self::Packed) -> Self::State<I>;
+    fn merge<I: Isa, const SPREAD: bool, const MOMENTS: bool>(
+        i: I,
+        prepared: &Prepared,
+        packed: &Self::Packed,
+    ) -> Self::State<I>;
 
     /// The rows of the lanes, all of them folded.
     fn row<I: Isa, const MOMENTS: bool>(i: I, prepared: &Prepared, state: &Self::State<I>) -> Self::Row<I>;

@@ -488,7 +488,16 @@ impl Fold for Softmax {
 
     fn packed() -> Packed {
         let (none, none_d) = ([[0.0; LANES]; LANES], [[0.0; LANES]; LANES]);
-        Packed { top: none, unit: none, rest: none, squares: none, gaps: none, weight: none_d, gap: none_d, impossible: [0; LANES] }
+        Packed {
+            top: none,
+            unit: none,
+            rest: none,
+            squares: none,
+            gaps: none,
+            weight: none_d,
+            gap: none_d,
+            impossible: [0; LANES],
+        }
     }
 
     #[inline(always)]
