@@ -10,7 +10,7 @@ use support::kinds::Random;
 use support::moderate::{self, Setup};
 use support::oracle::{Input, Kind, Of, Problem, Targets};
 use support::tolerance;
-use xent::{Batch, Error, Evaluation, Gradient, Outputs, Reduction};
+use xent::{Backend, Batch, CategoricalCrossEntropy, Error, Evaluation, Gradient, Outputs, Reduction};
 
 const CLASSES: [usize; 10] = [1, 2, 3, 5, 16, 17, 64, 65, 130, 300];
 
@@ -235,6 +235,27 @@ fn have_the_same_bits_however_rows_are_cut() {
                 }
                 assert_eq!(parts, whole, "{context}, as a stream");
             }
+        }
+    }
+}
+
+/// Gradients of 16 MiB and more go past the CPU's caches, by whole lines; of fewer rows at a time they do not.
+#[test]
+fn have_the_same_bits_past_the_caches() {
+    for classes in [1, 2, 3, 100, 129, 1000] {
+        let rows = (1 << 22) / classes + 37;
+        let mut random = Random::new(classes as u64);
+        let predictions = Array::from_shape_fn((rows, classes), |_| (8.0 * random.uniform() - 4.0) as f32);
+        let labels = Array::from_shape_fn(rows, |_| random.below(classes) as u32);
+        let batch = Batch::new(predictions.view(), xent::Targets::classes(labels.view())).expect("the shapes fit");
+        let loss = CategoricalCrossEntropy { input: xent::Input::Logits, ..CategoricalCrossEntropy::default() }.into();
+        for tested in all().iter().filter(|tested| tested.evaluator.backend() == Backend::Cpu) {
+            let [whole, parts] = [&tested.evaluator, &tested.open(Some(rows / 7))].map(|evaluator| {
+                let outputs = outputs(Gradient::Of(Reduction::Sum));
+                values(&evaluator.evaluate_blocking(&loss, &batch, &outputs).expect("the batch is sound"))
+            });
+            let differs = whole.iter().zip(&parts).position(|(a, b)| a.to_bits() != b.to_bits());
+            assert_eq!((whole.len(), differs), (rows * classes, None), "{classes} classes: {}", tested.name);
         }
     }
 }

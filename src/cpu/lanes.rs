@@ -384,3 +384,34 @@ impl<I: Isa> Mask<I> {
         isa.mask_of(if self.bits() >> lane & 1 != 0 { u16::MAX } else { 0 })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::isa::{Instructions, Work, dispatch};
+
+    /// Two vectors, unzipped, and zipped.
+    struct Ways([[f32; LANES]; 2]);
+
+    impl Work for Ways {
+        type Output = [[[f32; LANES]; 2]; 2];
+
+        #[inline(always)]
+        fn run<I: Isa>(self, i: I) -> Self::Output {
+            let (a, b) = (i.f32s_of(&self.0[0]), i.f32s_of(&self.0[1]));
+            let ((even, odd), (first, second)) = (a.unzip(b), a.zip(b));
+            [[even.to_array(), odd.to_array()], [first.to_array(), second.to_array()]]
+        }
+    }
+
+    #[test]
+    fn zipping_and_unzipping() {
+        let at = |n: usize| n as f32;
+        let all = [std::array::from_fn(at), std::array::from_fn(|l| at(LANES + l))];
+        let unzipped = [std::array::from_fn(|l| at(2 * l)), std::array::from_fn(|l| at(2 * l + 1))];
+        for instructions in Instructions::ALL.into_iter().filter(|instructions| instructions.is_available()) {
+            assert_eq!(dispatch(instructions, Ways(all))[0], unzipped, "{instructions:?}");
+            assert_eq!(dispatch(instructions, Ways(unzipped))[1], all, "{instructions:?}");
+        }
+    }
+}

@@ -4,7 +4,7 @@
 use std::sync::OnceLock;
 
 use xent::{
-    BackendChoice, BinaryCrossEntropy, CategoricalCrossEntropy, Evaluation, Evaluator, EvaluatorDescriptor, Focal,
+    Backend, BackendChoice, BinaryCrossEntropy, CategoricalCrossEntropy, Evaluation, Evaluator, EvaluatorDescriptor, Focal,
     Instructions, KlDivergence, Loss, Outputs,
 };
 
@@ -128,6 +128,13 @@ pub fn verdict(problem: &Problem, arrays: &Arrays) -> Result<(), String> {
         let evaluation = tested.windowed.evaluate_blocking(&loss, &batch, &all_of(problem));
         let evaluation = evaluation.map_err(|error| format!("{}: {error}", tested.name))?;
         compare(&evaluation, problem, &truth).map_err(|why| format!("{}: {why}", tested.name))?;
+        if tested.evaluator.backend() == Backend::Cpu {
+            // Where nothing else is wanted, rows take a way of their own.
+            let alone = Outputs { losses: true, accuracy: false, ..Outputs::default() };
+            let evaluation = tested.evaluator.evaluate_blocking(&loss, &batch, &alone);
+            let evaluation = evaluation.map_err(|error| format!("{}, losses alone: {error}", tested.name))?;
+            compare_losses(&evaluation, problem, &truth).map_err(|why| format!("{}, losses alone: {why}", tested.name))?;
+        }
     }
     Ok(())
 }
@@ -152,16 +159,7 @@ pub fn compare(evaluation: &Evaluation, problem: &Problem, truth: &Truth) -> Res
     if !evaluation.warnings.is_empty() {
         return Err(format!("warnings {:?}", evaluation.warnings));
     }
-    let losses = evaluation.losses.as_ref().ok_or("no losses")?;
-    if losses.len() != problem.rows {
-        return Err(format!("{} losses of {} rows", losses.len(), problem.rows));
-    }
-    let losses: Vec<f32> = losses.iter().copied().collect();
-    for (row, got) in losses.iter().enumerate() {
-        let [want, terms] = [truth.losses[row], truth.terms[row]];
-        tolerance::check_row_of(*got, want, terms, problem.extra.moves()).map_err(|why| format!("row {row}: {why}"))?;
-    }
-
+    let losses = compare_losses(evaluation, problem, truth)?;
     let sums = Sums::of(&losses, problem, truth);
     let same = |what: &str, got: f64, (want, bound): (f64, f64)| {
         tolerance::check(got, want, bound).map_err(|why| format!("{what}: {why}"))
@@ -195,6 +193,20 @@ pub fn compare(evaluation: &Evaluation, problem: &Problem, truth: &Truth) -> Res
         }
     }
     Ok(())
+}
+
+/// Compares the losses of rows with the truth.
+fn compare_losses(evaluation: &Evaluation, problem: &Problem, truth: &Truth) -> Result<Vec<f32>, String> {
+    let losses = evaluation.losses.as_ref().ok_or("no losses")?;
+    if losses.len() != problem.rows {
+        return Err(format!("{} losses of {} rows", losses.len(), problem.rows));
+    }
+    let losses: Vec<f32> = losses.iter().copied().collect();
+    for (row, got) in losses.iter().enumerate() {
+        let [want, terms] = [truth.losses[row], truth.terms[row]];
+        tolerance::check_row_of(*got, want, terms, problem.extra.moves()).map_err(|why| format!("row {row}: {why}"))?;
+    }
+    Ok(losses)
 }
 
 /// What the rows' true losses add up to, as far as float32 can hold them.
