@@ -290,3 +290,28 @@ fn of_nothing_kept_are_0() {
         }
     }
 }
+
+/// Rows of half a million classes have parts, which threads share where rows are few: the oracle's numbers, and the same
+/// bits either way.
+#[test]
+fn of_rows_that_threads_share() {
+    const CLASSES: usize = (1 << 19) + 1029;
+    for (input, dense) in
+        [(Input::Logits, false), (Input::Logits, true), (Input::Probabilities, false), (Input::Probabilities, true)]
+    {
+        let setup = Setup { input, ..moderate::setups().swap_remove(0) };
+        let problem = moderate::problem(5, &setup, dense, 17, CLASSES, 1e-12);
+        let first = backends::part(&problem, 0..1);
+        let asked = Asked { gradient: Some(Of::Sum), ..Asked::default() };
+        let context = format!("{input:?}, dense={dense}");
+        answers::verdict(&first, &Arrays::of(&first), asked).unwrap_or_else(|why| panic!("{context}: {why}"));
+        for tested in all().iter().filter(|tested| tested.evaluator.backend() == Backend::Cpu) {
+            let whole = bits(&values(&evaluate(&tested.evaluator, &problem, Gradient::Of(Reduction::Sum))));
+            for row in [0, 16] {
+                let part = backends::part(&problem, row..row + 1);
+                let alone = bits(&values(&evaluate(&tested.evaluator, &part, Gradient::Of(Reduction::Sum))));
+                assert!(alone == whole[row * CLASSES..][..CLASSES], "{context}: row {row} on {}", tested.name);
+            }
+        }
+    }
+}

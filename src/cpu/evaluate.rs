@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::isa::{Instructions, dispatch};
+use super::parts;
 use super::rows::{Evaluate, Piece};
 use crate::batch::{Checked, Gathered};
 use crate::fold::Fold;
@@ -29,6 +30,15 @@ pub(crate) struct Task<'a> {
     pub scale: f64,
 }
 
+/// How pieces are worked on.
+#[derive(Clone, Copy)]
+struct Ways {
+    /// Gradients go past the caches.
+    streams: bool,
+    /// The threads share each row.
+    shared: bool,
+}
+
 /// Memory of a thread, kept from one piece to the next.
 #[derive(Debug, Default)]
 struct Scratch {
@@ -47,6 +57,8 @@ pub(crate) fn evaluate(
 ) {
     let classes = task.prepared.classes;
     let streams = task.wanted.gradient && rows.len().saturating_mul(classes) >= STREAMED;
+    // Long rows are shared where there are few of them; elsewhere each thread has rows of its own. The bits are the same.
+    let shared = parts::are_in(classes) && rows.len() < SPARE * threads();
     let place = reducer.rows();
     let until_block = (BLOCK as u64 - place % BLOCK as u64) as usize % BLOCK;
     // Pieces of whole blocks, as many of them as make a piece: each thread adds up its own.
@@ -62,10 +74,10 @@ pub(crate) fn evaluate(
             end = rows.end.min(end + blocks);
             ends.push(end);
         }
-        let parts = pieces(rows.start, &ends, outputs, |range, mut outputs, scratch| {
+        let parts = pieces(rows.start, &ends, outputs, !shared, |range, mut outputs, scratch| {
             let first = place + (range.start - rows.start) as u64;
             let mut part = reducer.part(first);
-            scratch.piece(task, streams, batch, range, &mut outputs, Some((&mut part, reducer)));
+            scratch.piece(task, Ways { streams, shared }, batch, range, &mut outputs, Some((&mut part, reducer)));
             part
         });
         for part in &parts {
@@ -80,34 +92,34 @@ pub(crate) fn evaluate(
     let mut outputs = outputs;
     own.reset(Wanted { gradient: false, logsumexp: false, ..task.wanted }, true, rows.len(), classes);
     let mut all = outputs.with(&mut own);
-    pieces(rows.start, &ends, all.reborrow(), |range, mut outputs, scratch| {
-        scratch.piece(task, streams, batch, range, &mut outputs, None);
+    pieces(rows.start, &ends, all.reborrow(), !shared, |range, mut outputs, scratch| {
+        scratch.piece(task, Ways { streams, shared }, batch, range, &mut outputs, None);
     });
     let mut gathered = Gathered::default();
     let targets = batch.labels(rows.clone(), &mut gathered);
     reducer.push(task.prepared, &Results::of(&all, targets, batch.weights(rows)));
 }
 
-/// Does the work for each piece, over the threads there are; the results are in order.
+/// Does the work for each piece, over the threads there are if `parallel`; the results are in order.
 fn pieces<T: Send>(
     first: usize,
     ends: &[usize],
     mut outputs: RecordsMut<'_>,
+    parallel: bool,
     work: impl Fn(Range<usize>, RecordsMut<'_>, &mut Scratch) -> T + Sync,
 ) -> Vec<T> {
     let starts = std::iter::once(first).chain(ends.iter().copied());
     let cut: Vec<_> = starts.zip(ends).map(|(start, &end)| (start..end, outputs.take(end - start))).collect();
     #[cfg(feature = "threads")]
-    {
+    if parallel {
         use rayon::prelude::*;
         let map = |scratch: &mut Scratch, (range, outputs)| work(range, outputs, scratch);
-        cut.into_par_iter().map_init(Scratch::default, map).collect()
+        return cut.into_par_iter().map_init(Scratch::default, map).collect();
     }
-    #[cfg(not(feature = "threads"))]
-    {
-        let mut scratch = Scratch::default();
-        cut.into_iter().map(|(range, outputs)| work(range, outputs, &mut scratch)).collect()
-    }
+    // Without threads there is no choice.
+    let _ = parallel;
+    let mut scratch = Scratch::default();
+    cut.into_iter().map(|(range, outputs)| work(range, outputs, &mut scratch)).collect()
 }
 
 fn threads() -> usize {
@@ -121,7 +133,7 @@ impl Scratch {
     fn piece(
         &mut self,
         task: Task<'_>,
-        streams: bool,
+        ways: Ways,
         batch: &Checked<'_, '_>,
         range: Range<usize>,
         outputs: &mut RecordsMut<'_>,
@@ -145,7 +157,8 @@ impl Scratch {
                 batch.row_scales(range.clone(), scale, &mut self.scales);
             }
             let records = records.reborrow();
-            let piece = Piece { prepared, window: &window, wanted, scales: &self.scales, streams, records };
+            let Ways { streams, shared } = ways;
+            let piece = Piece { prepared, window: &window, wanted, scales: &self.scales, streams, shared, records };
             visit(prepared.fold, prepared.term, Looked { piece, instructions });
         }
         if let Some((part, reducer)) = part {

@@ -50,7 +50,7 @@ impl Question<'_> {
             gradient: &mut [],
         };
         let (prepared, window, wanted) = (self.prepared, self.window, Wanted::default());
-        let piece = Piece { prepared, window, wanted, scales: &[], streams: false, records };
+        let piece = Piece { prepared, window, wanted, scales: &[], streams: false, shared: false, records };
         dispatch(Instructions::best(), Evaluate::<F, T> { piece, of: PhantomData });
         losses[0]
     }
@@ -76,9 +76,9 @@ impl<F: Fold, T: LossTerm> Work for Explain<'_, F, T> {
         let label = labels.class.to_array()[0];
         let across = Across::new(&rows, 0, label);
         let state = if prepared.spreads() && prepared.is_closed() {
-            everywhere::<I, F, true>(i, &rows, label)
+            everywhere::<I, F, true>(i, &across)
         } else {
-            everywhere::<I, F, false>(i, &rows, label)
+            everywhere::<I, F, false>(i, &across)
         };
         let row = F::row::<I, false>(i, prepared, &state);
         let undefined = F::is_undefined(&row).any();
@@ -125,11 +125,11 @@ impl<F: Fold, T: LossTerm> Work for Explain<'_, F, T> {
 
 /// The first row, folded, in all lanes.
 #[inline(always)]
-fn everywhere<I: Isa, F: Fold, const SPREAD: bool>(i: I, rows: &Rows<'_>, label: u32) -> F::State<I> {
+fn everywhere<I: Isa, F: Fold, const SPREAD: bool>(i: I, across: &Across<'_, '_>) -> F::State<I> {
     let (mut widened, mut packed) = ([0.0; Rows::CHUNK], F::packed());
-    let (state, _) = fold_across::<I, F, SPREAD, false>(i, rows, 0, label, &mut widened);
+    let (state, _) = fold_across::<I, F, SPREAD, false>(i, across, &mut widened);
     for place in 0..LANES {
         F::pack::<I, SPREAD, false>(i, &state, place, &mut packed);
     }
-    F::merge::<I, SPREAD, false>(i, rows.prepared, &packed)
+    F::merge::<I, SPREAD, false>(i, across.rows.prepared, &packed)
 }

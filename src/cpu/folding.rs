@@ -1,8 +1,11 @@
 //! Rows into states: sixteen of them down the lanes, or one across them.
 
-use super::isa::{Isa, LANES};
+use std::marker::PhantomData;
+
+use super::isa::{Isa, LANES, Outlined};
 use super::lanes::{F32s, Make, Mask};
 use super::math::or_zero;
+use super::parts;
 use super::source::Rows;
 use super::targets::{Across, Down};
 use crate::fold::Fold;
@@ -65,22 +68,57 @@ fn columns<I: Isa, const COUNT: usize, const SPREAD: bool>(
     (x, coefficients)
 }
 
-/// Folds one row across the lanes. Also says whether a target is not finite, where targets are looked at.
+/// Folds one row across the lanes: each class, or each part of a long row, in one of them. Also says whether a target is not
+/// finite, where targets are looked at.
 #[inline(always)]
 pub(super) fn fold_across<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
     i: I,
-    rows: &Rows<'_>,
-    row: usize,
-    label: u32,
+    across: &Across<'_, '_>,
     widened: &mut [f32; Rows::CHUNK],
 ) -> (F::State<I>, bool) {
-    let classes = rows.classes;
-    let across = Across::new(rows, row, label);
+    let Rows { classes, prepared, .. } = *across.rows;
+    if !parts::are_in(classes) {
+        return fold_range::<I, F, SPREAD, MOMENTS>(i, across, widened);
+    }
+    let all = parts::each(across.rows.shared, parts::ranges(classes), |range| {
+        let across = &across.part(range);
+        i.call(FoldPart::<F, SPREAD, MOMENTS> { across, of: PhantomData })
+    });
+    let (mut packed, mut is_bad) = (F::packed(), false);
+    for (part, (state, bad)) in all.iter().enumerate() {
+        F::pack::<I, SPREAD, MOMENTS>(i, state, part, &mut packed);
+        is_bad |= bad;
+    }
+    (F::merge::<I, SPREAD, MOMENTS>(i, prepared, &packed), is_bad)
+}
+
+/// A part of a row, folded by itself.
+struct FoldPart<'s, 'r, 'a, F, const SPREAD: bool, const MOMENTS: bool> {
+    across: &'s Across<'r, 'a>,
+    of: PhantomData<F>,
+}
+
+impl<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool> Outlined<I> for FoldPart<'_, '_, '_, F, SPREAD, MOMENTS> {
+    type Output = (F::State<I>, bool);
+
+    #[inline(always)]
+    fn run(self, i: I) -> Self::Output {
+        fold_range::<I, F, SPREAD, MOMENTS>(i, self.across, &mut [0.0; Rows::CHUNK])
+    }
+}
+
+#[inline(always)]
+fn fold_range<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
+    i: I,
+    across: &Across<'_, '_>,
+    widened: &mut [f32; Rows::CHUNK],
+) -> (F::State<I>, bool) {
+    let (rows, place) = (across.rows, across.row * across.rows.classes);
     let mut state = F::identity(i);
     let mut bad = i.mask_of(0);
-    for chunk in (0..classes).step_by(Rows::CHUNK) {
-        let end = classes.min(chunk + Rows::CHUNK);
-        let x = rows.predictions.floats(i, row * classes + chunk..row * classes + end, widened);
+    for chunk in across.range.clone().step_by(Rows::CHUNK) {
+        let x = across.chunk(i, chunk, widened);
+        let end = chunk + x.len();
         let (stretches, rest) = x.as_chunks::<STRETCH>();
         for (n, x) in stretches.iter().enumerate() {
             let first = chunk + n * STRETCH;
@@ -90,20 +128,20 @@ pub(super) fn fold_across<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bo
             for d in 0..DEPTH {
                 registers[d] = i.f32s_of(&x[d]);
                 if SPREAD {
-                    coefficients[d] = coefficient(i, &across, first + d * LANES, None, &mut bad);
+                    coefficients[d] = coefficient(i, across, first + d * LANES, None, &mut bad);
                 }
             }
-            let ahead = rows.predictions.ahead(row * classes + first);
-            if first == 0 {
+            let ahead = rows.predictions.ahead(place + first);
+            if first == across.range.start {
                 state = F::first::<I, DEPTH, SPREAD, MOMENTS>(i, rows.prepared, &registers, &coefficients, ahead);
             } else {
                 F::absorb::<I, DEPTH, SPREAD, MOMENTS>(i, rows.prepared, &mut state, &registers, &coefficients, ahead);
             }
         }
         if rest.len() > PAIR * LANES {
-            absorb_rest::<I, F, DEPTH, SPREAD, MOMENTS>(i, &across, &mut state, &mut bad, x, rest.len(), end);
+            absorb_rest::<I, F, DEPTH, SPREAD, MOMENTS>(i, across, &mut state, &mut bad, x, rest.len(), end);
         } else if !rest.is_empty() {
-            absorb_rest::<I, F, PAIR, SPREAD, MOMENTS>(i, &across, &mut state, &mut bad, x, rest.len(), end);
+            absorb_rest::<I, F, PAIR, SPREAD, MOMENTS>(i, across, &mut state, &mut bad, x, rest.len(), end);
         }
     }
     (state, SPREAD && bad.any())

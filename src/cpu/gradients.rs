@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 
 use super::isa::{Isa, LANES, Line, Outlined};
 use super::lanes::{F32s, Make, Mask};
+use super::parts;
 use super::source::{Rows, SHORT, Tile};
 use super::targets::{Across, Block, Down, Walk, register};
 use super::terms::{Standing, gradient};
@@ -64,34 +65,58 @@ impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for GradientDown<'_, '_, I, F, T>
     }
 }
 
-/// The gradient of one row, which `row` has in all lanes.
-pub(super) struct GradientAcross<'s, 'a, I: Isa, F: Fold, T> {
-    pub across: &'s Across<'s, 'a>,
-    pub row: &'s F::Row<I>,
-    pub of: &'s Slopes<I>,
-    /// No class but the label has a term.
-    pub label_alone: bool,
-    pub widened: &'s mut [f32; Rows::CHUNK],
-    pub pending: &'s mut Pending,
-    pub out: &'s mut [f32],
-    pub term: PhantomData<T>,
+/// The gradient of one row, which `row` has in all lanes; of a long one by several threads.
+#[inline(always)]
+pub(super) fn gradient_of_row<I: Isa, F: Fold, T: LossTerm>(
+    i: I,
+    across: &Across<'_, '_>,
+    row: &F::Row<I>,
+    of: &Slopes<I>,
+    widened: &mut [f32; Rows::CHUNK],
+    pending: &mut Pending,
+    out: &mut [f32],
+) {
+    let classes = across.rows.classes;
+    if !parts::are_in(classes) {
+        return i.call(GradientAcross::<I, F, T> { across, row, of, widened, pending, out, term: PhantomData });
+    }
+    let streams = pending.streams;
+    let parts_of_out = pending.skip(i, classes, out).chunks_mut(parts::step(classes));
+    parts::each(across.rows.shared, parts::ranges(classes).zip(parts_of_out), |(range, out)| {
+        let (across, pending, widened) = (&across.part(range), &mut Pending::new(streams), &mut [0.0; Rows::CHUNK]);
+        i.call(GradientAcross::<I, F, T> { across, row, of, widened, pending, out, term: PhantomData });
+        i.call(Rest { pending, out });
+        if streams {
+            i.fence();
+        }
+    });
 }
 
-impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for GradientAcross<'_, '_, I, F, T> {
+struct GradientAcross<'s, 'r, 'a, I: Isa, F: Fold, T> {
+    across: &'s Across<'r, 'a>,
+    row: &'s F::Row<I>,
+    of: &'s Slopes<I>,
+    widened: &'s mut [f32; Rows::CHUNK],
+    pending: &'s mut Pending,
+    out: &'s mut [f32],
+    term: PhantomData<T>,
+}
+
+impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for GradientAcross<'_, '_, '_, I, F, T> {
     type Output = ();
 
     #[inline(always)]
     fn run(self, i: I) {
-        let Self { across, row, of, label_alone, widened, pending, out, .. } = self;
+        let Self { across, row, of, widened, pending, out, .. } = self;
         let prepared = across.rows.prepared;
         if of.standing.ignored.any() {
-            pending.fill(i, 0.0, across.rows.classes, out);
+            pending.fill(i, 0.0, across.range.len(), out);
         } else if of.standing.undefined.any() {
-            pending.fill(i, f32::NAN, across.rows.classes, out);
+            pending.fill(i, f32::NAN, across.range.len(), out);
         } else {
             let mut walk = Derivatives::<'_, I, F, T> { prepared, row, of, pending, out, term: PhantomData };
             match F::others(i, prepared, row, of.pull, of.scale) {
-                Some(others) if label_alone => walk.others(i, across, others, widened),
+                Some(others) if !prepared.spreads() => walk.others(i, across, others, widened),
                 _ => across.walk(i, widened, &mut walk),
             }
         }
@@ -117,11 +142,9 @@ impl<I: Isa, F: Fold, T: LossTerm> Derivatives<'_, I, F, T> {
     /// All of them where no class but the label has a term.
     #[inline(always)]
     fn others(&mut self, i: I, across: &Across<'_, '_>, others: F::Others<I>, widened: &mut [f32; Rows::CHUNK]) {
-        let (predictions, classes) = (across.rows.predictions, across.rows.classes);
-        let (place, label) = (across.row * classes, across.label as usize);
-        for chunk in (0..classes).step_by(Rows::CHUNK) {
-            let end = classes.min(chunk + Rows::CHUNK);
-            let x = predictions.floats(i, place + chunk..place + end, widened);
+        let label = across.label as usize;
+        for chunk in across.range.clone().step_by(Rows::CHUNK) {
+            let x = across.chunk(i, chunk, widened);
             let (registers, rest) = x.as_chunks::<LANES>();
             // Outside of this stretch, it is none of its registers.
             let of_label = label.wrapping_sub(chunk) / LANES;
@@ -240,8 +263,33 @@ impl Pending {
 
     /// Lets go whatever is left.
     #[inline(always)]
-    pub(super) fn finish<I: Isa>(mut self, i: I, out: &mut [f32]) {
+    pub(super) fn finish<I: Isa>(&mut self, i: I, out: &mut [f32]) {
         self.write(i, out);
         out[self.written..][..self.count].copy_from_slice(&self.elements[..self.count]);
+        (self.count, self.written) = (0, self.written + self.count);
+    }
+
+    /// Leaves the next `count` elements to somebody else.
+    #[inline(always)]
+    fn skip<'o, I: Isa>(&mut self, i: I, count: usize, out: &'o mut [f32]) -> &'o mut [f32] {
+        self.finish(i, out);
+        let start = self.written;
+        self.written += count;
+        &mut out[start..self.written]
+    }
+}
+
+/// [`Pending::finish`], as a function of its own.
+struct Rest<'s> {
+    pending: &'s mut Pending,
+    out: &'s mut [f32],
+}
+
+impl<I: Isa> Outlined<I> for Rest<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, i: I) {
+        self.pending.finish(i, self.out);
     }
 }

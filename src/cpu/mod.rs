@@ -8,6 +8,7 @@ pub(crate) mod isa;
 pub(crate) mod lanes;
 mod losses;
 pub(crate) mod math;
+mod parts;
 mod rank;
 mod rows;
 pub(crate) mod source;

@@ -4,7 +4,9 @@ use std::ops::Range;
 
 use super::isa::{Isa, LANES, Outlined};
 use super::lanes::{F32s, Make, Mask, U32s};
+use super::parts;
 use super::source::Rows;
+use super::targets::Across;
 use crate::layout::{RANK_FIRST, RANK_NAN};
 
 /// Counts for each lane.
@@ -70,33 +72,93 @@ impl<I: Isa> Outlined<I> for RankDown<'_, I> {
     }
 }
 
-/// The rank of one row's label, whose prediction is `goal`.
-pub(super) struct RankAcross<'s, 'a> {
-    pub rows: &'s Rows<'a>,
-    pub row: usize,
-    pub goal: f32,
-    pub label: u32,
-    pub widened: &'s mut [f32; Rows::CHUNK],
+/// The rank of one row's label, whose prediction is `goal`; of a long row by several threads.
+#[inline(always)]
+pub(super) fn rank_of_row<I: Isa>(i: I, across: &Across<'_, '_>, goal: f32, widened: &mut [f32; Rows::CHUNK]) -> u32 {
+    if !parts::are_in(across.rows.classes) {
+        return i.call(RankAcross { across, goal, widened });
+    }
+    let all = parts::each(across.rows.shared, parts::ranges(across.rows.classes), |range| {
+        i.call(SeenAcross { across: &across.part(range), goal })
+    });
+    let (larger, undefined) = all.iter().fold((0, false), |(sum, any), (larger, undefined)| (sum + larger, any | undefined));
+    let mut is_tied = false;
+    if larger == 0 && !undefined {
+        is_tied = i.call(TiedAcross { across: &across.part(before(across)), goal });
+    }
+    verdict(larger, u32::from(is_tied), u32::from(undefined))
 }
 
-impl<I: Isa> Outlined<I> for RankAcross<'_, '_> {
+/// [`rank_of_row`] of a row that has no parts.
+struct RankAcross<'s, 'r, 'a> {
+    across: &'s Across<'r, 'a>,
+    goal: f32,
+    widened: &'s mut [f32; Rows::CHUNK],
+}
+
+impl<I: Isa> Outlined<I> for RankAcross<'_, '_, '_> {
     type Output = u32;
 
     #[inline(always)]
     fn run(self, i: I) -> u32 {
-        let Self { rows, row, goal, label, widened } = self;
-        let all = row * rows.classes..(row + 1) * rows.classes;
-        let (none, one) = (i.u32s(0), i.u32s(1));
-        let mut above = Above { goal: i.f32s(goal), larger: none, undefined: i.mask_of(0), none, one };
-        each_register(i, rows, all.clone(), widened, &mut above);
-        let (above, undefined) = (above.larger.to_array().iter().sum(), above.undefined.any());
-        let mut before = Before { goal: i.f32s(goal), tie: i.mask_of(0) };
-        if above == 0 && !undefined {
-            // Only now it matters whether it is the first of equal maxima.
-            each_register(i, rows, all.start..all.end.min(all.start + label as usize), widened, &mut before);
-        }
-        verdict(above, u32::from(before.tie.any()), u32::from(undefined))
+        let Self { across, goal, widened } = self;
+        let (larger, undefined) = seen(i, across, goal, widened);
+        // Only where none is larger it matters whether it is the first of equal maxima.
+        let is_tied = larger == 0 && !undefined && tied(i, &across.part(before(across)), goal, widened);
+        verdict(larger, u32::from(is_tied), u32::from(undefined))
     }
+}
+
+/// [`seen`], as a function of its own.
+struct SeenAcross<'s, 'r, 'a> {
+    across: &'s Across<'r, 'a>,
+    goal: f32,
+}
+
+impl<I: Isa> Outlined<I> for SeenAcross<'_, '_, '_> {
+    type Output = (u32, bool);
+
+    #[inline(always)]
+    fn run(self, i: I) -> (u32, bool) {
+        seen(i, self.across, self.goal, &mut [0.0; Rows::CHUNK])
+    }
+}
+
+/// [`tied`], as a function of its own.
+struct TiedAcross<'s, 'r, 'a> {
+    across: &'s Across<'r, 'a>,
+    goal: f32,
+}
+
+impl<I: Isa> Outlined<I> for TiedAcross<'_, '_, '_> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn run(self, i: I) -> bool {
+        tied(i, self.across, self.goal, &mut [0.0; Rows::CHUNK])
+    }
+}
+
+/// The classes before the label.
+fn before(across: &Across<'_, '_>) -> Range<usize> {
+    0..across.rows.classes.min(across.label as usize)
+}
+
+/// How many of the range's predictions are larger than the label's, and whether one is NaN.
+#[inline(always)]
+fn seen<I: Isa>(i: I, across: &Across<'_, '_>, goal: f32, widened: &mut [f32; Rows::CHUNK]) -> (u32, bool) {
+    let (none, one) = (i.u32s(0), i.u32s(1));
+    let mut above = Above { goal: i.f32s(goal), larger: none, undefined: i.mask_of(0), none, one };
+    each_register(i, across, widened, &mut above);
+    (above.larger.to_array().iter().sum(), above.undefined.any())
+}
+
+/// Whether one of the range's predictions is the label's.
+#[inline(always)]
+fn tied<I: Isa>(i: I, across: &Across<'_, '_>, goal: f32, widened: &mut [f32; Rows::CHUNK]) -> bool {
+    let mut before = Before { goal: i.f32s(goal), tie: i.mask_of(0) };
+    each_register(i, across, widened, &mut before);
+    before.tie.any()
 }
 
 /// What is counted of one row's predictions across the lanes. A trait, since a closure might not be inlined.
@@ -134,13 +196,12 @@ impl<I: Isa> Look<I> for Before<I> {
     }
 }
 
-/// Looks at some predictions, sixteen at a time. What pads the last ones is −∞: above nothing, and a tie of the largest only
-/// where all are −∞, and tie as well.
+/// Looks at the range's predictions, sixteen at a time. What pads the last ones is −∞: above nothing, and a tie of the largest
+/// only where all are −∞, and tie as well.
 #[inline(always)]
-fn each_register<I: Isa>(i: I, rows: &Rows<'_>, all: Range<usize>, widened: &mut [f32; Rows::CHUNK], look: &mut impl Look<I>) {
-    for chunk in all.clone().step_by(Rows::CHUNK) {
-        let x = rows.predictions.floats(i, chunk..all.end.min(chunk + Rows::CHUNK), widened);
-        let (registers, rest) = x.as_chunks::<LANES>();
+fn each_register<I: Isa>(i: I, across: &Across<'_, '_>, widened: &mut [f32; Rows::CHUNK], look: &mut impl Look<I>) {
+    for chunk in across.range.clone().step_by(Rows::CHUNK) {
+        let (registers, rest) = across.chunk(i, chunk, widened).as_chunks::<LANES>();
         for x in registers {
             look.at(i.f32s_of(x));
         }

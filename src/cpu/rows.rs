@@ -8,14 +8,14 @@
 use std::marker::PhantomData;
 
 use super::folding::{fold_across, fold_down};
-use super::gradients::{GradientAcross, GradientDown, Pending, Slopes};
+use super::gradients::{GradientDown, Pending, Slopes, gradient_of_row};
 use super::isa::{Isa, LANES, Work};
 use super::lanes::{F32s, Make, Mask};
 use super::losses::LossesDown;
-use super::rank::{RankAcross, RankDown};
+use super::rank::{RankDown, rank_of_row};
 use super::source::{Ahead, Rows, SHORT, Tile};
 use super::targets::{Across, Down, Labels};
-use super::terms::{Standing, Sums, Terms, TermsAcross, TermsDown, calibration, sums};
+use super::terms::{Standing, Sums, Terms, TermsDown, calibration, sums, terms_of_row};
 use crate::batch::Window;
 use crate::fold::Fold;
 use crate::layout::{RANK_NAN, Wanted};
@@ -31,6 +31,8 @@ pub(super) struct Piece<'a> {
     pub scales: &'a [f32],
     /// Gradients go past the caches: there are more of them than these hold.
     pub streams: bool,
+    /// The threads share each row.
+    pub shared: bool,
     pub records: RecordsMut<'a>,
 }
 
@@ -161,7 +163,7 @@ impl Piece<'_> {
         let (prepared, classes, all) = (self.prepared, self.window.classes, self.records.losses.len());
         let sums = self.sums();
         for first in (0..all).step_by(LANES) {
-            let rows = Rows::of(prepared, self.window, first, LANES.min(all - first));
+            let rows = Rows { shared: self.shared, ..Rows::of(prepared, self.window, first, LANES.min(all - first)) };
             let labels = Labels::of(i, &rows, self.needs_label());
             let class = labels.class.to_array();
             let across = |row: usize| Across::new(&rows, row, class[row]);
@@ -175,12 +177,12 @@ impl Piece<'_> {
             let mut bad = 0;
             let mut ranks = [0; LANES];
             for row in 0..rows.count {
-                let (state, is_bad) = fold_across::<I, F, SPREAD, MOMENTS>(i, &rows, row, class[row], &mut widened);
+                let across = across(row);
+                let (state, is_bad) = fold_across::<I, F, SPREAD, MOMENTS>(i, &across, &mut widened);
                 F::pack::<I, SPREAD, MOMENTS>(i, &state, row, &mut packed);
                 bad |= u16::from(is_bad) << row;
                 if self.wanted.ranks {
-                    let (goal, label, widened) = (goals[row], class[row], &mut widened);
-                    ranks[row] = i.call(RankAcross { rows: &rows, row, goal, label, widened });
+                    ranks[row] = rank_of_row(i, &across, goals[row], &mut widened);
                 }
             }
             // Rows that are not there are rows that have been.
@@ -189,8 +191,7 @@ impl Piece<'_> {
             if sums.any() {
                 let mut all_terms = [walked; LANES];
                 for (l, terms) in all_terms[..rows.count].iter_mut().enumerate() {
-                    let (across, row, widened) = (&across(l), &F::lane(i, &row, l), &mut widened);
-                    *terms = i.call(TermsAcross::<I, F, T> { across, sums, row, widened, term: PhantomData });
+                    *terms = terms_of_row::<I, F, T>(i, &across(l), sums, &F::lane(i, &row, l), &mut widened);
                 }
                 walked = Terms::turned(i, &all_terms, rows.count);
             }
@@ -215,9 +216,8 @@ impl Piece<'_> {
                         weight: of.weight.lane(i, l),
                     };
                     let (row, of) = (&F::lane(i, &folded.row, l), &of_lane);
-                    let (across, label_alone, term) = (&across(l), !prepared.spreads(), PhantomData);
                     let (widened, pending, out) = (&mut widened, &mut pending, &mut *self.records.gradient);
-                    i.call(GradientAcross::<I, F, T> { across, row, of, label_alone, widened, pending, out, term });
+                    gradient_of_row::<I, F, T>(i, &across(l), row, of, widened, pending, out);
                 }
             }
         }

@@ -134,6 +134,8 @@ pub(super) struct Rows<'a> {
     pub count: usize,
     pub predictions: Source<'a>,
     pub targets: TargetSlice<'a>,
+    /// The threads share each of them: there are few, and they are long.
+    pub shared: bool,
 }
 
 impl<'a> Rows<'a> {
@@ -152,6 +154,7 @@ impl<'a> Rows<'a> {
                 TargetSlice::Classes(labels) => TargetSlice::Classes(&labels[first..first + count]),
                 TargetSlice::Dense(targets) => TargetSlice::Dense(&targets[first * classes..]),
             },
+            shared: false,
         }
     }
 

@@ -1,5 +1,7 @@
 //! Targets into coefficients, and the labels of rows. Twin: `shaders/targets.wgsl`.
 
+use std::ops::Range;
+
 use super::isa::{Isa, LANES};
 use super::lanes::{F32s, Make, Mask, U32s};
 use super::source::{Ahead, Rows, Tile};
@@ -105,6 +107,8 @@ fn first_maximum<I: Isa>(i: I, targets: &[f32]) -> u32 {
 pub(super) struct Across<'r, 'a> {
     pub rows: &'r Rows<'a>,
     pub row: usize,
+    /// The classes that are walked over, from the beginning of a chunk on.
+    pub range: Range<usize>,
     /// Its targets where they are dense.
     dense: Option<&'a [f32]>,
     pub label: u32,
@@ -113,7 +117,23 @@ pub(super) struct Across<'r, 'a> {
 impl<'r, 'a> Across<'r, 'a> {
     #[inline(always)]
     pub(super) fn new(rows: &'r Rows<'a>, row: usize, label: u32) -> Self {
-        Self { rows, row, dense: rows.dense_row(row), label }
+        Self { rows, row, range: 0..rows.classes, dense: rows.dense_row(row), label }
+    }
+
+    /// The same row, of which only these classes are walked over.
+    pub(super) fn part(&self, range: Range<usize>) -> Self {
+        Self { range, ..*self }
+    }
+
+    /// The predictions of the range in chunks, each with its first class, as float32.
+    #[inline(always)]
+    pub(super) fn chunk<'b, I: Isa>(&self, i: I, first: usize, widened: &'b mut [f32; Rows::CHUNK]) -> &'b [f32]
+    where
+        'a: 'b,
+    {
+        let end = self.range.end.min(first + Rows::CHUNK);
+        let place = self.row * self.rows.classes;
+        self.rows.predictions.floats(i, place + first..place + end, widened)
     }
 
     /// The block of these predictions, which are of class `first` and those after it.
@@ -132,17 +152,15 @@ impl<'r, 'a> Across<'r, 'a> {
     /// Walks over the row's blocks.
     #[inline(always)]
     pub(super) fn walk<I: Isa>(&self, i: I, widened: &mut [f32; Rows::CHUNK], walk: &mut impl Walk<I>) {
-        let (classes, place) = (self.rows.classes, self.row * self.rows.classes);
-        for chunk in (0..classes).step_by(Rows::CHUNK) {
-            let end = classes.min(chunk + Rows::CHUNK);
-            let x = self.rows.predictions.floats(i, place + chunk..place + end, widened);
+        for chunk in self.range.clone().step_by(Rows::CHUNK) {
+            let x = self.chunk(i, chunk, widened);
             let (registers, rest) = x.as_chunks::<LANES>();
             for (n, x) in registers.iter().enumerate() {
                 let first = chunk + n * LANES;
                 walk.full(i, first, &self.block(i, x, first));
             }
             if !rest.is_empty() {
-                let first = end - rest.len();
+                let first = chunk + x.len() - rest.len();
                 walk.last(i, first, &self.block(i, &register(rest, 0), first), rest.len());
             }
             walk.pause(i, x.len());

@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use super::isa::{Isa, LANES, Outlined};
 use super::lanes::{F32s, F64s, Make, Mask};
 use super::math::or_zero;
+use super::parts;
 use super::source::Rows;
 use super::targets::{Across, Block, Down, Walk};
 use crate::fold::Fold;
@@ -116,14 +117,19 @@ impl<I: Isa> Terms<I> {
         let none = Self::none(i);
         let mut walk = Summed::<'_, I, F, T> { prepared, sums, row, terms: none, last: none, of: PhantomData };
         across.walk(i, widened, &mut walk);
-        let Summed { terms, last, .. } = walk;
+        walk.terms.plus(&walk.last)
+    }
+
+    /// The sums of both.
+    #[inline(always)]
+    fn plus(&self, other: &Self) -> Self {
         Self {
-            loss: terms.loss + last.loss,
-            pull: terms.pull + last.pull,
-            plain: terms.plain + last.plain,
-            entropy: terms.entropy + last.entropy,
-            brier: terms.brier + last.brier,
-            bad: terms.bad | last.bad,
+            loss: self.loss + other.loss,
+            pull: self.pull + other.pull,
+            plain: self.plain + other.plain,
+            entropy: self.entropy + other.entropy,
+            brier: self.brier + other.brier,
+            bad: self.bad | other.bad,
         }
     }
 
@@ -281,16 +287,39 @@ impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for TermsDown<'_, '_, I, F, T> {
     }
 }
 
-/// [`Terms::across`], as a function of its own.
-pub(super) struct TermsAcross<'s, 'a, I: Isa, F: Fold, T> {
-    pub across: &'s Across<'s, 'a>,
-    pub sums: Sums,
-    pub row: &'s F::Row<I>,
-    pub widened: &'s mut [f32; Rows::CHUNK],
-    pub term: PhantomData<T>,
+/// [`Terms::across`], of a long row by several threads.
+#[inline(always)]
+pub(super) fn terms_of_row<I: Isa, F: Fold, T: LossTerm>(
+    i: I,
+    across: &Across<'_, '_>,
+    sums: Sums,
+    row: &F::Row<I>,
+    widened: &mut [f32; Rows::CHUNK],
+) -> Terms<I> {
+    if !parts::are_in(across.rows.classes) {
+        return i.call(TermsAcross::<I, F, T> { across, sums, row, widened, term: PhantomData });
+    }
+    let all = parts::each(across.rows.shared, parts::ranges(across.rows.classes), |range| {
+        let (across, widened) = (&across.part(range), &mut [0.0; Rows::CHUNK]);
+        i.call(TermsAcross::<I, F, T> { across, sums, row, widened, term: PhantomData })
+    });
+    let mut terms = Terms::none(i);
+    for part in &all {
+        terms = terms.plus(part);
+    }
+    terms
 }
 
-impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for TermsAcross<'_, '_, I, F, T> {
+/// [`Terms::across`], as a function of its own.
+struct TermsAcross<'s, 'r, 'a, I: Isa, F: Fold, T> {
+    across: &'s Across<'r, 'a>,
+    sums: Sums,
+    row: &'s F::Row<I>,
+    widened: &'s mut [f32; Rows::CHUNK],
+    term: PhantomData<T>,
+}
+
+impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for TermsAcross<'_, '_, '_, I, F, T> {
     type Output = Terms<I>;
 
     #[inline(always)]

@@ -68,11 +68,11 @@ impl<I: Isa> Share<I> {
 /// decide whether they hold classes of one row or rows of one class.
 pub(crate) trait Fold {
     /// The states of all lanes.
-    type State<I: Isa>: Copy;
+    type State<I: Isa>: Copy + Send + Sync;
     /// States of sixteen rows across the lanes, in memory.
     type Packed;
     /// A folded row for each lane.
-    type Row<I: Isa>: Copy;
+    type Row<I: Isa>: Copy + Send + Sync;
     /// What derivatives by classes without a term have in common.
     type Others<I: Isa>: Copy;
 

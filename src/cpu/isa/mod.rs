@@ -119,10 +119,10 @@ pub(crate) trait Isa: Copy + Send + Sync + 'static {
     /// Multiplication and addition round once.
     const FUSED: bool;
 
-    type F: Copy;
-    type D: Copy;
-    type U: Copy;
-    type M: Copy;
+    type F: Copy + Send + Sync;
+    type D: Copy + Send + Sync;
+    type U: Copy + Send + Sync;
+    type M: Copy + Send + Sync;
 
     /// Calls work that is compiled for these instructions.
     fn call<W: Outlined<Self>>(self, work: W) -> W::Output;

@@ -1,0 +1,57 @@
+//! Rows so long that threads share them. Their parts follow from the number of classes alone, whatever threads there are,
+//! and so do the bits.
+
+use std::ops::Range;
+
+use super::isa::LANES;
+use super::source::Rows;
+
+/// From so many classes on a row has parts: 2 MiB of float32, which take some hundred times as long as waking a thread.
+const LONG: usize = 1 << 19;
+/// Parts of a row: as many as states merge at once.
+const COUNT: usize = LANES;
+
+/// Whether rows of so many classes have parts.
+pub(super) fn are_in(classes: usize) -> bool {
+    classes >= LONG
+}
+
+/// The classes of each part. All but the last have as many, and begin where a chunk does.
+pub(super) fn ranges(classes: usize) -> impl Iterator<Item = Range<usize>> {
+    let step = step(classes);
+    (0..classes).step_by(step).map(move |start| start..classes.min(start + step))
+}
+
+/// The classes of a part, the last apart.
+pub(super) fn step(classes: usize) -> usize {
+    classes.div_ceil(COUNT).next_multiple_of(Rows::CHUNK)
+}
+
+/// Does the work for each part, over the threads there are if `shared`; the results are in order.
+pub(super) fn each<T: Send, R: Send>(shared: bool, parts: impl Iterator<Item = T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+    #[cfg(feature = "threads")]
+    if shared {
+        use rayon::prelude::*;
+        return parts.collect::<Vec<_>>().into_par_iter().map(&work).collect();
+    }
+    // Without threads there is no choice.
+    let _ = shared;
+    parts.map(work).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_cover_a_row_in_order() {
+        for classes in [LONG, LONG + 1, LONG + 1023, 1_000_003, 1 << 30] {
+            assert!(are_in(classes));
+            let all: Vec<_> = ranges(classes).collect();
+            assert_eq!(all.len(), COUNT, "{classes}");
+            assert_eq!((all[0].start, all[COUNT - 1].end), (0, classes));
+            assert!(all.iter().all(|part| !part.is_empty() && part.start.is_multiple_of(Rows::CHUNK)), "{classes}");
+            assert!(all.windows(2).all(|pair| pair[0].end == pair[1].start), "{classes}");
+        }
+    }
+}
