@@ -83,13 +83,33 @@ pub(super) fn gradient_of_row<I: Isa, F: Fold, T: LossTerm>(
     let streams = pending.streams;
     let parts_of_out = pending.skip(i, classes, out).chunks_mut(parts::step(classes));
     parts::each(across.rows.shared, parts::ranges(classes).zip(parts_of_out), |(range, out)| {
-        let (across, pending, widened) = (&across.part(range), &mut Pending::new(streams), &mut [0.0; Rows::CHUNK]);
-        i.call(GradientAcross::<I, F, T> { across, row, of, widened, pending, out, term: PhantomData });
-        i.call(Rest { pending, out });
+        i.call(GradientPart::<I, F, T> { across: &across.part(range), row, of, streams, out, term: PhantomData });
+    });
+}
+
+/// The gradient of a part of a row, which goes to memory by itself.
+struct GradientPart<'s, 'r, 'a, I: Isa, F: Fold, T> {
+    across: &'s Across<'r, 'a>,
+    row: &'s F::Row<I>,
+    of: &'s Slopes<I>,
+    streams: bool,
+    out: &'s mut [f32],
+    term: PhantomData<T>,
+}
+
+impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for GradientPart<'_, '_, '_, I, F, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, i: I) {
+        let Self { across, row, of, streams, out, term } = self;
+        let (pending, widened) = (&mut Pending::new(streams), &mut [0.0; Rows::CHUNK]);
+        i.call(GradientAcross::<I, F, T> { across, row, of, widened, pending, out, term });
+        pending.finish(i, out);
         if streams {
             i.fence();
         }
-    });
+    }
 }
 
 struct GradientAcross<'s, 'r, 'a, I: Isa, F: Fold, T> {
@@ -276,20 +296,5 @@ impl Pending {
         let start = self.written;
         self.written += count;
         &mut out[start..self.written]
-    }
-}
-
-/// [`Pending::finish`], as a function of its own.
-struct Rest<'s> {
-    pending: &'s mut Pending,
-    out: &'s mut [f32],
-}
-
-impl<I: Isa> Outlined<I> for Rest<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self, i: I) {
-        self.pending.finish(i, self.out);
     }
 }

@@ -94,6 +94,5 @@ fn fold<I: Isa, F: Fold>(i: I, rows: &Rows<'_>, x: &mut Tile, widened: &mut [f32
 #[inline(always)]
 fn loss<I: Isa, F: Fold, T: LossTerm>(i: I, prepared: &Prepared, row: &F::Row<I>, (goal, ignored): Goal<I>) -> F32s<I> {
     let (loss, _) = sums::<I, F, T>(i, prepared, row, &Terms::none(i), goal, i.f32s(1.0));
-    let loss = loss + F::extra_loss(i, prepared, row);
     Standing { ignored, undefined: F::is_undefined(row) }.apply(i, loss.narrow())
 }

@@ -155,22 +155,25 @@ pub(crate) fn exp<I: Isa>(i: I, x: F32s<I>) -> F32s<I> {
     part * power
 }
 
+/// k·log 2 + log(1 + f), for 1 + f in [√½, √2].
+#[inline(always)]
+fn log_from<I: Isa>(i: I, k: F32s<I>, f: F32s<I>) -> F32s<I> {
+    let p = polynomial(i, f, LOG).fma(f, i.f32s(-0.5));
+    k.fma(i.f32s(LN_2), p.fma(f * f, f))
+}
+
 /// log(v) for positive normal v.
 #[inline(always)]
 pub(crate) fn log<I: Isa>(i: I, v: F32s<I>) -> F32s<I> {
     let (k, mantissa) = v.split();
-    let f = mantissa - i.f32s(1.0);
-    let p = polynomial(i, f, LOG).fma(f, i.f32s(-0.5));
-    k.fma(i.f32s(LN_2), p.fma(f * f, f))
+    log_from(i, k, mantissa - i.f32s(1.0))
 }
 
 /// log(v) for positive normal v, given v − 1 as well, which near 1 has the digits that v has not.
 #[inline(always)]
 pub(crate) fn log_of<I: Isa>(i: I, v: F32s<I>, v_minus_1: F32s<I>) -> F32s<I> {
     let (k, mantissa) = v.split();
-    let f = k.eq(i.f32s(0.0)).select(v_minus_1, mantissa - i.f32s(1.0));
-    let p = polynomial(i, f, LOG).fma(f, i.f32s(-0.5));
-    k.fma(i.f32s(LN_2), p.fma(f * f, f))
+    log_from(i, k, k.eq(i.f32s(0.0)).select(v_minus_1, mantissa - i.f32s(1.0)))
 }
 
 /// log(1 + y) for y ≥ 0, given 1 / (1 + y): what the sum loses when it is rounded is put back.
@@ -179,9 +182,7 @@ pub(crate) fn log1p<I: Isa>(i: I, y: F32s<I>, inverse: F32s<I>) -> F32s<I> {
     let (k, mantissa) = (i.f32s(1.0) + y).split();
     let near = k.eq(i.f32s(0.0));
     let lost = or_zero(i, !near, y - ((i.f32s(1.0) + y) - i.f32s(1.0)));
-    let f = near.select(y, mantissa - i.f32s(1.0));
-    let p = polynomial(i, f, LOG).fma(f, i.f32s(-0.5));
-    lost.fma(inverse, k.fma(i.f32s(LN_2), p.fma(f * f, f)))
+    lost.fma(inverse, log_from(i, k, near.select(y, mantissa - i.f32s(1.0))))
 }
 
 /// q^gamma for 0 ≤ q ≤ 1 and gamma ≥ 0: gamma times the exponent stays apart from gamma times the logarithm of the mantissa.

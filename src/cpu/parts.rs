@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::isa::LANES;
 use super::source::Rows;
 
-/// From so many classes on a row has parts: 2 MiB of float32, which take some hundred times as long as waking a thread.
+/// From so many classes on, 2 MiB of float32, a row has parts.
 const LONG: usize = 1 << 19;
 /// Parts of a row: as many as states merge at once.
 const COUNT: usize = LANES;

@@ -1,7 +1,5 @@
 //! How many classes score above the label, on the predictions as given. Twin: `shaders/rank.wgsl`.
 
-use std::ops::Range;
-
 use super::isa::{Isa, LANES, Outlined};
 use super::lanes::{F32s, Make, Mask, U32s};
 use super::parts;
@@ -75,90 +73,56 @@ impl<I: Isa> Outlined<I> for RankDown<'_, I> {
 /// The rank of one row's label, whose prediction is `goal`; of a long row by several threads.
 #[inline(always)]
 pub(super) fn rank_of_row<I: Isa>(i: I, across: &Across<'_, '_>, goal: f32, widened: &mut [f32; Rows::CHUNK]) -> u32 {
-    if !parts::are_in(across.rows.classes) {
-        return i.call(RankAcross { across, goal, widened });
-    }
-    let all = parts::each(across.rows.shared, parts::ranges(across.rows.classes), |range| {
-        i.call(SeenAcross { across: &across.part(range), goal })
-    });
-    let (larger, undefined) = all.iter().fold((0, false), |(sum, any), (larger, undefined)| (sum + larger, any | undefined));
-    let mut is_tied = false;
-    if larger == 0 && !undefined {
-        is_tied = i.call(TiedAcross { across: &across.part(before(across)), goal });
-    }
+    let classes = across.rows.classes;
+    let (larger, undefined) = if parts::are_in(classes) {
+        let all = parts::each(across.rows.shared, parts::ranges(classes), |range| {
+            i.call(Seen { across: &across.part(range), goal, widened: &mut [0.0; Rows::CHUNK] })
+        });
+        all.iter().fold((0, false), |(sum, any), (larger, undefined)| (sum + larger, any | undefined))
+    } else {
+        i.call(Seen { across, goal, widened })
+    };
+    let before = &across.part(0..classes.min(across.label as usize));
+    // Only where none is larger it matters whether it is the first of equal maxima.
+    let is_tied = larger == 0 && !undefined && i.call(IsTied { across: before, goal, widened });
     verdict(larger, u32::from(is_tied), u32::from(undefined))
 }
 
-/// [`rank_of_row`] of a row that has no parts.
-struct RankAcross<'s, 'r, 'a> {
+/// How many of the range's predictions are larger than the label's, and whether one is NaN.
+struct Seen<'s, 'r, 'a> {
     across: &'s Across<'r, 'a>,
     goal: f32,
     widened: &'s mut [f32; Rows::CHUNK],
 }
 
-impl<I: Isa> Outlined<I> for RankAcross<'_, '_, '_> {
-    type Output = u32;
-
-    #[inline(always)]
-    fn run(self, i: I) -> u32 {
-        let Self { across, goal, widened } = self;
-        let (larger, undefined) = seen(i, across, goal, widened);
-        // Only where none is larger it matters whether it is the first of equal maxima.
-        let is_tied = larger == 0 && !undefined && tied(i, &across.part(before(across)), goal, widened);
-        verdict(larger, u32::from(is_tied), u32::from(undefined))
-    }
-}
-
-/// [`seen`], as a function of its own.
-struct SeenAcross<'s, 'r, 'a> {
-    across: &'s Across<'r, 'a>,
-    goal: f32,
-}
-
-impl<I: Isa> Outlined<I> for SeenAcross<'_, '_, '_> {
+impl<I: Isa> Outlined<I> for Seen<'_, '_, '_> {
     type Output = (u32, bool);
 
     #[inline(always)]
     fn run(self, i: I) -> (u32, bool) {
-        seen(i, self.across, self.goal, &mut [0.0; Rows::CHUNK])
+        let (none, one) = (i.u32s(0), i.u32s(1));
+        let mut above = Above { goal: i.f32s(self.goal), larger: none, undefined: i.mask_of(0), none, one };
+        each_register(i, self.across, self.widened, &mut above);
+        (above.larger.to_array().iter().sum(), above.undefined.any())
     }
 }
 
-/// [`tied`], as a function of its own.
-struct TiedAcross<'s, 'r, 'a> {
+/// Whether one of the range's predictions is the label's.
+struct IsTied<'s, 'r, 'a> {
     across: &'s Across<'r, 'a>,
     goal: f32,
+    widened: &'s mut [f32; Rows::CHUNK],
 }
 
-impl<I: Isa> Outlined<I> for TiedAcross<'_, '_, '_> {
+impl<I: Isa> Outlined<I> for IsTied<'_, '_, '_> {
     type Output = bool;
 
     #[inline(always)]
     fn run(self, i: I) -> bool {
-        tied(i, self.across, self.goal, &mut [0.0; Rows::CHUNK])
+        let mut before = Before { goal: i.f32s(self.goal), tie: i.mask_of(0) };
+        each_register(i, self.across, self.widened, &mut before);
+        before.tie.any()
     }
-}
-
-/// The classes before the label.
-fn before(across: &Across<'_, '_>) -> Range<usize> {
-    0..across.rows.classes.min(across.label as usize)
-}
-
-/// How many of the range's predictions are larger than the label's, and whether one is NaN.
-#[inline(always)]
-fn seen<I: Isa>(i: I, across: &Across<'_, '_>, goal: f32, widened: &mut [f32; Rows::CHUNK]) -> (u32, bool) {
-    let (none, one) = (i.u32s(0), i.u32s(1));
-    let mut above = Above { goal: i.f32s(goal), larger: none, undefined: i.mask_of(0), none, one };
-    each_register(i, across, widened, &mut above);
-    (above.larger.to_array().iter().sum(), above.undefined.any())
-}
-
-/// Whether one of the range's predictions is the label's.
-#[inline(always)]
-fn tied<I: Isa>(i: I, across: &Across<'_, '_>, goal: f32, widened: &mut [f32; Rows::CHUNK]) -> bool {
-    let mut before = Before { goal: i.f32s(goal), tie: i.mask_of(0) };
-    each_register(i, across, widened, &mut before);
-    before.tie.any()
 }
 
 /// What is counted of one row's predictions across the lanes. A trait, since a closure might not be inlined.

@@ -1,8 +1,8 @@
 //! The drivers: which lane folds what of a row. They know no loss.
 //!
 //! Of short rows there are sixteen down the lanes, and nothing merges. Long rows lie across the lanes: each lane takes every
-//! sixteenth class; then the states of sixteen rows change places with their lanes and merge in a fixed tree, so that from
-//! there on rows lie down the lanes as well. Which of the two depends on the number of classes alone. What needs the whole
+//! sixteenth class; then what they hold of sixteen rows changes places with the lanes and merges, so that from there on rows
+//! lie down the lanes as well. Which of the two depends on the number of classes alone. What needs the whole
 //! row first, terms and gradients, walks over it again while it is in the cache.
 
 use std::marker::PhantomData;
@@ -185,7 +185,7 @@ impl Piece<'_> {
                     ranks[row] = rank_of_row(i, &across, goals[row], &mut widened);
                 }
             }
-            // Rows that are not there are rows that have been.
+            // Where there are fewer rows, nobody looks at what is left of others.
             let row = F::row::<I, MOMENTS>(i, prepared, &F::merge::<I, SPREAD, MOMENTS>(i, prepared, &packed));
             let mut walked = Terms::none(i);
             if sums.any() {
@@ -246,7 +246,6 @@ impl Piece<'_> {
         let (loss, pull) = sums::<I, F, T>(i, prepared, &of.row, &of.walked, of.goal, weight);
         // Without a gradient nobody looks at the pull: the compiler can leave out what makes it.
         let pull = if self.wanted.gradient { pull.narrow() } else { i.f32s(0.0) };
-        let loss = loss + F::extra_loss(i, prepared, &of.row);
         // A row without probabilities has no loss; a loss that is NaN leaves no gradient.
         let empty = F::is_undefined(&of.row);
         let undefined = empty | of.walked.bad;

@@ -328,7 +328,7 @@ impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for TermsAcross<'_, '_, '_, I, F,
     }
 }
 
-/// The rows' losses before anything extra, and their pulls: from the second walk where that summed them, else from the
+/// The rows' losses with what is extra, and their pulls: from the second walk where that summed them, else from the
 /// fold, or from the labels alone, whose predictions are `goal` and whose weights `weight`.
 #[inline(always)]
 pub(super) fn sums<I: Isa, F: Fold, T: LossTerm>(
@@ -339,7 +339,7 @@ pub(super) fn sums<I: Isa, F: Fold, T: LossTerm>(
     goal: F32s<I>,
     weight: F32s<I>,
 ) -> (F64s<I>, F64s<I>) {
-    if prepared.sums_terms() {
+    let (loss, pull) = if prepared.sums_terms() {
         (walked.loss, walked.pull)
     } else if prepared.spreads() {
         F::closed_terms(i, row)
@@ -347,7 +347,8 @@ pub(super) fn sums<I: Isa, F: Fold, T: LossTerm>(
         let of = F::share(i, prepared, row, goal);
         let term = T::term(i, prepared, &of, weight, i.f32s(1.0));
         (term.loss, term.slope.widen())
-    }
+    };
+    (loss + F::extra_loss(i, prepared, row), pull)
 }
 
 /// Cross-entropy with the target as given, entropy, and squared distance to the label, from the fold.

@@ -217,7 +217,7 @@ impl Fold for Shares {
         let p = probability(row, x);
         let is_big = x.eq(row.big);
         let mut surprise = is_big.select(row.big_within, i.f32s(0.0) - log(i, highest.min(lowest.max(p))));
-        let mut clipped = (is_big & row.big_clipped) | (!is_big & (p.lt(lowest) | highest.lt(p)));
+        let mut clipped = is_clipped(i, prepared, row, p, is_big);
         let near = i.f32s(NEAR).lt(p) & !is_big;
         if near.any() {
             let nearest = i.f32s(prepared.nearest);
@@ -242,8 +242,7 @@ impl Fold for Shares {
         let p = probability(row, x);
         let is_big = x.eq(row.big);
         let mut rest = is_big.select(row.big_rest, one - p);
-        let outside = p.lt(i.f32s(prepared.lowest)) | i.f32s(prepared.highest).lt(p);
-        let mut clipped = (is_big & row.big_clipped) | (!is_big & outside);
+        let mut clipped = is_clipped(i, prepared, row, p, is_big);
         let near = i.f32s(NEAR).lt(p) & !is_big;
         if near.any() {
             let (beyond, surprise) = near_total(i, row, x);
@@ -298,6 +297,13 @@ impl Fold for Shares {
 fn probability<I: Isa>(row: &Row<I>, x: F32s<I>) -> F32s<I> {
     let p = x * row.inverse_near;
     if (!row.ordinary).any() { row.ordinary.select(p, (x.widen() * row.inverse).narrow()) } else { p }
+}
+
+/// Whether an entry stands at a clip bound, where it is not nearly the sum.
+#[inline(always)]
+fn is_clipped<I: Isa>(i: I, prepared: &Prepared, row: &Row<I>, p: F32s<I>, is_big: Mask<I>) -> Mask<I> {
+    let outside = p.lt(i.f32s(prepared.lowest)) | i.f32s(prepared.highest).lt(p);
+    (is_big & row.big_clipped) | (!is_big & outside)
 }
 
 /// A derivative by p·Σ x, divided by the sum.

@@ -1,0 +1,266 @@
+//! The states of a softmax, and how logits join them.
+
+use crate::cpu::isa::{Isa, LANES, Outlined};
+use crate::cpu::lanes::{F32s, F64s, Make, Mask};
+use crate::cpu::math::{or_zero, sum};
+use crate::cpu::source::Ahead;
+use crate::fold::moments::{Moments, Partial};
+use crate::fold::units::{Count, ONE, Sum, absorb_huge, is_huge, rescale, unit_of};
+use crate::loss::Prepared;
+
+/// Sums that exponentials of a block join in turn: a longer chain would wait, and round more often.
+const PARTIALS: usize = 4;
+
+/// Scales gaps down: 2^-32.
+pub(super) const SMALL: f32 = 2.328_306_4e-10;
+
+#[derive(Clone, Copy)]
+pub(crate) struct State<I: Isa> {
+    /// The largest logit; the lowest float before any.
+    pub(super) top: F32s<I>,
+    /// Up to here the top may grow without a look at the unit. −∞ where it is no power of two.
+    pub(super) limit: F32s<I>,
+    /// Σ e^x over the other logits, in units of 2^unit, or of e^top where top is huge, times ONE: terms may be too small
+    /// for a float whose sum is not. −ONE before any: the empty state holds a phantom at the lowest float, and this takes
+    /// it out again. NaN if a logit is NaN.
+    pub(super) unit: F32s<I>,
+    pub(super) rest: F64s<I>,
+    /// Nothing, where they are not asked for.
+    pub(super) moments: Moments<I>,
+    /// Σ coefficient, and Σ coefficient · (top − x) · SMALL: differences, and sums of both signs, may be beyond any float.
+    pub(super) weight: F64s<I>,
+    pub(super) gap: F64s<I>,
+    /// A logit of −∞ has a coefficient.
+    pub(super) impossible: Mask<I>,
+}
+
+/// One of the tops is huge. The phantom of an empty state is of no account: whatever outplays it leaves nothing.
+#[inline(always)]
+pub(super) fn is_exceptional<I: Isa>(i: I, prepared: &Prepared, low: F32s<I>, high: F32s<I>) -> Mask<I> {
+    is_huge(i, prepared, high) | (is_huge(i, prepared, low) & !is_phantom(i, low))
+}
+
+#[inline(always)]
+pub(super) fn is_phantom<I: Isa>(i: I, top: F32s<I>) -> Mask<I> {
+    top.eq(i.f32s(f32::MIN))
+}
+
+impl<I: Isa> State<I> {
+    #[inline(always)]
+    pub(super) fn identity(i: I) -> Self {
+        Self {
+            top: i.f32s(f32::MIN),
+            limit: i.f32s(f32::NEG_INFINITY),
+            unit: i.f32s(0.0),
+            rest: i.f64s(-ONE),
+            moments: Moments::identity(i),
+            weight: i.f64s(0.0),
+            gap: i.f64s(0.0),
+            impossible: i.mask_of(0),
+        }
+    }
+
+    /// The state after the first logits of each lane, which are ordinary: the unit is next to the top, and nothing has to be moved
+    /// there.
+    #[inline(always)]
+    pub(super) fn after<const DEPTH: usize, const SPREAD: bool, const MOMENTS: bool>(
+        i: I,
+        prepared: &Prepared,
+        x: &[F32s<I>; DEPTH],
+        coefficients: &[F32s<I>; DEPTH],
+        ahead: Ahead,
+    ) -> Self {
+        let mut s = Self::identity(i);
+        // The first one is the top to begin with, and no phantom plays.
+        let block = Played::of::<1>(x[0], x, coefficients, ahead);
+        (s.unit, s.limit) = unit_of(i, prepared, block.top);
+        (s.rest, s.moments) = (i.f64s(0.0), Moments::none(i));
+        s.take_in::<DEPTH, 1, SPREAD, MOMENTS, false>(i, prepared, &block);
+        s
+    }
+
+    /// Takes in logits of each lane.
+    #[inline(always)]
+    pub(super) fn absorb<const DEPTH: usize, const SPREAD: bool, const MOMENTS: bool>(
+        &mut self,
+        i: I,
+        prepared: &Prepared,
+        x: &[F32s<I>; DEPTH],
+        coefficients: &[F32s<I>; DEPTH],
+        ahead: Ahead,
+    ) {
+        let block = Played::of::<0>(self.top, x, coefficients, ahead);
+        if prepared.is_fine() || self.limit.lt(block.top).any() {
+            *self = i.call(Outgrown::<I, DEPTH, SPREAD, MOMENTS> { prepared, state: *self, block });
+        } else {
+            self.take_in::<DEPTH, 0, SPREAD, MOMENTS, false>(i, prepared, &block);
+        }
+    }
+
+    /// The same in any case the long way.
+    #[inline(always)]
+    pub(super) fn outgrown<const DEPTH: usize, const SPREAD: bool, const MOMENTS: bool>(
+        self,
+        i: I,
+        prepared: &Prepared,
+        x: &[F32s<I>; DEPTH],
+        coefficients: &[F32s<I>; DEPTH],
+        ahead: Ahead,
+    ) -> Self {
+        let block = Played::of::<0>(self.top, x, coefficients, ahead);
+        i.call(Outgrown::<I, DEPTH, SPREAD, MOMENTS> { prepared, state: self, block })
+    }
+
+    pub(super) fn sums(&self) -> [Sum; LANES] {
+        let (top, unit, rest) = (self.top.to_array(), self.unit.to_array(), self.rest.to_array());
+        let (squares, gaps) = (self.moments.squares.to_array(), self.moments.gaps.to_array());
+        std::array::from_fn(|l| Sum { top: top[l], unit: unit[l], rest: rest[l], squares: squares[l], gaps: gaps[l] })
+    }
+
+    pub(super) fn set_sums<const MOMENTS: bool>(&mut self, i: I, sums: &[Sum; LANES]) {
+        self.rest = i.f64s_of(&sums.map(|sum| sum.rest));
+        if MOMENTS {
+            self.moments.squares = i.f64s_of(&sums.map(|sum| sum.squares));
+            self.moments.gaps = i.f64s_of(&sums.map(|sum| sum.gaps));
+        }
+    }
+
+    /// Brings the unit near the top where that has outgrown it.
+    #[inline(always)]
+    fn settle<const MOMENTS: bool>(&mut self, i: I, prepared: &Prepared, top: F32s<I>) {
+        let outgrown = self.limit.lt(top);
+        let huge = is_huge(i, prepared, top);
+        let (unit, limit) = unit_of(i, prepared, huge.select(i.f32s(0.0), top));
+        let limit = huge.select(i.f32s(f32::NEG_INFINITY), limit);
+        // The phantom of an empty state leaves nothing.
+        let scale = is_phantom(i, self.top).select_d(i.f64s(0.0), rescale(i, self.unit, unit));
+        if MOMENTS {
+            let shift = prepared.base.inverse(i, unit).widen() - prepared.base.inverse(i, self.unit).widen();
+            let Moments { squares, gaps } = self.moments.moved(i, self.rest, scale, shift);
+            self.moments.squares = outgrown.select_d(squares, self.moments.squares);
+            self.moments.gaps = outgrown.select_d(gaps, self.moments.gaps);
+        }
+        self.rest = outgrown.select_d(self.rest * scale, self.rest);
+        self.unit = outgrown.select(unit, self.unit);
+        self.limit = outgrown.select(limit, self.limit);
+    }
+
+    /// Adds the losers from `START` on, whose unit is settled, and the coefficients of all.
+    #[inline(always)]
+    fn take_in<const DEPTH: usize, const START: usize, const SPREAD: bool, const MOMENTS: bool, const FINE: bool>(
+        &mut self,
+        i: I,
+        prepared: &Prepared,
+        block: &Played<I, DEPTH>,
+    ) {
+        let Played { top, losers, x, coefficients, ahead } = *block;
+        for d in 0..START {
+            ahead.ask(i, d);
+        }
+        if MOMENTS {
+            let count = Count::in_small_units(i, prepared, self.unit);
+            let anchor = prepared.base.inverse(i, self.unit);
+            let mut partial = Partial::none(i);
+            for (d, &loser) in losers[START..].iter().enumerate() {
+                ahead.ask(i, START + d);
+                let (part, power) = count.exp::<FINE>(i, prepared, loser);
+                partial.absorb(d, part * power, anchor - count.raised(loser));
+            }
+            let (rest, moments) = partial.total(i);
+            self.rest = self.rest + rest;
+            self.moments = self.moments.plus(moments);
+        } else {
+            let count = Count::in_units(i, prepared, self.unit);
+            let mut sums = [i.f32s(0.0); PARTIALS];
+            for (d, &loser) in losers[START..].iter().enumerate() {
+                ahead.ask(i, START + d);
+                let (part, power) = count.exp::<FINE>(i, prepared, loser);
+                let partial = &mut sums[d % PARTIALS];
+                *partial = if d < PARTIALS { part * power } else { part.fma(power, *partial) };
+            }
+            self.rest = self.rest + sum(sums).widen();
+        }
+        if SPREAD {
+            let mut gaps = x;
+            let mut weights = coefficients;
+            let small = i.f32s(SMALL);
+            let (small_top, zero) = (small * top, i.f32s(0.0));
+            for d in 0..DEPTH {
+                let c = coefficients[d];
+                let (none, masked) = (c.eq(zero), x[d].eq(i.f32s(f32::NEG_INFINITY)));
+                self.impossible = self.impossible | (masked & !none);
+                // By selection, not by multiplication: 0·∞ is NaN.
+                let counts = !(none | masked);
+                gaps[d] = or_zero(i, counts, c * (small_top - small * x[d]));
+                weights[d] = or_zero(i, counts, c);
+            }
+            let grown = small_top.widen() - (small * self.top).widen();
+            self.gap = self.weight.fma(grown, self.gap) + sum(gaps).widen();
+            self.weight = self.weight + sum(weights).widen();
+        }
+        self.top = top;
+    }
+}
+
+/// A block of logits that have played the top, with what belongs to them.
+#[derive(Clone, Copy)]
+struct Played<I: Isa, const DEPTH: usize> {
+    /// The largest so far.
+    top: F32s<I>,
+    /// The others.
+    losers: [F32s<I>; DEPTH],
+    /// As they came.
+    x: [F32s<I>; DEPTH],
+    coefficients: [F32s<I>; DEPTH],
+    ahead: Ahead,
+}
+
+impl<I: Isa, const DEPTH: usize> Played<I, DEPTH> {
+    /// Each logit from `START` on plays the top; the loser joins the rest. One exponential an element. A NaN always loses.
+    #[inline(always)]
+    fn of<const START: usize>(top: F32s<I>, x: &[F32s<I>; DEPTH], coefficients: &[F32s<I>; DEPTH], ahead: Ahead) -> Self {
+        let (mut top, mut losers) = (top, *x);
+        for loser in &mut losers[START..] {
+            let x = *loser;
+            *loser = top.min(x);
+            top = x.max(top);
+        }
+        Self { top, losers, x: *x, coefficients: *coefficients, ahead }
+    }
+}
+
+/// A block whose top has outgrown the state's unit, or whose exponentials need a term more.
+struct Outgrown<'p, I: Isa, const DEPTH: usize, const SPREAD: bool, const MOMENTS: bool> {
+    prepared: &'p Prepared,
+    state: State<I>,
+    block: Played<I, DEPTH>,
+}
+
+impl<I: Isa, const DEPTH: usize, const SPREAD: bool, const MOMENTS: bool> Outlined<I>
+    for Outgrown<'_, I, DEPTH, SPREAD, MOMENTS>
+{
+    type Output = State<I>;
+
+    #[inline(always)]
+    fn run(self, i: I) -> State<I> {
+        let Self { prepared, state, block } = self;
+        let mut s = state;
+        s.settle::<MOMENTS>(i, prepared, block.top);
+        if prepared.is_fine() {
+            s.take_in::<DEPTH, 0, SPREAD, MOMENTS, true>(i, prepared, &block);
+        } else {
+            s.take_in::<DEPTH, 0, SPREAD, MOMENTS, false>(i, prepared, &block);
+        }
+        // Where the top is huge, every block comes here.
+        let exceptional = is_exceptional(i, prepared, state.top, block.top);
+        if exceptional.any() {
+            let mut losers = [[0.0; LANES]; DEPTH];
+            for (to, loser) in losers.iter_mut().zip(&block.losers) {
+                loser.store(to);
+            }
+            let sums = absorb_huge(prepared, &state.sums(), &s.sums(), &losers, exceptional.bits());
+            s.set_sums::<MOMENTS>(i, &sums);
+        }
+        s
+    }
+}
