@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use super::folding::fold_across;
+use super::folding::{fold_across, merged};
 use super::isa::{Instructions, Isa, LANES, Work, dispatch};
 use super::lanes::{F32s, F64s, Make};
 use super::rows::{Evaluate, Piece};
@@ -131,5 +131,5 @@ fn everywhere<I: Isa, F: Fold, const SPREAD: bool>(i: I, across: &Across<'_, '_>
     for place in 0..LANES {
         F::pack::<I, SPREAD, false>(i, &state, place, &mut packed);
     }
-    F::merge::<I, SPREAD, false>(i, across.rows.prepared, &packed)
+    merged::<I, F, SPREAD, false>(i, across.rows.prepared, &packed)
 }

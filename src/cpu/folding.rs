@@ -9,6 +9,7 @@ use super::parts;
 use super::source::Rows;
 use super::targets::{Across, Down};
 use crate::fold::Fold;
+use crate::loss::Prepared;
 
 /// Predictions that a lane absorbs at a time.
 const DEPTH: usize = 8;
@@ -89,7 +90,31 @@ pub(super) fn fold_across<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bo
         F::pack::<I, SPREAD, MOMENTS>(i, state, part, &mut packed);
         is_bad |= bad;
     }
-    (F::merge::<I, SPREAD, MOMENTS>(i, prepared, &packed), is_bad)
+    (merged::<I, F, SPREAD, MOMENTS>(i, prepared, &packed), is_bad)
+}
+
+/// What the lanes hold of sixteen rows, joined; as a function of its own.
+#[inline(always)]
+pub(super) fn merged<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
+    i: I,
+    prepared: &Prepared,
+    packed: &F::Packed,
+) -> F::State<I> {
+    i.call(Merged::<F, SPREAD, MOMENTS> { prepared, packed })
+}
+
+struct Merged<'s, F: Fold, const SPREAD: bool, const MOMENTS: bool> {
+    prepared: &'s Prepared,
+    packed: &'s F::Packed,
+}
+
+impl<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool> Outlined<I> for Merged<'_, F, SPREAD, MOMENTS> {
+    type Output = F::State<I>;
+
+    #[inline(always)]
+    fn run(self, i: I) -> F::State<I> {
+        F::merge::<I, SPREAD, MOMENTS>(i, self.prepared, self.packed)
+    }
 }
 
 /// A part of a row, folded by itself.

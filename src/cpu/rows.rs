@@ -7,9 +7,9 @@
 
 use std::marker::PhantomData;
 
-use super::folding::{fold_across, fold_down};
+use super::folding::{fold_across, fold_down, merged};
 use super::gradients::{GradientDown, Pending, Slopes, gradient_of_row};
-use super::isa::{Isa, LANES, Work};
+use super::isa::{Isa, LANES, Outlined, Work};
 use super::lanes::{F32s, Make, Mask};
 use super::losses::LossesDown;
 use super::rank::{RankDown, rank_of_row};
@@ -47,22 +47,51 @@ impl<F: Fold, T: LossTerm> Work for Evaluate<'_, F, T> {
 
     #[inline(always)]
     fn run<I: Isa>(self, i: I) {
-        let Self { mut piece, .. } = self;
+        let Self { piece, .. } = self;
         let streams = piece.streams;
-        let closed = F::CLOSED && T::CLOSED;
-        let (spread, moments) = (closed && piece.prepared.spreads(), closed && piece.has_moments());
-        match (piece.window.classes <= SHORT, spread, moments) {
-            (true, false, false) => piece.short::<I, F, T, false, false>(i),
-            (true, true, false) => piece.short::<I, F, T, true, false>(i),
-            (true, false, true) => piece.short::<I, F, T, false, true>(i),
-            (true, true, true) => piece.short::<I, F, T, true, true>(i),
-            (false, false, false) => piece.long::<I, F, T, false, false>(i),
-            (false, true, false) => piece.long::<I, F, T, true, false>(i),
-            (false, false, true) => piece.long::<I, F, T, false, true>(i),
-            (false, true, true) => piece.long::<I, F, T, true, true>(i),
+        // Of other losses the compiler does not see what they have no use for.
+        if const { F::CLOSED && T::CLOSED } {
+            match (piece.prepared.spreads(), piece.has_moments()) {
+                (false, false) => walk::<I, F, T, false, false>(i, piece),
+                (true, false) => walk::<I, F, T, true, false>(i, piece),
+                (false, true) => walk::<I, F, T, false, true>(i, piece),
+                (true, true) => walk::<I, F, T, true, true>(i, piece),
+            }
+        } else {
+            walk::<I, F, T, false, false>(i, piece);
         }
         if streams {
             i.fence();
+        }
+    }
+}
+
+#[inline(always)]
+fn walk<I: Isa, F: Fold, T: LossTerm, const SPREAD: bool, const MOMENTS: bool>(i: I, piece: Piece<'_>) {
+    if piece.window.classes <= SHORT {
+        i.call(Walked::<F, T, true, SPREAD, MOMENTS> { piece, of: PhantomData });
+    } else {
+        i.call(Walked::<F, T, false, SPREAD, MOMENTS> { piece, of: PhantomData });
+    }
+}
+
+/// One of the drivers. Each is a function of its own: compilers take more than twice as long over one of twice the size.
+struct Walked<'a, F, T, const DOWN: bool, const SPREAD: bool, const MOMENTS: bool> {
+    piece: Piece<'a>,
+    of: PhantomData<(F, T)>,
+}
+
+impl<I: Isa, F: Fold, T: LossTerm, const DOWN: bool, const SPREAD: bool, const MOMENTS: bool> Outlined<I>
+    for Walked<'_, F, T, DOWN, SPREAD, MOMENTS>
+{
+    type Output = ();
+
+    #[inline(always)]
+    fn run(mut self, i: I) {
+        if const { DOWN } {
+            self.piece.short::<I, F, T, SPREAD, MOMENTS>(i);
+        } else {
+            self.piece.long::<I, F, T, SPREAD, MOMENTS>(i);
         }
     }
 }
@@ -108,11 +137,10 @@ impl Piece<'_> {
         let mut widened = [0.0; LANES * SHORT + LANES];
         let (prepared, classes, all) = (self.prepared, self.window.classes, self.records.losses.len());
         let sums = self.sums();
-        let start = if !SPREAD && !MOMENTS && classes <= LANES && self.wants_losses_alone() {
-            i.call(LossesDown::<F, T> { prepared, window: self.window, out: self.records.losses, of: PhantomData })
-        } else {
-            0
-        };
+        let mut start = 0;
+        if const { !SPREAD && !MOMENTS } && classes <= LANES && self.wants_losses_alone() {
+            start = i.call(LossesDown::<F, T> { prepared, window: self.window, out: self.records.losses, of: PhantomData });
+        }
         for first in (start..all).step_by(LANES) {
             let rows = Rows::of(prepared, self.window, first, LANES.min(all - first));
             let predictions = rows.floats(i, &mut widened);
@@ -186,7 +214,7 @@ impl Piece<'_> {
                 }
             }
             // Where there are fewer rows, nobody looks at what is left of others.
-            let row = F::row::<I, MOMENTS>(i, prepared, &F::merge::<I, SPREAD, MOMENTS>(i, prepared, &packed));
+            let row = F::row::<I, MOMENTS>(i, prepared, &merged::<I, F, SPREAD, MOMENTS>(i, prepared, &packed));
             let mut walked = Terms::none(i);
             if sums.any() {
                 let mut all_terms = [walked; LANES];

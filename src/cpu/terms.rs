@@ -83,7 +83,7 @@ impl<I: Isa> Terms<I> {
     #[inline(always)]
     pub(super) fn down<F: Fold, T: LossTerm>(i: I, down: &Down<'_, '_, I>, sums: Sums, row: &F::Row<I>) -> Self {
         let prepared = down.rows.prepared;
-        if costs_alone::<F, T>(sums) {
+        if const { costs_alone::<F, T>() } && !sums.calibration {
             return if sums.pull {
                 Costs::<I, F, true>::none(i, prepared, row).down(i, down)
             } else {
@@ -107,7 +107,7 @@ impl<I: Isa> Terms<I> {
         widened: &mut [f32; Rows::CHUNK],
     ) -> Self {
         let prepared = across.rows.prepared;
-        if costs_alone::<F, T>(sums) {
+        if const { costs_alone::<F, T>() } && !sums.calibration {
             return if sums.pull {
                 Costs::<I, F, true>::none(i, prepared, row).across(i, across, widened)
             } else {
@@ -183,9 +183,9 @@ impl<I: Isa, F: Fold, T: LossTerm> Walk<I> for Summed<'_, I, F, T> {
     }
 }
 
-/// Whether a categorical loss is all that is summed, and float32 enough for it.
-fn costs_alone<F: Fold, T: LossTerm>(sums: Sums) -> bool {
-    F::ROUNDED && T::CLOSED && sums.terms && !sums.calibration
+/// Whether it is a categorical loss, and float32 enough for it where nothing else is summed.
+const fn costs_alone<F: Fold, T: LossTerm>() -> bool {
+    F::ROUNDED && T::CLOSED
 }
 
 /// The terms of a categorical loss on their way, and with `PULL` their slopes.
@@ -369,7 +369,7 @@ pub(super) fn gradient<I: Isa, F: Fold, T: LossTerm>(
     pull: F32s<I>,
     scale: F32s<I>,
 ) -> F32s<I> {
-    if T::CLOSED {
+    if const { T::CLOSED } {
         return F::through_cost(i, prepared, row, block.x, block.unchecked, pull) * scale;
     }
     let of = F::share(i, prepared, row, block.x);
