@@ -155,15 +155,20 @@ impl Reducer {
 
     /// The totals of all rows so far.
     pub(crate) fn finish(mut self) -> Totals {
+        /// Which of two NaN an addition keeps, and its sign, is for the compiler to choose: one NaN stands for all.
+        fn sum(a: f64, b: f64) -> f64 {
+            let sum = a + b;
+            if sum.is_nan() { f64::NAN } else { sum }
+        }
         let open = self.open.total();
-        self.totals.loss = self.sums.loss + open.loss;
-        self.totals.weight = self.sums.weight + open.weight;
+        self.totals.loss = sum(self.sums.loss, open.loss);
+        self.totals.weight = sum(self.sums.weight, open.weight);
         if let Some(plain) = &mut self.totals.plain {
-            *plain = self.sums.plain + open.plain;
+            *plain = sum(self.sums.plain, open.plain);
         }
         if let Some(calibration) = &mut self.totals.calibration {
-            calibration.entropy = self.sums.entropy + open.entropy;
-            calibration.brier = self.sums.brier + open.brier;
+            calibration.entropy = sum(self.sums.entropy, open.entropy);
+            calibration.brier = sum(self.sums.brier, open.brier);
             calibration.bins = self.bins.finish();
         }
         self.totals
@@ -344,6 +349,15 @@ mod tests {
             reducer.push(&prepared(), &results(&vec![1.0; rows], &[], &vec![0; rows]));
         }
         assert_eq!(reducer.finish().loss, 17.0 * rows as f64);
+    }
+
+    #[test]
+    fn nan_has_one_form() {
+        for losses in [[f32::NAN, -f32::NAN], [-f32::NAN, f32::NAN], [-f32::NAN, 1.0], [f32::INFINITY, f32::NEG_INFINITY]] {
+            let mut reducer = Reducer::new(Totals::new(false, &[]));
+            reducer.push(&prepared(), &results(&losses, &[], &[0; 2]));
+            assert_eq!(reducer.finish().loss.to_bits(), f64::NAN.to_bits(), "{losses:?}");
+        }
     }
 
     #[test]
