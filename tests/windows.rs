@@ -236,6 +236,14 @@ fn outputs_change_no_bit() {
                 assert_eq!(some.totals.accuracy().is_some(), accuracy || !top_k.is_empty(), "{context}");
                 assert_eq!(some.totals.top_k_accuracy(1).is_some(), !top_k.is_empty(), "{context}");
             }
+            if problem.input != Input::LogProbabilities {
+                let calibrated = xent::Outputs { calibration_bins: Some(15), ..backends::everything() };
+                let loss = backends::loss(problem);
+                let calibrated = tested.windowed.evaluate_blocking(&loss, &arrays.batch(), &calibrated);
+                let calibrated = calibrated.expect("the problem is sound");
+                let losses = |evaluation: &Evaluation| loss_bits(evaluation.losses.iter().flatten().copied());
+                assert_eq!(losses(&calibrated), losses(&all), "{context}");
+            }
             let none = xent::Outputs { losses: false, accuracy: false, ..xent::Outputs::default() };
             let none = tested.windowed.evaluate_blocking(&backends::loss(problem), &arrays.batch(), &none);
             assert_eq!(none.expect("the problem is sound").losses, None, "{context}");

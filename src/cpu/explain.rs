@@ -6,7 +6,7 @@ use super::folding::{fold_across, merged};
 use super::isa::{Instructions, Isa, LANES, Work, dispatch};
 use super::lanes::{F32s, F64s, Make};
 use super::rows::{Evaluate, Piece};
-use super::source::Rows;
+use super::source::{Rows, Scratch};
 use super::targets::{Across, Labels};
 use crate::batch::{TargetSlice, Window};
 use crate::explain::{Explanation, Step};
@@ -126,8 +126,8 @@ impl<F: Fold, T: LossTerm> Work for Explain<'_, F, T> {
 /// The first row, folded, in all lanes.
 #[inline(always)]
 fn everywhere<I: Isa, F: Fold, const SPREAD: bool>(i: I, across: &Across<'_, '_>) -> F::State<I> {
-    let (mut widened, mut packed) = ([0.0; Rows::CHUNK], F::packed());
-    let (state, _) = fold_across::<I, F, SPREAD, false>(i, across, &mut widened);
+    let (mut scratch, mut packed) = (Scratch::new(), F::packed());
+    let (state, _) = fold_across::<I, F, SPREAD, false>(i, across, &mut scratch);
     for place in 0..LANES {
         F::pack::<I, SPREAD, false>(i, &state, place, &mut packed);
     }

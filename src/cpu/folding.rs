@@ -4,10 +4,9 @@ use std::marker::PhantomData;
 
 use super::isa::{Isa, LANES, Outlined};
 use super::lanes::{F32s, Make, Mask};
-use super::math::or_zero;
 use super::parts;
-use super::source::Rows;
-use super::targets::{Across, Down};
+use super::source::{Ahead, Rows, Scratch, Tile};
+use super::targets::Across;
 use crate::fold::Fold;
 use crate::loss::Prepared;
 
@@ -18,55 +17,64 @@ const PAIR: usize = 2;
 /// Classes of a long row that are absorbed at a time.
 const STRETCH: usize = DEPTH * LANES;
 
-/// Folds the rows down the lanes, whose tile has an absent class behind an odd last one. Also says where a target is not
+/// Folds the rows down the lanes, whose tiles have an absent class behind an odd last one. Also says where a target is not
 /// finite, where targets are looked at.
 #[inline(always)]
 pub(super) fn fold_down<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
     i: I,
-    down: &Down<'_, '_, I>,
+    rows: &Rows<'_>,
+    x: &Tile,
+    weighed: &Tile,
 ) -> (F::State<I>, Mask<I>) {
-    let (prepared, classes) = (down.rows.prepared, down.rows.classes);
-    let mut bad = i.mask_of(0);
-    let ahead = down.rows.predictions.ahead(0);
+    let (prepared, classes) = (rows.prepared, rows.classes);
+    let mut finite = i.f32s(0.0);
+    let ahead = rows.predictions.ahead(0);
     let mut class = if classes < DEPTH { PAIR } else { DEPTH };
     let mut state = if class == PAIR {
-        let (x, coefficients) = columns::<I, PAIR, SPREAD>(i, down, 0, &mut bad);
+        let (x, coefficients) = (columns(i, x, 0), weights::<I, PAIR, SPREAD>(i, &weighed.0, &mut finite));
         F::first::<I, PAIR, SPREAD, MOMENTS>(i, prepared, &x, &coefficients, ahead)
     } else {
-        let (x, coefficients) = columns::<I, DEPTH, SPREAD>(i, down, 0, &mut bad);
+        let (x, coefficients) = (columns(i, x, 0), weights::<I, DEPTH, SPREAD>(i, &weighed.0, &mut finite));
         F::first::<I, DEPTH, SPREAD, MOMENTS>(i, prepared, &x, &coefficients, ahead)
     };
     while class + DEPTH <= classes {
-        let (x, coefficients) = columns::<I, DEPTH, SPREAD>(i, down, class, &mut bad);
+        let (x, coefficients) = (columns(i, x, class), weights::<I, DEPTH, SPREAD>(i, &weighed.0[class..], &mut finite));
         F::absorb::<I, DEPTH, SPREAD, MOMENTS>(i, prepared, &mut state, &x, &coefficients, ahead.after(class));
         class += DEPTH;
     }
     while class < classes {
-        let (x, coefficients) = columns::<I, PAIR, SPREAD>(i, down, class, &mut bad);
+        let (x, coefficients) = (columns(i, x, class), weights::<I, PAIR, SPREAD>(i, &weighed.0[class..], &mut finite));
         F::absorb::<I, PAIR, SPREAD, MOMENTS>(i, prepared, &mut state, &x, &coefficients, ahead.after(class));
         class += PAIR;
     }
-    (state, bad)
+    (state, finite.is_nan())
 }
 
-/// The predictions of `COUNT` classes, and with `SPREAD` their coefficients. There may be one class less.
+/// The predictions of `COUNT` classes.
 #[inline(always)]
-fn columns<I: Isa, const COUNT: usize, const SPREAD: bool>(
-    i: I,
-    down: &Down<'_, '_, I>,
-    first: usize,
-    bad: &mut Mask<I>,
-) -> ([F32s<I>; COUNT], [F32s<I>; COUNT]) {
-    let (mut x, mut coefficients) = ([i.f32s(0.0); COUNT], [i.f32s(0.0); COUNT]);
+fn columns<I: Isa, const COUNT: usize>(i: I, x: &Tile, first: usize) -> [F32s<I>; COUNT] {
+    let mut columns = [i.f32s(0.0); COUNT];
     for n in 0..COUNT {
-        x[n] = i.f32s_of(&down.x.0[first + n]);
-        if SPREAD && first + n < down.rows.classes {
-            let block = down.block(i, first + n);
-            coefficients[n] = block.coefficient;
-            *bad = *bad | block.bad;
+        columns[n] = i.f32s_of(&x.0[first + n]);
+    }
+    columns
+}
+
+/// With `SPREAD` the coefficients of `COUNT` registers. `finite` turns NaN where one is not.
+#[inline(always)]
+fn weights<I: Isa, const COUNT: usize, const SPREAD: bool>(
+    i: I,
+    weighed: &[[f32; LANES]],
+    finite: &mut F32s<I>,
+) -> [F32s<I>; COUNT] {
+    let mut coefficients = [i.f32s(0.0); COUNT];
+    if SPREAD && let Some(weighed) = weighed.first_chunk::<COUNT>() {
+        for n in 0..COUNT {
+            coefficients[n] = i.f32s_of(&weighed[n]);
+            *finite = coefficients[n].fma(i.f32s(0.0), *finite);
         }
     }
-    (x, coefficients)
+    coefficients
 }
 
 /// Folds one row across the lanes: each class, or each part of a long row, in one of them. Also says whether a target is not
@@ -75,11 +83,11 @@ fn columns<I: Isa, const COUNT: usize, const SPREAD: bool>(
 pub(super) fn fold_across<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
     i: I,
     across: &Across<'_, '_>,
-    widened: &mut [f32; Rows::CHUNK],
+    scratch: &mut Scratch,
 ) -> (F::State<I>, bool) {
     let Rows { classes, prepared, .. } = *across.rows;
     if !parts::are_in(classes) {
-        return fold_range::<I, F, SPREAD, MOMENTS>(i, across, widened);
+        return fold_range::<I, F, SPREAD, MOMENTS>(i, across, scratch);
     }
     let all = parts::each(across.rows.shared, parts::ranges(classes), |range| {
         let across = &across.part(range);
@@ -128,7 +136,7 @@ impl<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool> Outlined<I> for F
 
     #[inline(always)]
     fn run(self, i: I) -> Self::Output {
-        fold_range::<I, F, SPREAD, MOMENTS>(i, self.across, &mut [0.0; Rows::CHUNK])
+        fold_range::<I, F, SPREAD, MOMENTS>(i, self.across, &mut Scratch::new())
     }
 }
 
@@ -136,26 +144,31 @@ impl<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool> Outlined<I> for F
 fn fold_range<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
     i: I,
     across: &Across<'_, '_>,
-    widened: &mut [f32; Rows::CHUNK],
+    scratch: &mut Scratch,
 ) -> (F::State<I>, bool) {
     let (rows, place) = (across.rows, across.row * across.rows.classes);
     let mut state = F::identity(i);
-    let mut bad = i.mask_of(0);
+    let mut finite = i.f32s(0.0);
     for chunk in across.range.clone().step_by(Rows::CHUNK) {
-        let x = across.chunk(i, chunk, widened);
-        let end = chunk + x.len();
+        let x = across.chunk(i, chunk, &mut scratch.widened);
+        let coefficients = if SPREAD { across.coefficients(i, chunk, &mut scratch.weighed) } else { &[] };
+        let targets_ahead = Ahead::of(coefficients, 0);
         let (stretches, rest) = x.as_chunks::<STRETCH>();
+        let (weighed, weighed_rest) = coefficients.as_chunks::<STRETCH>();
         for (n, x) in stretches.iter().enumerate() {
-            let first = chunk + n * STRETCH;
             let (x, _) = x.as_chunks::<LANES>();
             let mut registers = [i.f32s(0.0); DEPTH];
-            let mut coefficients = registers;
             for d in 0..DEPTH {
                 registers[d] = i.f32s_of(&x[d]);
-                if SPREAD {
-                    coefficients[d] = coefficient(i, across, first + d * LANES, None, &mut bad);
+            }
+            let mut coefficients = [i.f32s(0.0); DEPTH];
+            if SPREAD && let Some(weighed) = weighed.get(n) {
+                coefficients = weights::<I, DEPTH, SPREAD>(i, weighed.as_chunks().0, &mut finite);
+                for d in 0..DEPTH {
+                    targets_ahead.ask(i, n * DEPTH + d);
                 }
             }
+            let first = chunk + n * STRETCH;
             let ahead = rows.predictions.ahead(place + first);
             if first == across.range.start {
                 state = F::first::<I, DEPTH, SPREAD, MOMENTS>(i, rows.prepared, &registers, &coefficients, ahead);
@@ -163,64 +176,60 @@ fn fold_range<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
                 F::absorb::<I, DEPTH, SPREAD, MOMENTS>(i, rows.prepared, &mut state, &registers, &coefficients, ahead);
             }
         }
+        if rest.is_empty() {
+            continue;
+        }
+        let ahead = rows.predictions.ahead(place + chunk + x.len() - rest.len());
         if rest.len() > PAIR * LANES {
-            absorb_rest::<I, F, DEPTH, SPREAD, MOMENTS>(i, across, &mut state, &mut bad, x, rest.len(), end);
-        } else if !rest.is_empty() {
-            absorb_rest::<I, F, PAIR, SPREAD, MOMENTS>(i, across, &mut state, &mut bad, x, rest.len(), end);
+            let registers = last::<I, DEPTH>(i, x, rest, F::ABSENT);
+            let coefficients = last_weights::<I, DEPTH, SPREAD>(i, coefficients, weighed_rest, &mut finite);
+            F::absorb::<I, DEPTH, SPREAD, MOMENTS>(i, rows.prepared, &mut state, &registers, &coefficients, ahead);
+        } else {
+            let registers = last::<I, PAIR>(i, x, rest, F::ABSENT);
+            let coefficients = last_weights::<I, PAIR, SPREAD>(i, coefficients, weighed_rest, &mut finite);
+            F::absorb::<I, PAIR, SPREAD, MOMENTS>(i, rows.prepared, &mut state, &registers, &coefficients, ahead);
         }
     }
-    (state, SPREAD && bad.any())
+    (state, SPREAD && finite.is_nan().any())
 }
 
-/// Absorbs the last `count` of the predictions `x`, which end before class `end`, at most `COUNT` registers of them.
+/// The `rest` that numbers end with, at most `COUNT` registers of it; `absent` past the end.
 #[inline(always)]
-fn absorb_rest<I: Isa, F: Fold, const COUNT: usize, const SPREAD: bool, const MOMENTS: bool>(
-    i: I,
-    across: &Across<'_, '_>,
-    state: &mut F::State<I>,
-    bad: &mut Mask<I>,
-    x: &[f32],
-    count: usize,
-    end: usize,
-) {
-    let (full, odd) = x[x.len() - count..].as_chunks::<LANES>();
-    let first = end - count;
-    let mut registers = [i.f32s(F::ABSENT); COUNT];
-    let mut coefficients = [i.f32s(0.0); COUNT];
+fn last<I: Isa, const COUNT: usize>(i: I, all: &[f32], rest: &[f32], absent: f32) -> [F32s<I>; COUNT] {
+    let (full, odd) = rest.as_chunks::<LANES>();
+    let absent = i.f32s(absent);
+    let mut registers = [absent; COUNT];
     for d in 0..COUNT {
-        let absent = registers[d];
         if let Some(x) = full.get(d) {
             registers[d] = i.f32s_of(x);
-            if SPREAD {
-                coefficients[d] = coefficient(i, across, first + d * LANES, None, bad);
-            }
         } else if d == full.len() && !odd.is_empty() {
             // The last sixteen, of which the lower lanes have been there; or all there are.
-            let (x, first, present) = if let Some(x) = x.last_chunk::<LANES>() {
-                (i.f32s_of(x), end - LANES, !i.first_lanes(LANES - odd.len()))
+            registers[d] = if let Some(x) = all.last_chunk::<LANES>() {
+                (!i.first_lanes(LANES - odd.len())).select(i.f32s_of(x), absent)
             } else {
                 let mut padded = [0.0; LANES];
                 padded[..odd.len()].copy_from_slice(odd);
-                (i.f32s_of(&padded), end - odd.len(), i.first_lanes(odd.len()))
+                i.first_lanes(odd.len()).select(i.f32s_of(&padded), absent)
             };
-            registers[d] = present.select(x, absent);
-            if SPREAD {
-                coefficients[d] = coefficient(i, across, first, Some(present), bad);
-            }
         }
     }
-    let ahead = across.rows.predictions.ahead(across.row * across.rows.classes + first);
-    F::absorb::<I, COUNT, SPREAD, MOMENTS>(i, across.rows.prepared, state, &registers, &coefficients, ahead);
+    registers
 }
 
-/// The coefficients of sixteen classes from `first` on, 0 where they are not `present`.
+/// [`last`] of coefficients, 0 past the end. `finite` turns NaN where one is not.
 #[inline(always)]
-fn coefficient<I: Isa>(i: I, across: &Across<'_, '_>, first: usize, present: Option<Mask<I>>, bad: &mut Mask<I>) -> F32s<I> {
-    let block = across.block(i, &[0.0; LANES], first);
-    let Some(present) = present else {
-        *bad = *bad | block.bad;
-        return block.coefficient;
-    };
-    *bad = *bad | (block.bad & present);
-    or_zero(i, present, block.coefficient)
+fn last_weights<I: Isa, const COUNT: usize, const SPREAD: bool>(
+    i: I,
+    all: &[f32],
+    rest: &[f32],
+    finite: &mut F32s<I>,
+) -> [F32s<I>; COUNT] {
+    if !SPREAD {
+        return [i.f32s(0.0); COUNT];
+    }
+    let coefficients = last::<I, COUNT>(i, all, rest, 0.0);
+    for coefficient in coefficients {
+        *finite = coefficient.fma(i.f32s(0.0), *finite);
+    }
+    coefficients
 }

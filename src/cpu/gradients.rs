@@ -5,8 +5,8 @@ use std::marker::PhantomData;
 use super::isa::{Isa, LANES, Line, Outlined};
 use super::lanes::{F32s, Make, Mask};
 use super::parts;
-use super::source::{Rows, SHORT, Tile};
-use super::targets::{Across, Block, Down, Walk, register};
+use super::source::{Rows, SHORT, Scratch, Tile};
+use super::targets::{Across, Block, Down, Walk, any_large, groups, register};
 use super::terms::{Standing, gradient};
 use crate::fold::Fold;
 use crate::loss::{LossTerm, Prepared};
@@ -25,6 +25,7 @@ pub(super) struct Slopes<I: Isa> {
 /// The gradients of the rows down the lanes.
 pub(super) struct GradientDown<'s, 'a, I: Isa, F: Fold, T> {
     pub down: &'s Down<'s, 'a, I>,
+    pub weighed: &'s Tile,
     pub row: &'s F::Row<I>,
     pub of: &'s Slopes<I>,
     /// The labels' predictions.
@@ -40,28 +41,50 @@ impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for GradientDown<'_, '_, I, F, T>
 
     #[inline(always)]
     fn run(self, i: I) {
-        let Self { down, row, of, goal, derivatives, pending, out, .. } = self;
+        let Self { down, weighed, row, of, goal, derivatives, pending, out, .. } = self;
         let (prepared, classes) = (down.rows.prepared, down.rows.classes);
-        match F::others(i, prepared, row, of.pull, of.scale) {
-            Some(others) if !prepared.spreads() => {
-                let label = down.label(i, goal, of.weight);
-                let of_label = of.standing.apply(i, gradient::<I, F, T>(i, prepared, row, &label, of.pull, of.scale));
+        match F::common(i, prepared, row, of.pull, of.scale) {
+            Some(common) if !prepared.spreads() => {
+                let of_label = derivative::<I, F, T>(i, prepared, row, &down.label(i, goal, of.weight), of, Some(&common));
                 for class in 0..classes {
-                    let x = i.f32s_of(&down.x.0[class]);
-                    let of_other = of.standing.apply(i, F::through_others(i, &others, x));
+                    let of_other = F::through_others(i, &common, i.f32s_of(&down.x.0[class]));
                     let is_label = i.u32s(class as u32).eq(down.labels.class);
                     is_label.select(of_label, of_other).store(&mut derivatives.0[class]);
                 }
             }
-            _ => {
+            Some(common) if const { T::CLOSED } => {
+                through_costs::<I, F, true>(i, &common, &down.x.0[..classes], &weighed.0, &mut derivatives.0);
+            }
+            common => {
                 for class in 0..classes {
-                    let derivative = gradient::<I, F, T>(i, prepared, row, &down.block(i, class), of.pull, of.scale);
-                    of.standing.apply(i, derivative).store(&mut derivatives.0[class]);
+                    let block = down.block(i, class);
+                    derivative::<I, F, T>(i, prepared, row, &block, of, common.as_ref()).store(&mut derivatives.0[class]);
                 }
+            }
+        }
+        if (of.standing.ignored | of.standing.undefined).any() {
+            for derivative in &mut derivatives.0[..classes] {
+                of.standing.apply(i, i.f32s_of(derivative)).store(derivative);
             }
         }
         derivatives.write(i, classes, pending.room());
         pending.add(i, down.rows.count * classes, out);
+    }
+}
+
+/// The derivatives by a block's predictions, `scale` included.
+#[inline(always)]
+fn derivative<I: Isa, F: Fold, T: LossTerm>(
+    i: I,
+    prepared: &Prepared,
+    row: &F::Row<I>,
+    block: &Block<I>,
+    of: &Slopes<I>,
+    common: Option<&F::Common<I>>,
+) -> F32s<I> {
+    match common {
+        Some(common) if const { T::CLOSED } => F::through_cost::<I, true>(i, common, block.x, block.unchecked),
+        _ => gradient::<I, F, T>(i, prepared, row, block, of.pull, of.scale),
     }
 }
 
@@ -72,13 +95,13 @@ pub(super) fn gradient_of_row<I: Isa, F: Fold, T: LossTerm>(
     across: &Across<'_, '_>,
     row: &F::Row<I>,
     of: &Slopes<I>,
-    widened: &mut [f32; Rows::CHUNK],
+    scratch: &mut Scratch,
     pending: &mut Pending,
     out: &mut [f32],
 ) {
     let classes = across.rows.classes;
     if !parts::are_in(classes) {
-        return i.call(GradientAcross::<I, F, T> { across, row, of, widened, pending, out, term: PhantomData });
+        return i.call(GradientAcross::<I, F, T> { across, row, of, scratch, pending, out, term: PhantomData });
     }
     let streams = pending.streams;
     let parts_of_out = pending.skip(i, classes, out).chunks_mut(parts::step(classes));
@@ -103,8 +126,8 @@ impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for GradientPart<'_, '_, '_, I, F
     #[inline(always)]
     fn run(self, i: I) {
         let Self { across, row, of, streams, out, term } = self;
-        let (pending, widened) = (&mut Pending::new(streams), &mut [0.0; Rows::CHUNK]);
-        i.call(GradientAcross::<I, F, T> { across, row, of, widened, pending, out, term });
+        let (pending, scratch) = (&mut Pending::new(streams), &mut Scratch::new());
+        i.call(GradientAcross::<I, F, T> { across, row, of, scratch, pending, out, term });
         pending.finish(i, out);
         if streams {
             i.fence();
@@ -116,7 +139,7 @@ struct GradientAcross<'s, 'r, 'a, I: Isa, F: Fold, T> {
     across: &'s Across<'r, 'a>,
     row: &'s F::Row<I>,
     of: &'s Slopes<I>,
-    widened: &'s mut [f32; Rows::CHUNK],
+    scratch: &'s mut Scratch,
     pending: &'s mut Pending,
     out: &'s mut [f32],
     term: PhantomData<T>,
@@ -127,17 +150,19 @@ impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for GradientAcross<'_, '_, '_, I,
 
     #[inline(always)]
     fn run(self, i: I) {
-        let Self { across, row, of, widened, pending, out, .. } = self;
+        let Self { across, row, of, scratch, pending, out, .. } = self;
         let prepared = across.rows.prepared;
         if of.standing.ignored.any() {
             pending.fill(i, 0.0, across.range.len(), out);
         } else if of.standing.undefined.any() {
             pending.fill(i, f32::NAN, across.range.len(), out);
         } else {
-            let mut walk = Derivatives::<'_, I, F, T> { prepared, row, of, pending, out, term: PhantomData };
-            match F::others(i, prepared, row, of.pull, of.scale) {
-                Some(others) if !prepared.spreads() => walk.others(i, across, others, widened),
-                _ => across.walk(i, widened, &mut walk),
+            let common = F::common(i, prepared, row, of.pull, of.scale);
+            let mut walk = Derivatives::<'_, I, F, T> { prepared, row, of, common, pending, out, term: PhantomData };
+            match common {
+                Some(common) if !prepared.spreads() => walk.others(i, across, &common, scratch),
+                Some(common) if const { T::CLOSED } => walk.all(i, across, &common, scratch),
+                _ => across.walk(i, &mut scratch.widened, &mut walk),
             }
         }
     }
@@ -148,6 +173,7 @@ struct Derivatives<'s, I: Isa, F: Fold, T> {
     prepared: &'s Prepared,
     row: &'s F::Row<I>,
     of: &'s Slopes<I>,
+    common: Option<F::Common<I>>,
     pending: &'s mut Pending,
     out: &'s mut [f32],
     term: PhantomData<T>,
@@ -156,15 +182,15 @@ struct Derivatives<'s, I: Isa, F: Fold, T> {
 impl<I: Isa, F: Fold, T: LossTerm> Derivatives<'_, I, F, T> {
     #[inline(always)]
     fn derivative(&self, i: I, block: &Block<I>) -> F32s<I> {
-        gradient::<I, F, T>(i, self.prepared, self.row, block, self.of.pull, self.of.scale)
+        derivative::<I, F, T>(i, self.prepared, self.row, block, self.of, self.common.as_ref())
     }
 
     /// All of them where no class but the label has a term.
     #[inline(always)]
-    fn others(&mut self, i: I, across: &Across<'_, '_>, others: F::Others<I>, widened: &mut [f32; Rows::CHUNK]) {
+    fn others(&mut self, i: I, across: &Across<'_, '_>, common: &F::Common<I>, scratch: &mut Scratch) {
         let label = across.label as usize;
         for chunk in across.range.clone().step_by(Rows::CHUNK) {
-            let x = across.chunk(i, chunk, widened);
+            let x = across.chunk(i, chunk, &mut scratch.widened);
             let (registers, rest) = x.as_chunks::<LANES>();
             // Outside of this stretch, it is none of its registers.
             let of_label = label.wrapping_sub(chunk) / LANES;
@@ -174,11 +200,12 @@ impl<I: Isa, F: Fold, T: LossTerm> Derivatives<'_, I, F, T> {
                 derivative = self.derivative(i, &across.block(i, &x, chunk + of_label * LANES));
             }
             let (room, _) = self.pending.room().as_chunks_mut::<LANES>();
-            for (x, room) in registers.iter().zip(&mut *room) {
-                F::through_others(i, &others, i.f32s_of(x)).store(room);
+            let full = &mut room[..registers.len()];
+            for n in 0..registers.len() {
+                F::through_others(i, common, i.f32s_of(&registers[n])).store(&mut full[n]);
             }
             if !rest.is_empty() {
-                let last = F::through_others(i, &others, i.f32s_of(&register(rest, 0)));
+                let last = F::through_others(i, common, i.f32s_of(&register(rest, 0)));
                 last.store(&mut room[registers.len()]);
             }
             if of_label * LANES < x.len() {
@@ -186,6 +213,46 @@ impl<I: Isa, F: Fold, T: LossTerm> Derivatives<'_, I, F, T> {
             }
             self.pending.add(i, x.len(), self.out);
         }
+    }
+
+    /// All of them where the loss is categorical.
+    #[inline(always)]
+    fn all(&mut self, i: I, across: &Across<'_, '_>, common: &F::Common<I>, scratch: &mut Scratch) {
+        for chunk in across.range.clone().step_by(Rows::CHUNK) {
+            let x = across.chunk(i, chunk, &mut scratch.widened);
+            let (registers, rest) = x.as_chunks::<LANES>();
+            let (coefficients, last) = across.coefficients(i, chunk, &mut scratch.weighed).as_chunks::<LANES>();
+            let (room, _) = self.pending.room().as_chunks_mut::<LANES>();
+            for group in groups(registers.len()) {
+                let (x, coefficients, room) = (&registers[group.clone()], &coefficients[group.clone()], &mut room[group]);
+                if any_large::<I, F>(i, common, x) {
+                    through_costs::<I, F, true>(i, common, x, coefficients, room);
+                } else {
+                    through_costs::<I, F, false>(i, common, x, coefficients, room);
+                }
+            }
+            if !rest.is_empty() {
+                let (x, coefficients, room) = ([register(rest, 0)], [register(last, 0)], &mut room[registers.len()..]);
+                through_costs::<I, F, true>(i, common, &x, &coefficients, room);
+            }
+            self.pending.add(i, x.len(), self.out);
+        }
+    }
+}
+
+/// The derivatives by some registers of predictions.
+#[inline(always)]
+fn through_costs<I: Isa, F: Fold, const LARGE: bool>(
+    i: I,
+    common: &F::Common<I>,
+    x: &[[f32; LANES]],
+    coefficients: &[[f32; LANES]],
+    room: &mut [[f32; LANES]],
+) {
+    // Not by iterators: in a function of this size they might be called.
+    let (coefficients, room) = (&coefficients[..x.len()], &mut room[..x.len()]);
+    for n in 0..x.len() {
+        F::through_cost::<I, LARGE>(i, common, i.f32s_of(&x[n]), i.f32s_of(&coefficients[n])).store(&mut room[n]);
     }
 }
 

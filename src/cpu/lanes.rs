@@ -94,12 +94,6 @@ pub(crate) trait Make: Isa {
         self.u32s_of(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]) + self.u32s(first)
     }
 
-    /// 0 and the multiples of `step` after it.
-    #[inline(always)]
-    fn count_by(self, step: u32) -> U32s<Self> {
-        self.u32s_of(&each_lane!(l => (l as u32).wrapping_mul(step)))
-    }
-
     /// True in the lanes whose bits are set.
     #[inline(always)]
     fn mask_of(self, bits: u16) -> Mask<Self> {
@@ -202,6 +196,12 @@ impl<I: Isa> F32s<I> {
     #[inline(always)]
     pub(crate) fn power(self) -> Self {
         Self(I::power(self.0))
+    }
+
+    /// −1 / self to a twentieth of itself, for a size from 2^-126 to 2^125.
+    #[inline(always)]
+    pub(crate) fn minus_inverse_guess(self) -> Self {
+        Self(I::minus_inverse_guess(self.0))
     }
 
     /// k and m with self = m·2^k, and m from √½ to √2, for positive normal numbers.

@@ -8,8 +8,8 @@ use super::folding::fold_down;
 use super::isa::{Isa, LANES, Outlined};
 use super::lanes::{F32s, Make, Mask};
 use super::rows::put;
-use super::source::{Ahead, Rows, SHORT, Tile};
-use super::targets::{Down, Labels};
+use super::source::{Ahead, Rows, Tile};
+use super::targets::Labels;
 use super::terms::{Standing, Terms, sums};
 use crate::batch::Window;
 use crate::fold::Fold;
@@ -29,13 +29,13 @@ impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for LossesDown<'_, F, T> {
     #[inline(always)]
     fn run(self, i: I) -> usize {
         let Self { prepared, window, out, .. } = self;
-        let (mut x, mut widened) = (Tile::new(), [0.0; LANES * SHORT + LANES]);
+        let mut x = Tile::new();
         let whole = out.len() - out.len() % (2 * LANES);
         for first in (0..whole).step_by(2 * LANES) {
             let second = first + LANES;
             if window.classes == 2 {
-                let a = Two::of(i, &Rows::of(prepared, window, first, LANES), &mut widened);
-                let b = Two::of(i, &Rows::of(prepared, window, second, LANES), &mut widened);
+                let a = Two::of(i, &Rows::of(prepared, window, first, LANES));
+                let b = Two::of(i, &Rows::of(prepared, window, second, LANES));
                 if F::is_ordinary(i, prepared, &a.x) && F::is_ordinary(i, prepared, &b.x) {
                     let (row_a, row_b) = (a.row::<F>(i, prepared), b.row::<F>(i, prepared));
                     put(out, first, LANES, loss::<I, F, T>(i, prepared, &row_a, a.goal));
@@ -43,8 +43,8 @@ impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for LossesDown<'_, F, T> {
                     continue;
                 }
             }
-            let (a, goal_a) = fold::<I, F>(i, &Rows::of(prepared, window, first, LANES), &mut x, &mut widened);
-            let (b, goal_b) = fold::<I, F>(i, &Rows::of(prepared, window, second, LANES), &mut x, &mut widened);
+            let (a, goal_a) = fold::<I, F>(i, &Rows::of(prepared, window, first, LANES), &mut x);
+            let (b, goal_b) = fold::<I, F>(i, &Rows::of(prepared, window, second, LANES), &mut x);
             let (a, b) = (F::row::<I, false>(i, prepared, &a), F::row::<I, false>(i, prepared, &b));
             put(out, first, LANES, loss::<I, F, T>(i, prepared, &a, goal_a));
             put(out, second, LANES, loss::<I, F, T>(i, prepared, &b, goal_b));
@@ -65,8 +65,9 @@ struct Two<I: Isa> {
 
 impl<I: Isa> Two<I> {
     #[inline(always)]
-    fn of(i: I, rows: &Rows<'_>, widened: &mut [f32]) -> Self {
-        let (registers, _) = rows.floats(i, widened).as_chunks::<LANES>();
+    fn of(i: I, rows: &Rows<'_>) -> Self {
+        let mut widened = [0.0; 2 * LANES];
+        let (registers, _) = rows.predictions.floats(i, 0..2 * LANES, &mut widened).as_chunks::<LANES>();
         let (even, odd) = i.f32s_of(&registers[0]).unzip(i.f32s_of(&registers[1]));
         let labels = Labels::of(i, rows, false);
         let goal = labels.class.eq(i.u32s(0)).select(even, odd);
@@ -81,13 +82,12 @@ impl<I: Isa> Two<I> {
 }
 
 #[inline(always)]
-fn fold<I: Isa, F: Fold>(i: I, rows: &Rows<'_>, x: &mut Tile, widened: &mut [f32]) -> (F::State<I>, Goal<I>) {
-    let predictions = rows.floats(i, widened);
-    x.fill(i, predictions, rows.classes, LANES);
+fn fold<I: Isa, F: Fold>(i: I, rows: &Rows<'_>, x: &mut Tile) -> (F::State<I>, Goal<I>) {
+    x.fill(i, rows.predictions, rows.classes, LANES);
     x.end(rows.classes, F::ABSENT);
     let labels = Labels::of(i, rows, false);
-    let goal = i.f32s_at(predictions, i.count_by(rows.classes as u32) + labels.class);
-    let (state, _) = fold_down::<I, F, false, false>(i, &Down { rows, x, dense: None, labels });
+    let goal = x.at(i, labels.class);
+    let (state, _) = fold_down::<I, F, false, false>(i, rows, x, x);
     (state, (goal, labels.ignored))
 }
 

@@ -13,14 +13,17 @@ use super::isa::{Isa, LANES, Outlined, Work};
 use super::lanes::{F32s, Make, Mask};
 use super::losses::LossesDown;
 use super::rank::{RankDown, rank_of_row};
-use super::source::{Ahead, Rows, SHORT, Tile};
-use super::targets::{Across, Down, Labels};
+use super::source::{Ahead, Rows, SHORT, Scratch, Source, Tile};
+use super::targets::{Across, Down, Labels, WeighDown};
 use super::terms::{Standing, Sums, Terms, TermsDown, calibration, sums, terms_of_row};
 use crate::batch::Window;
 use crate::fold::Fold;
 use crate::layout::{RANK_NAN, Wanted};
 use crate::loss::{LossTerm, Prepared};
 use crate::records::RecordsMut;
+
+/// Bytes that stay in a core's second cache until they are walked over again.
+const NEAR: u64 = 512 * 1024;
 
 /// The rows that one thread folds at a time.
 pub(super) struct Piece<'a> {
@@ -125,6 +128,15 @@ impl Piece<'_> {
         label_alone && !(ranks || logsumexp || calibration || gradient)
     }
 
+    /// How many long rows are folded before the first of them is walked over again. Their results do not depend on it.
+    fn rows_at_once(&self) -> usize {
+        if !(self.wanted.gradient || self.sums().any()) {
+            return LANES;
+        }
+        let class = self.window.element.bytes() + if self.prepared.dense { size_of::<f32>() as u64 } else { 0 };
+        (NEAR / (self.window.classes as u64 * class)).clamp(1, LANES as u64) as usize
+    }
+
     /// Whether dense targets need their first maxima.
     fn needs_label(&self) -> bool {
         self.wanted.ranks || self.wanted.calibration
@@ -132,9 +144,8 @@ impl Piece<'_> {
 
     #[inline(always)]
     fn short<I: Isa, F: Fold, T: LossTerm, const SPREAD: bool, const MOMENTS: bool>(&mut self, i: I) {
-        let (mut x, mut dense, mut derivatives) = (Tile::new(), Tile::new(), Tile::new());
+        let (mut x, mut dense, mut weighed, mut derivatives) = (Tile::new(), Tile::new(), Tile::new(), Tile::new());
         let mut pending = Pending::new(self.streams);
-        let mut widened = [0.0; LANES * SHORT + LANES];
         let (prepared, classes, all) = (self.prepared, self.window.classes, self.records.losses.len());
         let sums = self.sums();
         let mut start = 0;
@@ -143,24 +154,34 @@ impl Piece<'_> {
         }
         for first in (start..all).step_by(LANES) {
             let rows = Rows::of(prepared, self.window, first, LANES.min(all - first));
-            let predictions = rows.floats(i, &mut widened);
-            x.fill(i, predictions, classes, rows.count);
+            x.fill(i, rows.predictions, classes, rows.count);
             x.end(classes, F::ABSENT);
             if let Some(targets) = rows.dense_rows() {
-                dense.fill(i, targets, classes, rows.count);
+                dense.fill(i, Source::F32(targets), classes, rows.count);
                 let ahead = Ahead::of(targets, 0);
                 for n in 0..classes {
                     ahead.ask(i, n);
                 }
             }
             let labels = Labels::of(i, &rows, self.needs_label());
+            dense.end(classes, 0.0);
             let down = Down { rows: &rows, x: &x, dense: rows.is_dense().then_some(&dense), labels };
+            let weighed = if const { !T::CLOSED } || (rows.is_dense() && prepared.takes_targets_as_given()) {
+                &dense
+            } else {
+                if prepared.spreads() {
+                    i.call(WeighDown { down: &down, weighed: &mut weighed });
+                    weighed.end(classes, 0.0);
+                }
+                &weighed
+            };
 
-            let (state, bad) = fold_down::<I, F, SPREAD, MOMENTS>(i, &down);
+            let (state, bad) = fold_down::<I, F, SPREAD, MOMENTS>(i, &rows, &x, weighed);
             let row = F::row::<I, MOMENTS>(i, prepared, &state);
-            let goal = i.f32s_at(predictions, i.count_by(classes as u32) + labels.class);
+            let needs_goal = !prepared.spreads() || self.needs_label();
+            let goal = if needs_goal { x.at(i, labels.class) } else { i.f32s(0.0) };
             let mut walked = if sums.any() {
-                i.call(TermsDown::<I, F, T> { down: &down, sums, row: &row, term: PhantomData })
+                i.call(TermsDown::<I, F, T> { down: &down, weighed, sums, row: &row, term: PhantomData })
             } else {
                 Terms::none(i)
             };
@@ -176,7 +197,7 @@ impl Piece<'_> {
             if self.wanted.gradient {
                 let (derivatives, pending, out) = (&mut derivatives, &mut pending, &mut *self.records.gradient);
                 let (down, row, of, term) = (&down, &folded.row, &of, PhantomData);
-                i.call(GradientDown::<I, F, T> { down, row, of, goal, derivatives, pending, out, term });
+                i.call(GradientDown::<I, F, T> { down, weighed, row, of, goal, derivatives, pending, out, term });
             }
         }
         if self.wanted.gradient {
@@ -186,12 +207,13 @@ impl Piece<'_> {
 
     #[inline(always)]
     fn long<I: Isa, F: Fold, T: LossTerm, const SPREAD: bool, const MOMENTS: bool>(&mut self, i: I) {
-        let (mut widened, mut packed) = ([0.0; Rows::CHUNK], F::packed());
+        let (mut scratch, mut packed) = (Scratch::new(), F::packed());
         let mut pending = Pending::new(self.streams);
         let (prepared, classes, all) = (self.prepared, self.window.classes, self.records.losses.len());
         let sums = self.sums();
-        for first in (0..all).step_by(LANES) {
-            let rows = Rows { shared: self.shared, ..Rows::of(prepared, self.window, first, LANES.min(all - first)) };
+        let at_once = self.rows_at_once();
+        for first in (0..all).step_by(at_once) {
+            let rows = Rows { shared: self.shared, ..Rows::of(prepared, self.window, first, at_once.min(all - first)) };
             let labels = Labels::of(i, &rows, self.needs_label());
             let class = labels.class.to_array();
             let across = |row: usize| Across::new(&rows, row, class[row]);
@@ -206,11 +228,11 @@ impl Piece<'_> {
             let mut ranks = [0; LANES];
             for row in 0..rows.count {
                 let across = across(row);
-                let (state, is_bad) = fold_across::<I, F, SPREAD, MOMENTS>(i, &across, &mut widened);
+                let (state, is_bad) = fold_across::<I, F, SPREAD, MOMENTS>(i, &across, &mut scratch);
                 F::pack::<I, SPREAD, MOMENTS>(i, &state, row, &mut packed);
                 bad |= u16::from(is_bad) << row;
                 if self.wanted.ranks {
-                    ranks[row] = rank_of_row(i, &across, goals[row], &mut widened);
+                    ranks[row] = rank_of_row(i, &across, goals[row], &mut scratch.widened);
                 }
             }
             // Where there are fewer rows, nobody looks at what is left of others.
@@ -219,7 +241,7 @@ impl Piece<'_> {
             if sums.any() {
                 let mut all_terms = [walked; LANES];
                 for (l, terms) in all_terms[..rows.count].iter_mut().enumerate() {
-                    *terms = terms_of_row::<I, F, T>(i, &across(l), sums, &F::lane(i, &row, l), &mut widened);
+                    *terms = terms_of_row::<I, F, T>(i, &across(l), sums, &F::lane(i, &row, l), &mut scratch);
                 }
                 walked = Terms::turned(i, &all_terms, rows.count);
             }
@@ -244,8 +266,8 @@ impl Piece<'_> {
                         weight: of.weight.lane(i, l),
                     };
                     let (row, of) = (&F::lane(i, &folded.row, l), &of_lane);
-                    let (widened, pending, out) = (&mut widened, &mut pending, &mut *self.records.gradient);
-                    gradient_of_row::<I, F, T>(i, &across(l), row, of, widened, pending, out);
+                    let (scratch, pending, out) = (&mut scratch, &mut pending, &mut *self.records.gradient);
+                    gradient_of_row::<I, F, T>(i, &across(l), row, of, scratch, pending, out);
                 }
             }
         }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use half::{bf16, f16};
 
 use super::isa::{Isa, LANES};
-use super::lanes::{F32s, Make, each_lane};
+use super::lanes::{F32s, Make, U32s, each_lane};
 use crate::batch::{TargetSlice, Window};
 use crate::layout::Element;
 use crate::loss::Prepared;
@@ -70,13 +70,6 @@ impl<'a> Source<'a> {
         }
     }
 
-    fn len(self) -> usize {
-        match self {
-            Self::F32(all) => all.len(),
-            Self::F16(all) | Self::Bf16(all) => all.len(),
-        }
-    }
-
     /// What comes some way after a place.
     #[inline(always)]
     pub(super) fn ahead(self, place: usize) -> Ahead {
@@ -110,8 +103,13 @@ impl<'a> Source<'a> {
     }
 }
 
+/// How sixteen stored numbers become float32.
+trait Load<I: Isa, T>: Fn(I, &[T; LANES]) -> F32s<I> + Copy {}
+
+impl<I: Isa, T, L: Fn(I, &[T; LANES]) -> F32s<I> + Copy> Load<I, T> for L {}
+
 #[inline(always)]
-fn widen<'b, I: Isa>(i: I, halves: &[u16], to: &'b mut [f32], load: impl Fn(I, &[u16; LANES]) -> F32s<I>) -> &'b [f32] {
+fn widen<'b, I: Isa>(i: I, halves: &[u16], to: &'b mut [f32], load: impl Load<I, u16>) -> &'b [f32] {
     let to = &mut to[..halves.len()];
     let (registers, rest) = halves.as_chunks::<LANES>();
     let (out, out_rest) = to.as_chunks_mut::<LANES>();
@@ -158,13 +156,6 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// The predictions of short rows as float32, and whatever is there after them that a register's width may reach.
-    #[inline(always)]
-    pub(super) fn floats<'b, I: Isa>(&'b self, i: I, widened: &'b mut [f32]) -> &'b [f32] {
-        let end = self.predictions.len().min(LANES * self.classes + LANES);
-        self.predictions.floats(i, 0..end, widened)
-    }
-
     /// The targets of these rows and what is after them, where they are dense.
     pub(super) fn dense_rows(&self) -> Option<&'a [f32]> {
         match self.targets {
@@ -187,6 +178,18 @@ impl<'a> Rows<'a> {
     }
 }
 
+/// Room for a part of a long row in the form that kernels take: predictions as float32, and coefficients.
+pub(super) struct Scratch {
+    pub widened: [f32; Rows::CHUNK],
+    pub weighed: [f32; Rows::CHUNK],
+}
+
+impl Scratch {
+    pub(super) fn new() -> Self {
+        Self { widened: [0.0; Rows::CHUNK], weighed: [0.0; Rows::CHUNK] }
+    }
+}
+
 /// Rows up to so many classes are short: sixteen of them lie down the lanes.
 pub(super) const SHORT: usize = 128;
 
@@ -201,13 +204,29 @@ impl Tile {
 
     /// Turns `count` short rows. The lanes past them repeat the first.
     #[inline(always)]
-    pub(super) fn fill<I: Isa>(&mut self, i: I, rows: &[f32], classes: usize, count: usize) {
+    pub(super) fn fill<I: Isa>(&mut self, i: I, rows: Source<'_>, classes: usize, count: usize) {
+        match rows {
+            Source::F32(all) => self.fill_with(i, all, classes, count, I::f32s_of),
+            Source::F16(all) => self.fill_with(i, all, classes, count, I::f32s_of_f16),
+            Source::Bf16(all) => self.fill_with(i, all, classes, count, I::f32s_of_bf16),
+        }
+    }
+
+    /// The predictions of one class for each lane; 0 where there is no such class.
+    #[inline(always)]
+    pub(super) fn at<I: Isa>(&self, i: I, class: U32s<I>) -> F32s<I> {
+        let twice = |place: U32s<I>| place + place;
+        i.f32s_at(self.0.as_flattened(), twice(twice(twice(twice(class)))) + i.count_from(0))
+    }
+
+    #[inline(always)]
+    fn fill_with<I: Isa, T: Copy + Default>(&mut self, i: I, rows: &[T], classes: usize, count: usize, load: impl Load<I, T>) {
         let mut padded;
         let mut rows = rows;
         // Whole registers are read at each row's beginning.
         let needed = (LANES - 1) * classes + classes.next_multiple_of(LANES);
         if count < LANES || rows.len() < needed {
-            padded = [0.0; LANES * SHORT + LANES];
+            padded = [T::default(); LANES * SHORT + LANES];
             padded[..count * classes].copy_from_slice(&rows[..count * classes]);
             for row in count..LANES {
                 padded.copy_within(..classes, row * classes);
@@ -215,14 +234,14 @@ impl Tile {
             rows = &padded;
         }
         match classes {
-            1 => return self.fill_few::<I, 1>(i, rows),
-            2 => return self.fill_few::<I, 2>(i, rows),
-            4 => return self.fill_few::<I, 4>(i, rows),
-            8 => return self.fill_few::<I, 8>(i, rows),
+            1 => return self.fill_few::<I, T, 1>(i, rows, load),
+            2 => return self.fill_few::<I, T, 2>(i, rows, load),
+            4 => return self.fill_few::<I, T, 4>(i, rows, load),
+            8 => return self.fill_few::<I, T, 8>(i, rows, load),
             _ => {}
         }
         for first in (0..classes).step_by(LANES) {
-            let columns = F32s::transpose(each_lane!(row => i.f32s_of(from(rows, row * classes + first))));
+            let columns = F32s::transpose(each_lane!(row => load(i, &from(rows, row * classes + first))));
             // What is past the last class is no class: nobody looks there.
             if let Some(to) = self.0[first..].first_chunk_mut::<LANES>() {
                 each_lane!(c => columns[c].store(&mut to[c]));
@@ -240,10 +259,10 @@ impl Tile {
 
     /// A power of two of classes: the rows' registers, unzipped again and again.
     #[inline(always)]
-    fn fill_few<I: Isa, const CLASSES: usize>(&mut self, i: I, rows: &[f32]) {
+    fn fill_few<I: Isa, T: Copy + Default, const CLASSES: usize>(&mut self, i: I, rows: &[T], load: impl Load<I, T>) {
         let mut v = [i.f32s(0.0); CLASSES];
         for (n, v) in v.iter_mut().enumerate() {
-            *v = i.f32s_of(from(rows, n * LANES));
+            *v = load(i, &from(rows, n * LANES));
         }
         let mut span = CLASSES;
         while span > 1 {
@@ -313,6 +332,6 @@ fn reversed(class: usize, classes: usize) -> usize {
 
 /// Sixteen numbers from `first` on.
 #[inline(always)]
-fn from(all: &[f32], first: usize) -> &[f32; LANES] {
-    all[first..].first_chunk::<LANES>().unwrap_or(&[0.0; LANES])
+fn from<T: Copy + Default>(all: &[T], first: usize) -> [T; LANES] {
+    all[first..].first_chunk::<LANES>().copied().unwrap_or_default()
 }

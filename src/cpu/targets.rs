@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
-use super::isa::{Isa, LANES};
+use super::isa::{Isa, LANES, Outlined};
 use super::lanes::{F32s, Make, Mask, U32s};
 use super::source::{Ahead, Rows, Tile};
 use crate::batch::TargetSlice;
+use crate::fold::Fold;
 use crate::layout::IGNORED;
 use crate::loss::Prepared;
 
@@ -136,6 +137,23 @@ impl<'r, 'a> Across<'r, 'a> {
         self.rows.predictions.floats(i, place + first..place + end, widened)
     }
 
+    /// The coefficients of the same classes as a [`chunk`](Self::chunk): the targets where they lie, if they are that, else
+    /// in `weighed`. They may be NaN or infinite.
+    #[inline(always)]
+    pub(super) fn coefficients<'b, I: Isa>(&self, i: I, first: usize, weighed: &'b mut [f32; Rows::CHUNK]) -> &'b [f32]
+    where
+        'a: 'b,
+    {
+        let end = self.range.end.min(first + Rows::CHUNK);
+        match self.dense {
+            Some(dense) if self.rows.prepared.takes_targets_as_given() => &dense[first..end],
+            _ => {
+                i.call(Weigh { across: self, first, weighed });
+                &weighed[..end - first]
+            }
+        }
+    }
+
     /// The block of these predictions, which are of class `first` and those after it.
     #[inline(always)]
     pub(super) fn block<I: Isa>(&self, i: I, x: &[f32; LANES], first: usize) -> Block<I> {
@@ -168,6 +186,27 @@ impl<'r, 'a> Across<'r, 'a> {
     }
 }
 
+/// The coefficients of the classes from `first` on: those that are not there count as if their target were 0.
+struct Weigh<'s, 'r, 'a> {
+    across: &'s Across<'r, 'a>,
+    first: usize,
+    weighed: &'s mut [f32; Rows::CHUNK],
+}
+
+impl<I: Isa> Outlined<I> for Weigh<'_, '_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, i: I) {
+        let Self { across, first, weighed } = self;
+        let count = across.range.end.min(first + Rows::CHUNK) - first;
+        let (registers, _) = weighed.as_chunks_mut::<LANES>();
+        for (n, to) in registers[..count.div_ceil(LANES)].iter_mut().enumerate() {
+            across.block(i, &[0.0; LANES], first + n * LANES).unchecked.store(to);
+        }
+    }
+}
+
 /// What is done with each block of a row. A trait, since a closure might not be inlined, and has no vector instructions of its
 /// own.
 pub(super) trait Walk<I: Isa> {
@@ -180,6 +219,25 @@ pub(super) trait Walk<I: Isa> {
     /// `count` classes have been taken since the last pause, at most [`Rows::CHUNK`].
     #[inline(always)]
     fn pause(&mut self, _: I, _count: usize) {}
+}
+
+/// Registers that are looked through for large predictions together: few hold one.
+const GROUP: usize = 8;
+
+/// So many registers in groups.
+#[inline(always)]
+pub(super) fn groups(registers: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..registers).step_by(GROUP).map(move |first| first..registers.min(first + GROUP))
+}
+
+/// Whether any prediction is [`large`](Fold::large).
+#[inline(always)]
+pub(super) fn any_large<I: Isa, F: Fold>(i: I, common: &F::Common<I>, x: &[[f32; LANES]]) -> bool {
+    let mut largest = i.f32s(f32::NEG_INFINITY);
+    for x in x {
+        largest = i.f32s_of(x).max(largest);
+    }
+    (!largest.lt(F::large(i, common))).any()
 }
 
 /// Sixteen numbers from `first` on; 0 past the end.
@@ -200,6 +258,23 @@ pub(super) struct Down<'r, 'a, I: Isa> {
     /// The targets where they are dense.
     pub dense: Option<&'r Tile>,
     pub labels: Labels<I>,
+}
+
+/// The coefficients of sixteen rows. They may be NaN or infinite.
+pub(super) struct WeighDown<'s, 'r, 'a, I: Isa> {
+    pub down: &'s Down<'r, 'a, I>,
+    pub weighed: &'s mut Tile,
+}
+
+impl<I: Isa> Outlined<I> for WeighDown<'_, '_, '_, I> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, i: I) {
+        for (class, to) in self.weighed.0[..self.down.rows.classes].iter_mut().enumerate() {
+            self.down.block(i, class).unchecked.store(to);
+        }
+    }
 }
 
 impl<I: Isa> Down<'_, '_, I> {

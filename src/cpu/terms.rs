@@ -7,8 +7,8 @@ use super::isa::{Isa, LANES, Outlined};
 use super::lanes::{F32s, F64s, Make, Mask};
 use super::math::or_zero;
 use super::parts;
-use super::source::Rows;
-use super::targets::{Across, Block, Down, Walk};
+use super::source::{Rows, Scratch, Tile};
+use super::targets::{Across, Block, Down, Walk, any_large, groups, register};
 use crate::fold::Fold;
 use crate::loss::{LossTerm, Prepared};
 
@@ -81,13 +81,23 @@ impl<I: Isa> Terms<I> {
 
     /// The terms of the rows down the lanes.
     #[inline(always)]
-    pub(super) fn down<F: Fold, T: LossTerm>(i: I, down: &Down<'_, '_, I>, sums: Sums, row: &F::Row<I>) -> Self {
+    pub(super) fn down<F: Fold, T: LossTerm>(
+        i: I,
+        down: &Down<'_, '_, I>,
+        weighed: &Tile,
+        sums: Sums,
+        row: &F::Row<I>,
+    ) -> Self {
         let prepared = down.rows.prepared;
-        if const { costs_alone::<F, T>() } && !sums.calibration {
+        if const { costs_alone::<F, T>() }
+            && !sums.calibration
+            && let Some(common) = common::<I, F>(i, prepared, row)
+        {
+            let x = &down.x.0[..down.rows.classes];
             return if sums.pull {
-                Costs::<I, F, true>::none(i, prepared, row).down(i, down)
+                Costs::<I, true>::none(i).plus::<F, true>(i, &common, x, &weighed.0).total(i)
             } else {
-                Costs::<I, F, false>::none(i, prepared, row).down(i, down)
+                Costs::<I, false>::none(i).plus::<F, true>(i, &common, x, &weighed.0).total(i)
             };
         }
         let mut terms = Self::none(i);
@@ -104,19 +114,22 @@ impl<I: Isa> Terms<I> {
         across: &Across<'_, '_>,
         sums: Sums,
         row: &F::Row<I>,
-        widened: &mut [f32; Rows::CHUNK],
+        scratch: &mut Scratch,
     ) -> Self {
         let prepared = across.rows.prepared;
-        if const { costs_alone::<F, T>() } && !sums.calibration {
+        if const { costs_alone::<F, T>() }
+            && !sums.calibration
+            && let Some(common) = common::<I, F>(i, prepared, row)
+        {
             return if sums.pull {
-                Costs::<I, F, true>::none(i, prepared, row).across(i, across, widened)
+                Costs::<I, true>::none(i).across::<F>(i, &common, across, scratch)
             } else {
-                Costs::<I, F, false>::none(i, prepared, row).across(i, across, widened)
+                Costs::<I, false>::none(i).across::<F>(i, &common, across, scratch)
             };
         }
         let none = Self::none(i);
         let mut walk = Summed::<'_, I, F, T> { prepared, sums, row, terms: none, last: none, of: PhantomData };
-        across.walk(i, widened, &mut walk);
+        across.walk(i, &mut scratch.widened, &mut walk);
         walk.terms.plus(&walk.last)
     }
 
@@ -188,67 +201,102 @@ const fn costs_alone<F: Fold, T: LossTerm>() -> bool {
     F::ROUNDED && T::CLOSED
 }
 
+/// What the classes of a row have in common that is not folded for derivatives.
+#[inline(always)]
+fn common<I: Isa, F: Fold>(i: I, prepared: &Prepared, row: &F::Row<I>) -> Option<F::Common<I>> {
+    F::common(i, prepared, row, i.f32s(0.0), i.f32s(1.0))
+}
+
 /// The terms of a categorical loss on their way, and with `PULL` their slopes.
-struct Costs<'s, I: Isa, F: Fold, const PULL: bool> {
-    prepared: &'s Prepared,
-    row: F::Row<I>,
-    /// Sums of a few blocks, in float32.
-    loss: F32s<I>,
-    pull: F32s<I>,
-    blocks: usize,
+struct Costs<I: Isa, const PULL: bool> {
+    /// Sums of a few blocks, in float32: coefficients times logarithms, and coefficients that are not clipped.
+    logs: F32s<I>,
+    weights: F32s<I>,
     terms: Terms<I>,
     /// NaN once a target is not finite, else 0.
     finite: F32s<I>,
 }
 
-impl<'s, I: Isa, F: Fold, const PULL: bool> Costs<'s, I, F, PULL> {
+impl<I: Isa, const PULL: bool> Costs<I, PULL> {
     /// Blocks that add up before float64 takes their sum: more of them would round more often than their logarithms do.
     const FEW: usize = 4;
 
     #[inline(always)]
-    fn none(i: I, prepared: &'s Prepared, row: &F::Row<I>) -> Self {
+    fn none(i: I) -> Self {
         let zero = i.f32s(0.0);
-        Self { prepared, row: *row, loss: zero, pull: zero, blocks: 0, terms: Terms::none(i), finite: zero }
+        Self { logs: zero, weights: zero, terms: Terms::none(i), finite: zero }
     }
 
+    /// With the terms of some registers of predictions.
     #[inline(always)]
-    fn down(mut self, i: I, down: &Down<'_, '_, I>) -> Terms<I> {
-        for class in 0..down.rows.classes {
-            self.absorb(i, &down.block(i, class), None);
-        }
-        self.total(i)
-    }
-
-    #[inline(always)]
-    fn across(mut self, i: I, across: &Across<'_, '_>, widened: &mut [f32; Rows::CHUNK]) -> Terms<I> {
-        across.walk(i, widened, &mut self);
-        self.total(i)
-    }
-
-    #[inline(always)]
-    fn absorb(&mut self, i: I, block: &Block<I>, present: Option<Mask<I>>) {
-        let zero = i.f32s(0.0);
-        let coefficient = present.map_or(block.unchecked, |present| or_zero(i, present, block.unchecked));
-        let (cost, clipped) = F::cost(i, self.prepared, &self.row, block.x, coefficient);
-        self.loss = self.loss + cost;
-        if PULL {
-            // p·φ′(p) = −1.
-            self.pull = self.pull - or_zero(i, !clipped, coefficient);
-        }
-        self.finite = coefficient.fma(zero, self.finite);
-        self.blocks += 1;
-        if self.blocks == Self::FEW {
+    fn plus<F: Fold, const LARGE: bool>(
+        mut self,
+        i: I,
+        common: &F::Common<I>,
+        x: &[[f32; LANES]],
+        coefficients: &[[f32; LANES]],
+    ) -> Self {
+        let coefficients = &coefficients[..x.len()];
+        let whole = x.len() - x.len() % Self::FEW;
+        for first in (0..whole).step_by(Self::FEW) {
+            for n in first..first + Self::FEW {
+                self.absorb::<F, LARGE>(i, common, &x[n], &coefficients[n]);
+            }
             self.settle(i);
         }
+        for n in whole..x.len() {
+            self.absorb::<F, LARGE>(i, common, &x[n], &coefficients[n]);
+        }
+        self
+    }
+
+    #[inline(always)]
+    fn across<F: Fold>(mut self, i: I, common: &F::Common<I>, across: &Across<'_, '_>, scratch: &mut Scratch) -> Terms<I> {
+        for chunk in across.range.clone().step_by(Rows::CHUNK) {
+            let (x, rest) = across.chunk(i, chunk, &mut scratch.widened).as_chunks::<LANES>();
+            let (coefficients, last) = across.coefficients(i, chunk, &mut scratch.weighed).as_chunks::<LANES>();
+            for group in groups(x.len()) {
+                let (x, coefficients) = (&x[group.clone()], &coefficients[group]);
+                self = if any_large::<I, F>(i, common, x) {
+                    self.plus::<F, true>(i, common, x, coefficients)
+                } else {
+                    self.plus::<F, false>(i, common, x, coefficients)
+                };
+            }
+            if !rest.is_empty() {
+                // A coefficient of 0 costs nothing.
+                self.absorb::<F, true>(i, common, &register(rest, 0), &register(last, 0));
+            }
+            self.settle(i);
+        }
+        self.total(i)
+    }
+
+    #[inline(always)]
+    fn absorb<F: Fold, const LARGE: bool>(
+        &mut self,
+        i: I,
+        common: &F::Common<I>,
+        x: &[f32; LANES],
+        coefficient: &[f32; LANES],
+    ) {
+        let coefficient = i.f32s_of(coefficient);
+        let (log, clipped) = F::log_share::<I, LARGE>(i, common, i.f32s_of(x));
+        self.logs = coefficient.fma(log, self.logs);
+        if PULL {
+            self.weights = self.weights + or_zero(i, !clipped, coefficient);
+        }
+        self.finite = coefficient.fma(i.f32s(0.0), self.finite);
     }
 
     #[inline(always)]
     fn settle(&mut self, i: I) {
-        self.terms.loss = self.terms.loss + self.loss.widen();
+        self.terms.loss = self.terms.loss - self.logs.widen();
         if PULL {
-            self.terms.pull = self.terms.pull + self.pull.widen();
+            // p·φ′(p) = −1.
+            self.terms.pull = self.terms.pull - self.weights.widen();
         }
-        (self.loss, self.pull, self.blocks) = (i.f32s(0.0), i.f32s(0.0), 0);
+        (self.logs, self.weights) = (i.f32s(0.0), i.f32s(0.0));
     }
 
     #[inline(always)]
@@ -258,21 +306,10 @@ impl<'s, I: Isa, F: Fold, const PULL: bool> Costs<'s, I, F, PULL> {
     }
 }
 
-impl<I: Isa, F: Fold, const PULL: bool> Walk<I> for Costs<'_, I, F, PULL> {
-    #[inline(always)]
-    fn full(&mut self, i: I, _: usize, block: &Block<I>) {
-        self.absorb(i, block, None);
-    }
-
-    #[inline(always)]
-    fn last(&mut self, i: I, _: usize, block: &Block<I>, count: usize) {
-        self.absorb(i, block, Some(i.first_lanes(count)));
-    }
-}
-
 /// [`Terms::down`], as a function of its own.
 pub(super) struct TermsDown<'s, 'a, I: Isa, F: Fold, T> {
     pub down: &'s Down<'s, 'a, I>,
+    pub weighed: &'s Tile,
     pub sums: Sums,
     pub row: &'s F::Row<I>,
     pub term: PhantomData<T>,
@@ -283,7 +320,7 @@ impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for TermsDown<'_, '_, I, F, T> {
 
     #[inline(always)]
     fn run(self, i: I) -> Terms<I> {
-        Terms::down::<F, T>(i, self.down, self.sums, self.row)
+        Terms::down::<F, T>(i, self.down, self.weighed, self.sums, self.row)
     }
 }
 
@@ -294,14 +331,14 @@ pub(super) fn terms_of_row<I: Isa, F: Fold, T: LossTerm>(
     across: &Across<'_, '_>,
     sums: Sums,
     row: &F::Row<I>,
-    widened: &mut [f32; Rows::CHUNK],
+    scratch: &mut Scratch,
 ) -> Terms<I> {
     if !parts::are_in(across.rows.classes) {
-        return i.call(TermsAcross::<I, F, T> { across, sums, row, widened, term: PhantomData });
+        return i.call(TermsAcross::<I, F, T> { across, sums, row, scratch, term: PhantomData });
     }
     let all = parts::each(across.rows.shared, parts::ranges(across.rows.classes), |range| {
-        let (across, widened) = (&across.part(range), &mut [0.0; Rows::CHUNK]);
-        i.call(TermsAcross::<I, F, T> { across, sums, row, widened, term: PhantomData })
+        let (across, scratch) = (&across.part(range), &mut Scratch::new());
+        i.call(TermsAcross::<I, F, T> { across, sums, row, scratch, term: PhantomData })
     });
     let mut terms = Terms::none(i);
     for part in &all {
@@ -315,7 +352,7 @@ struct TermsAcross<'s, 'r, 'a, I: Isa, F: Fold, T> {
     across: &'s Across<'r, 'a>,
     sums: Sums,
     row: &'s F::Row<I>,
-    widened: &'s mut [f32; Rows::CHUNK],
+    scratch: &'s mut Scratch,
     term: PhantomData<T>,
 }
 
@@ -324,7 +361,7 @@ impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for TermsAcross<'_, '_, '_, I, F,
 
     #[inline(always)]
     fn run(self, i: I) -> Terms<I> {
-        Terms::across::<F, T>(i, self.across, self.sums, self.row, self.widened)
+        Terms::across::<F, T>(i, self.across, self.sums, self.row, self.scratch)
     }
 }
 
@@ -369,9 +406,6 @@ pub(super) fn gradient<I: Isa, F: Fold, T: LossTerm>(
     pull: F32s<I>,
     scale: F32s<I>,
 ) -> F32s<I> {
-    if const { T::CLOSED } {
-        return F::through_cost(i, prepared, row, block.x, block.unchecked, pull) * scale;
-    }
     let of = F::share(i, prepared, row, block.x);
     let term = T::term(i, prepared, &of, block.coefficient, block.given);
     F::through(i, prepared, row, block.x, &of, term.slope, pull) * scale

@@ -9,7 +9,6 @@ mod units;
 
 use crate::cpu::isa::{Isa, LANES};
 use crate::cpu::lanes::{F32s, F64s, Make, Mask, each_lane};
-use crate::cpu::math::or_zero;
 use crate::cpu::source::Ahead;
 use crate::loss::Prepared;
 
@@ -73,8 +72,8 @@ pub(crate) trait Fold {
     type Packed;
     /// A folded row for each lane.
     type Row<I: Isa>: Copy + Send + Sync;
-    /// What derivatives by classes without a term have in common.
-    type Others<I: Isa>: Copy;
+    /// What a row's classes have in common, in the second walk.
+    type Common<I: Isa>: Copy;
 
     /// What stands in for a class that is not there: it changes no state.
     const ABSENT: f32;
@@ -82,7 +81,8 @@ pub(crate) trait Fold {
     /// The terms of spread targets, and calibration, come from the fold itself, if its loss is [`LossTerm::CLOSED`](crate::loss::LossTerm::CLOSED) as well.
     const CLOSED: bool = false;
 
-    /// The terms of a categorical loss come from logarithms in float32, so that a few of them may be summed in float32 as well.
+    /// The terms of a categorical loss come from logarithms in float32, [`log_share`](Fold::log_share), so that a few of them may
+    /// be summed in float32 as well.
     const ROUNDED: bool = false;
 
     /// The empty state.
@@ -168,13 +168,11 @@ pub(crate) trait Fold {
     /// What a class is.
     fn share<I: Isa>(i: I, prepared: &Prepared, row: &Self::Row<I>, x: F32s<I>) -> Share<I>;
 
-    /// The term of a categorical loss in float32: coefficient · −log p of [`share`](Fold::share), and where that is clipped.
+    /// log p within the clip bounds in float32, and where it is clipped, if it is [`ROUNDED`](Fold::ROUNDED). Without `LARGE`, no
+    /// prediction is [`large`](Fold::large).
     #[inline(always)]
-    fn cost<I: Isa>(i: I, prepared: &Prepared, row: &Self::Row<I>, x: F32s<I>, coefficient: F32s<I>) -> (F32s<I>, Mask<I>) {
-        let of = Self::share(i, prepared, row, x);
-        // By selection: 0·∞ is NaN.
-        let cost = or_zero(i, !coefficient.eq(i.f32s(0.0)), coefficient * of.surprise.narrow());
-        (cost, of.clipped)
+    fn log_share<I: Isa, const LARGE: bool>(i: I, _: &Self::Common<I>, _: F32s<I>) -> (F32s<I>, Mask<I>) {
+        (i.f32s(f32::NAN), i.mask_of(0))
     }
 
     /// The sum and the pull of a categorical loss, where the state has them.
@@ -197,26 +195,17 @@ pub(crate) trait Fold {
         pull: F32s<I>,
     ) -> F32s<I>;
 
-    /// As [`through`](Fold::through), of a categorical loss: the slope is −coefficient, or 0 where p is clipped.
-    #[inline(always)]
-    fn through_cost<I: Isa>(
-        i: I,
-        prepared: &Prepared,
-        row: &Self::Row<I>,
-        x: F32s<I>,
-        coefficient: F32s<I>,
-        pull: F32s<I>,
-    ) -> F32s<I> {
-        let (of, zero) = (Self::share(i, prepared, row, x), i.f32s(0.0));
-        Self::through(i, prepared, row, x, &of, of.clipped.select(zero, zero - coefficient), pull)
-    }
+    /// What a row's classes have in common, and their derivatives, `scale` included; none where these have a longer form.
+    fn common<I: Isa>(i: I, prepared: &Prepared, row: &Self::Row<I>, pull: F32s<I>, scale: F32s<I>) -> Option<Self::Common<I>>;
 
-    /// What derivatives by the classes without a term have in common, the factor `scale` included; none where it takes more
-    /// than that.
-    fn others<I: Isa>(i: I, prepared: &Prepared, row: &Self::Row<I>, pull: F32s<I>, scale: F32s<I>) -> Option<Self::Others<I>>;
+    /// [`through`](Fold::through) of a slope of 0, times the scale: the class has no term.
+    fn through_others<I: Isa>(i: I, common: &Self::Common<I>, x: F32s<I>) -> F32s<I>;
 
-    /// The derivative by the prediction of such a class: `through` of a slope of 0.
-    fn through_others<I: Isa>(i: I, others: &Self::Others<I>, x: F32s<I>) -> F32s<I>;
+    /// [`through`](Fold::through) of a categorical loss, times the scale. Without `LARGE`, no prediction is [`large`](Fold::large).
+    fn through_cost<I: Isa, const LARGE: bool>(i: I, common: &Self::Common<I>, x: F32s<I>, coefficient: F32s<I>) -> F32s<I>;
+
+    /// From here on a prediction is large: its class has most of the row, and takes more care.
+    fn large<I: Isa>(i: I, common: &Self::Common<I>) -> F32s<I>;
 }
 
 /// One part of sixteen rows' states, a row in each line.

@@ -19,8 +19,10 @@ use crate::fold::units::ONE;
 pub(super) const SMALL: f64 = 1.0 / 4_294_967_296.0;
 pub(super) const SMALL_EXPONENT: f32 = -32.0;
 
-/// Sums that terms of a block join in turn.
-const PARTIALS: usize = 2;
+/// Sums that exponentials of a block join in turn: a longer chain would wait, and round more often.
+pub(super) const PARTIALS: usize = 4;
+/// As many for what else is summed: these chains wait for the exponentials anyway, and registers are few.
+const MOMENT_PARTIALS: usize = 2;
 
 #[derive(Clone, Copy)]
 pub(super) struct Moments<I: Isa> {
@@ -72,25 +74,25 @@ impl<I: Isa> Moments<I> {
 #[derive(Clone, Copy)]
 pub(super) struct Partial<I: Isa> {
     sums: [F32s<I>; PARTIALS],
-    squares: [F32s<I>; PARTIALS],
-    gaps: [F32s<I>; PARTIALS],
+    squares: [F32s<I>; MOMENT_PARTIALS],
+    gaps: [F32s<I>; MOMENT_PARTIALS],
 }
 
 impl<I: Isa> Partial<I> {
     #[inline(always)]
     pub(super) fn none(i: I) -> Self {
-        let none = [i.f32s(0.0); PARTIALS];
-        Self { sums: none, squares: none, gaps: none }
+        let none = [i.f32s(0.0); MOMENT_PARTIALS];
+        Self { sums: [i.f32s(0.0); PARTIALS], squares: none, gaps: none }
     }
 
-    /// Takes in exponential number `d`, times SMALL, `below` its anchor.
+    /// Takes in exponential number `d`, times SMALL and in two factors, `below` its anchor. The sum has the bits that it has
+    /// without moments.
     #[inline(always)]
-    pub(super) fn absorb(&mut self, d: usize, small: F32s<I>, below: F32s<I>) {
-        let n = d % PARTIALS;
-        let (sums, squares, gaps) = (&mut self.sums[n], &mut self.squares[n], &mut self.gaps[n]);
-        *sums = if d < PARTIALS { small } else { *sums + small };
-        *squares = if d < PARTIALS { small * small } else { small.fma(small, *squares) };
-        *gaps = if d < PARTIALS { small * below } else { small.fma(below, *gaps) };
+    pub(super) fn absorb(&mut self, d: usize, (part, power): (F32s<I>, F32s<I>), below: F32s<I>) {
+        join(&mut self.sums, d, part, power);
+        let small = part * power;
+        join(&mut self.squares, d, small, small);
+        join(&mut self.gaps, d, small, below);
     }
 
     /// The sum of exponentials, and its moments.
@@ -99,4 +101,11 @@ impl<I: Isa> Partial<I> {
         let rest = sum(self.sums).widen() * i.f64s(1.0 / SMALL);
         (rest, Moments { squares: sum(self.squares).widen(), gaps: sum(self.gaps).widen() })
     }
+}
+
+/// Adds product number `d` to the sums that products join in turn.
+#[inline(always)]
+pub(super) fn join<I: Isa, const N: usize>(sums: &mut [F32s<I>; N], d: usize, a: F32s<I>, b: F32s<I>) {
+    let partial = &mut sums[d % N];
+    *partial = if d < N { a * b } else { a.fma(b, *partial) };
 }

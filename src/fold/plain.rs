@@ -19,7 +19,7 @@ impl Fold for Plain {
     type State<I: Isa> = Nothing<I>;
     type Packed = ();
     type Row<I: Isa> = Nothing<I>;
-    type Others<I: Isa> = Nothing<I>;
+    type Common<I: Isa> = F32s<I>;
 
     const ABSENT: f32 = 0.0;
 
@@ -111,14 +111,25 @@ impl Fold for Plain {
     fn through<I: Isa>(_: I, _: &Prepared, _: &Nothing<I>, _: F32s<I>, _: &Share<I>, slope: F32s<I>, _: F32s<I>) -> F32s<I> {
         slope
     }
-    /// Nothing comes from other classes.
+
+    /// The scale alone: nothing comes from other classes.
     #[inline(always)]
-    fn others<I: Isa>(_: I, _: &Prepared, row: &Nothing<I>, _: F32s<I>, _: F32s<I>) -> Option<Nothing<I>> {
-        Some(*row)
+    fn common<I: Isa>(_: I, _: &Prepared, _: &Nothing<I>, _: F32s<I>, scale: F32s<I>) -> Option<F32s<I>> {
+        Some(scale)
     }
 
     #[inline(always)]
-    fn through_others<I: Isa>(i: I, _: &Nothing<I>, _: F32s<I>) -> F32s<I> {
+    fn through_others<I: Isa>(i: I, _: &F32s<I>, _: F32s<I>) -> F32s<I> {
         i.f32s(0.0)
+    }
+
+    #[inline(always)]
+    fn through_cost<I: Isa, const LARGE: bool>(i: I, scale: &F32s<I>, _: F32s<I>, coefficient: F32s<I>) -> F32s<I> {
+        i.f32s(0.0) - coefficient * *scale
+    }
+
+    #[inline(always)]
+    fn large<I: Isa>(i: I, _: &F32s<I>) -> F32s<I> {
+        i.f32s(f32::INFINITY)
     }
 }

@@ -10,7 +10,7 @@
 
 use crate::cpu::isa::{Isa, LANES};
 use crate::cpu::lanes::{F32s, F64s, Make, Mask};
-use crate::cpu::math::{log, log_of, or_zero};
+use crate::cpu::math::{log, log_of, minus_inverse, or_zero};
 use crate::cpu::source::Ahead;
 use crate::fold::{Fold, Lines, LinesD, Share, turned, turned_d};
 use crate::loss::Prepared;
@@ -49,6 +49,28 @@ pub(crate) struct Row<I: Isa> {
     ordinary: Mask<I>,
 }
 
+/// What terms and derivatives are written with: the derivative by an entry is (Σ c − c / p) / s.
+#[derive(Clone, Copy)]
+pub(crate) struct Common<I: Isa> {
+    row: Row<I>,
+    /// The clip bounds, and −log of the upper one.
+    lowest: F32s<I>,
+    highest: F32s<I>,
+    nearest: F32s<I>,
+    /// A p above this is nearly 1, or clipped.
+    largest: F32s<I>,
+    /// The same for entries. −∞ where the sum is negative, or not ordinary.
+    large: F32s<I>,
+    pull: F32s<I>,
+    scale: F32s<I>,
+    /// What derivatives by p are multiplied with.
+    scale_of_p: F32s<I>,
+    /// The derivative by an entry that has no term, or is clipped.
+    without: F32s<I>,
+    /// (1 − p) / p of the largest entry.
+    of_big: F32s<I>,
+}
+
 /// Sums between this and its inverse, 2^100, have an inverse in float32, and so have what is divided by them.
 const ORDINARY: f64 = 1.267_650_600_228_229_4e30;
 
@@ -59,7 +81,7 @@ impl Fold for Shares {
     type State<I: Isa> = State<I>;
     type Packed = Packed;
     type Row<I: Isa> = Row<I>;
-    type Others<I: Isa> = F32s<I>;
+    type Common<I: Isa> = Common<I>;
 
     const ABSENT: f32 = 0.0;
     const ROUNDED: bool = true;
@@ -113,8 +135,9 @@ impl Fold for Shares {
     fn row<I: Isa, const MOMENTS: bool>(i: I, prepared: &Prepared, s: &State<I>) -> Row<I> {
         let total = s.big.widen() + s.rest;
         let (big, one) = (s.big.widen(), i.f64s(1.0));
-        let inverse = one.over(total);
-        let excess = s.rest.over(big);
+        // One division for both inverses: floats have products that float64 holds. Where a sum is 0 nobody looks at them.
+        let of_both = one.over(big * total);
+        let (inverse, excess) = (big * of_both, s.rest * (total * of_both));
         // What is not positive has no logarithm, and is below every bound.
         let logarithm = log_of(i, (one + excess).narrow(), excess.narrow());
         let big_surprise = i.f64s(0.0).lt(big * total).select(logarithm, i.f32s(f32::INFINITY));
@@ -212,47 +235,23 @@ impl Fold for Shares {
 
     /// A clipped p has a finite logarithm, so no term needs a selection.
     #[inline(always)]
-    fn cost<I: Isa>(i: I, prepared: &Prepared, row: &Row<I>, x: F32s<I>, coefficient: F32s<I>) -> (F32s<I>, Mask<I>) {
-        let (lowest, highest) = (i.f32s(prepared.lowest), i.f32s(prepared.highest));
+    fn log_share<I: Isa, const LARGE: bool>(i: I, common: &Common<I>, x: F32s<I>) -> (F32s<I>, Mask<I>) {
+        let row = &common.row;
+        if const { !LARGE } {
+            let p = x * row.inverse_near;
+            return (log(i, common.lowest.max(p)), p.lt(common.lowest));
+        }
         let p = probability(row, x);
         let is_big = x.eq(row.big);
-        let mut surprise = is_big.select(row.big_within, i.f32s(0.0) - log(i, highest.min(lowest.max(p))));
-        let mut clipped = is_clipped(i, prepared, row, p, is_big);
+        let mut log = is_big.select(i.f32s(0.0) - row.big_within, log(i, common.highest.min(common.lowest.max(p))));
+        let mut clipped = is_clipped(common, p, is_big);
         let near = i.f32s(NEAR).lt(p) & !is_big;
         if near.any() {
-            let nearest = i.f32s(prepared.nearest);
-            let (_, of_near) = near_total(i, row, x);
-            surprise = near.select(nearest.max(of_near), surprise);
-            clipped = (!near & clipped) | (near & of_near.lt(nearest));
+            let (_, surprise) = near_total(i, row, x);
+            log = near.select(i.f32s(0.0) - common.nearest.max(surprise), log);
+            clipped = (!near & clipped) | (near & surprise.lt(common.nearest));
         }
-        (coefficient * surprise, clipped)
-    }
-
-    /// Without the logarithm, which says the same as p but for entries that are nearly the sum.
-    #[inline(always)]
-    fn through_cost<I: Isa>(
-        i: I,
-        prepared: &Prepared,
-        row: &Row<I>,
-        x: F32s<I>,
-        coefficient: F32s<I>,
-        pull: F32s<I>,
-    ) -> F32s<I> {
-        let (zero, one) = (i.f32s(0.0), i.f32s(1.0));
-        let p = probability(row, x);
-        let is_big = x.eq(row.big);
-        let mut rest = is_big.select(row.big_rest, one - p);
-        let mut clipped = is_clipped(i, prepared, row, p, is_big);
-        let near = i.f32s(NEAR).lt(p) & !is_big;
-        if near.any() {
-            let (beyond, surprise) = near_total(i, row, x);
-            rest = near.select((beyond * row.inverse).narrow(), rest);
-            clipped = (!near & clipped) | (near & surprise.lt(i.f32s(prepared.nearest)));
-        }
-        let moves = !clipped & !coefficient.eq(zero);
-        let slope = or_zero(i, moves, zero - coefficient);
-        let of_p = rest.over(moves.select(p, one));
-        in_entries(row, slope.fma(of_p, zero - (pull - slope)))
+        (log, clipped)
     }
 
     /// Needs the second walk.
@@ -280,16 +279,71 @@ impl Fold for Shares {
         in_entries(row, derivative)
     }
 
+    #[inline(always)]
+    fn common<I: Isa>(i: I, prepared: &Prepared, row: &Row<I>, pull: F32s<I>, scale: F32s<I>) -> Option<Common<I>> {
+        let (zero, one) = (i.f32s(0.0), i.f32s(1.0));
+        let largest = i.f32s(NEAR.min(prepared.highest));
+        let positive = zero.lt(row.inverse_near) & row.ordinary;
+        Some(Common {
+            row: *row,
+            lowest: i.f32s(prepared.lowest),
+            largest,
+            highest: i.f32s(prepared.highest),
+            nearest: i.f32s(prepared.nearest),
+            pull,
+            scale,
+            scale_of_p: row.inverse_near * scale,
+            without: in_entries(row, zero - pull) * scale,
+            of_big: row.big_rest.over(one - row.big_rest),
+            large: positive.select(largest * row.total.narrow(), i.f32s(f32::NEG_INFINITY)),
+        })
+    }
+
     /// It is the same for all of them.
     #[inline(always)]
-    fn others<I: Isa>(i: I, _: &Prepared, row: &Row<I>, pull: F32s<I>, scale: F32s<I>) -> Option<F32s<I>> {
-        Some(((i.f64s(0.0) - pull.widen()) * row.inverse).narrow() * scale)
+    fn through_others<I: Isa>(_: I, common: &Common<I>, _: F32s<I>) -> F32s<I> {
+        common.without
     }
 
     #[inline(always)]
-    fn through_others<I: Isa>(_: I, others: &F32s<I>, _: F32s<I>) -> F32s<I> {
-        *others
+    fn through_cost<I: Isa, const LARGE: bool>(i: I, common: &Common<I>, x: F32s<I>, coefficient: F32s<I>) -> F32s<I> {
+        let (row, zero) = (&common.row, i.f32s(0.0));
+        let p = x * row.inverse_near;
+        let moved = minus_inverse(i, p).fma(coefficient * common.scale_of_p, common.without);
+        let derivative = p.lt(common.lowest).select(common.without, moved);
+        if const { !LARGE } {
+            return derivative;
+        }
+        let is_big = x.eq(row.big);
+        // The sum of all slopes but its own, and that in relation to p.
+        let slope = or_zero(i, !row.big_clipped, zero - coefficient);
+        let of_big = slope.fma(common.of_big, slope - common.pull) * common.scale_of_p;
+        let large = common.largest.lt(p);
+        let derivative = (large & is_big).select(of_big, derivative);
+        // Entries of both signs: one that is not the largest may be nearly the sum.
+        let odd = (large & !is_big) | !row.ordinary;
+        if odd.any() { odd.select(with_care(i, common, x, coefficient), derivative) } else { derivative }
     }
+
+    #[inline(always)]
+    fn large<I: Isa>(_: I, common: &Common<I>) -> F32s<I> {
+        common.large
+    }
+}
+
+/// The derivative by any entry of any row.
+#[inline(always)]
+fn with_care<I: Isa>(i: I, common: &Common<I>, x: F32s<I>, coefficient: F32s<I>) -> F32s<I> {
+    let (row, zero, one) = (&common.row, i.f32s(0.0), i.f32s(1.0));
+    let p = probability(row, x);
+    let is_big = x.eq(row.big);
+    let near = i.f32s(NEAR).lt(p) & !is_big;
+    let (beyond, surprise) = near_total(i, row, x);
+    let rest = near.select((beyond * row.inverse).narrow(), is_big.select(row.big_rest, one - p));
+    let clipped = (!near & is_clipped(common, p, is_big)) | (near & surprise.lt(common.nearest));
+    let moves = !clipped & !coefficient.eq(zero);
+    let slope = or_zero(i, moves, zero - coefficient);
+    in_entries(row, slope.fma(rest.over(moves.select(p, one)), slope - common.pull)) * common.scale
 }
 
 /// x / Σ x.
@@ -301,9 +355,9 @@ fn probability<I: Isa>(row: &Row<I>, x: F32s<I>) -> F32s<I> {
 
 /// Whether an entry stands at a clip bound, where it is not nearly the sum.
 #[inline(always)]
-fn is_clipped<I: Isa>(i: I, prepared: &Prepared, row: &Row<I>, p: F32s<I>, is_big: Mask<I>) -> Mask<I> {
-    let outside = p.lt(i.f32s(prepared.lowest)) | i.f32s(prepared.highest).lt(p);
-    (is_big & row.big_clipped) | (!is_big & outside)
+fn is_clipped<I: Isa>(common: &Common<I>, p: F32s<I>, is_big: Mask<I>) -> Mask<I> {
+    let outside = p.lt(common.lowest) | common.highest.lt(p);
+    (is_big & common.row.big_clipped) | (!is_big & outside)
 }
 
 /// A derivative by p·Σ x, divided by the sum.

@@ -20,7 +20,7 @@ use state::State;
 
 use crate::cpu::isa::{Isa, Outlined};
 use crate::cpu::lanes::{F32s, F64s, Make, Mask};
-use crate::cpu::math::{exp, exp2_fine, log1p, power_of_two, round, tanh_of};
+use crate::cpu::math::{OfDifferences, exp, exp2_fine, log1p, minus_inverse, power_of_two, round, tanh_of};
 use crate::cpu::source::Ahead;
 use crate::fold::moments;
 use crate::fold::units::{ONE, anchor, is_huge};
@@ -46,12 +46,19 @@ pub(crate) struct Row<I: Isa> {
     undefined: Mask<I>,
 }
 
-/// Of classes without a term: what they are relative to, and what their exponentials are multiplied with.
+/// What the derivative by a logit, p·(weight + z) − c of its class, is written with: `e·share + c·minus_scale` with
+/// e = e^(x − top); of the top itself `(weight − c)·p + c·minus_rest + z·p`, which does not cancel where that has nearly all.
 #[derive(Clone, Copy)]
-pub(crate) struct Others<I: Isa> {
+pub(crate) struct Common<I: Isa> {
+    of_differences: OfDifferences<I>,
     top: F32s<I>,
-    factor: F32s<I>,
     share: F32s<I>,
+    minus_scale: F32s<I>,
+    weight: F32s<I>,
+    /// The top's probability and what is left to 1, times the scale; and what the z-loss adds for it.
+    of_top: F32s<I>,
+    minus_rest: F32s<I>,
+    z_of_top: F32s<I>,
 }
 
 /// A logit after softcap, and its derivative there. A temperature alone waits for differences of logits, which are exact
@@ -110,7 +117,7 @@ impl Fold for Softmax {
     type State<I: Isa> = State<I>;
     type Packed = Packed;
     type Row<I: Isa> = Row<I>;
-    type Others<I: Isa> = Others<I>;
+    type Common<I: Isa> = Common<I>;
 
     const ABSENT: f32 = f32::NEG_INFINITY;
     const CLOSED: bool = true;
@@ -193,7 +200,7 @@ impl Fold for Softmax {
         // Without a finite logit the phantom was never outplayed. A NaN fails every comparison.
         let defined = i.f64s(-0.5 * ONE).lt(s.rest) & s.top.lt(i.f32s(f32::INFINITY));
         let factor = i.f64s(prepared.factor() / f64::from(state::SMALL));
-        let inverse = one.over(one + others);
+        let inverse = i.f32s(0.0) - minus_inverse(i, one + others);
         let log1p_others = log1p(i, others, inverse);
         let (mut entropy, mut squares) = (i.f64s(0.0), i.f64s(0.0));
         if MOMENTS {
@@ -318,16 +325,45 @@ impl Fold for Softmax {
     }
 
     #[inline(always)]
-    fn others<I: Isa>(i: I, prepared: &Prepared, row: &Row<I>, pull: F32s<I>, scale: F32s<I>) -> Option<Others<I>> {
-        let factor = i.f32s(prepared.factor() as f32);
-        let of_p = by_logsumexp(i, prepared, row) - pull;
-        // A softcap gives each logit another slope.
-        (prepared.softcap == 0.0).then_some(Others { top: row.top, factor, share: of_p * row.inverse * scale * factor })
+    fn common<I: Isa>(i: I, prepared: &Prepared, row: &Row<I>, pull: F32s<I>, scale: F32s<I>) -> Option<Common<I>> {
+        // A softcap gives each logit another slope, and a softmax that is far too flat or steep has no float for its floor.
+        if prepared.softcap != 0.0 || !prepared.has_ordinary_factor() {
+            return None;
+        }
+        let scale = scale * i.f32s(prepared.factor() as f32);
+        let (zero, z, of_top) = (i.f32s(0.0), by_logsumexp(i, prepared, row), row.inverse * scale);
+        Some(Common {
+            of_differences: prepared.base.of_differences(i),
+            top: row.top,
+            share: (z - pull) * of_top,
+            minus_scale: zero - scale,
+            weight: zero - pull,
+            of_top,
+            minus_rest: zero - row.others * of_top,
+            z_of_top: z * of_top,
+        })
     }
 
     #[inline(always)]
-    fn through_others<I: Isa>(i: I, others: &Others<I>, x: F32s<I>) -> F32s<I> {
-        exp(i, (x - others.top) * others.factor) * others.share
+    fn through_others<I: Isa>(i: I, common: &Common<I>, x: F32s<I>) -> F32s<I> {
+        common.of_differences.exp(i, x - common.top) * common.share
+    }
+
+    #[inline(always)]
+    fn through_cost<I: Isa, const LARGE: bool>(i: I, common: &Common<I>, x: F32s<I>, coefficient: F32s<I>) -> F32s<I> {
+        let e = common.of_differences.exp(i, x - common.top);
+        let derivative = e.fma(common.share, coefficient * common.minus_scale);
+        if const { !LARGE } {
+            return derivative;
+        }
+        let of_top = (common.weight - coefficient).fma(common.of_top, coefficient.fma(common.minus_rest, common.z_of_top));
+        x.eq(common.top).select(of_top, derivative)
+    }
+
+    /// The top.
+    #[inline(always)]
+    fn large<I: Isa>(_: I, common: &Common<I>) -> F32s<I> {
+        common.top
     }
 }
 

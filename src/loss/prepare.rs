@@ -46,6 +46,11 @@ impl Prepared {
         self.dense || self.spread != 0.0
     }
 
+    /// A dense target is its coefficient.
+    pub(crate) fn takes_targets_as_given(&self) -> bool {
+        self.keep == 1.0 && self.spread == 0.0 && self.class_weights.is_none()
+    }
+
     /// The terms of spread targets come from the fold itself, without a second walk.
     pub(crate) fn is_closed(&self) -> bool {
         self.fold == FoldKind::Softmax && self.term == TermKind::Categorical
@@ -59,8 +64,8 @@ impl Prepared {
     /// Calibration comes from the fold as well. A dense target as given has to be its coefficient for that, and differences of
     /// logits within a float's range, however they are scaled.
     pub(crate) fn closes_calibration(&self) -> bool {
-        let plain = !self.dense || (self.spread == 0.0 && self.class_weights.is_none());
-        self.is_closed() && plain && (1e-12..1e12).contains(&self.factor())
+        let plain = !self.dense || self.takes_targets_as_given();
+        self.is_closed() && plain && self.has_ordinary_factor()
     }
 
     /// Exponentials need a term more: a power of 1 − p has γ + 1 times the error of what 1 − p comes from.
@@ -76,6 +81,11 @@ impl Prepared {
     /// What differences of logits are multiplied with: a temperature without a softcap waits for them.
     pub(crate) fn factor(&self) -> f64 {
         if self.softcap == 0.0 { f64::from(self.sharpness) } else { 1.0 }
+    }
+
+    /// Scaled differences of logits, and what their exponentials are 0 from, stay within a float's range.
+    pub(crate) fn has_ordinary_factor(&self) -> bool {
+        (1e-12..1e12).contains(&self.factor())
     }
 
     /// Probabilities are clipped, whether they were given or come from a softmax.

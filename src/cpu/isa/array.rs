@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-use super::{Isa, LANES, Line, Outlined};
+use super::{Isa, LANES, Line, MINUS_INVERSE, Outlined};
 use crate::cpu::lanes::each_lane;
 
 /// No more than the target promises.
@@ -153,6 +153,11 @@ impl Isa for Arrays {
     #[inline(always)]
     fn power(biased: Floats) -> Floats {
         each_lane!(l => f32::from_bits(biased[l].to_bits() << 23))
+    }
+
+    #[inline(always)]
+    fn minus_inverse_guess(v: Floats) -> Floats {
+        each_lane!(l => f32::from_bits(MINUS_INVERSE.wrapping_sub(v[l].to_bits())))
     }
 
     #[inline(always)]

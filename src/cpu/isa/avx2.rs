@@ -3,7 +3,7 @@
 #[allow(clippy::wildcard_imports, reason = "the intrinsics, whose names say where they are from")]
 use std::arch::x86_64::*;
 
-use super::{Isa, LANES, Line, Outlined};
+use super::{Isa, LANES, Line, MINUS_INVERSE, Outlined};
 
 /// A processor with AVX2, FMA and F16C.
 #[derive(Clone, Copy)]
@@ -227,6 +227,12 @@ impl Isa for Avx2 {
     #[inline(always)]
     fn power(biased: Two) -> Two {
         two!(|i| intrinsic!(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_castps_si256(biased[i])))))
+    }
+
+    #[inline(always)]
+    fn minus_inverse_guess(v: Two) -> Two {
+        let constant = intrinsic!(_mm256_set1_epi32(MINUS_INVERSE.cast_signed()));
+        two!(|i| intrinsic!(_mm256_castsi256_ps(_mm256_sub_epi32(constant, _mm256_castps_si256(v[i])))))
     }
 
     #[inline(always)]

@@ -3,7 +3,7 @@
 #[allow(clippy::wildcard_imports, reason = "the intrinsics, whose names say where they are from")]
 use std::arch::x86_64::*;
 
-use super::{Isa, LANES, Line, Outlined};
+use super::{Isa, LANES, Line, MINUS_INVERSE, Outlined};
 
 /// A processor with AVX-512 F, BW, DQ and VL, and with FMA.
 #[derive(Clone, Copy)]
@@ -192,6 +192,12 @@ impl Isa for Avx512 {
     #[inline(always)]
     fn power(biased: __m512) -> __m512 {
         intrinsic!(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_castps_si512(biased))))
+    }
+
+    #[inline(always)]
+    fn minus_inverse_guess(v: __m512) -> __m512 {
+        let constant = intrinsic!(_mm512_set1_epi32(MINUS_INVERSE.cast_signed()));
+        intrinsic!(_mm512_castsi512_ps(_mm512_sub_epi32(constant, _mm512_castps_si512(v))))
     }
 
     #[inline(always)]

@@ -4,12 +4,9 @@ use crate::cpu::isa::{Isa, LANES, Outlined};
 use crate::cpu::lanes::{F32s, F64s, Make, Mask};
 use crate::cpu::math::{or_zero, sum};
 use crate::cpu::source::Ahead;
-use crate::fold::moments::{Moments, Partial};
+use crate::fold::moments::{Moments, PARTIALS, Partial, join};
 use crate::fold::units::{Count, ONE, Sum, absorb_huge, is_huge, rescale, unit_of};
 use crate::loss::Prepared;
-
-/// Sums that exponentials of a block join in turn: a longer chain would wait, and round more often.
-const PARTIALS: usize = 4;
 
 /// Scales gaps down: 2^-32.
 pub(super) const SMALL: f32 = 2.328_306_4e-10;
@@ -153,7 +150,7 @@ impl<I: Isa> State<I> {
         prepared: &Prepared,
         block: &Played<I, DEPTH>,
     ) {
-        let Played { top, losers, x, coefficients, ahead } = *block;
+        let Played { top, losers, x, ahead, .. } = *block;
         for d in 0..START {
             ahead.ask(i, d);
         }
@@ -163,8 +160,7 @@ impl<I: Isa> State<I> {
             let mut partial = Partial::none(i);
             for (d, &loser) in losers[START..].iter().enumerate() {
                 ahead.ask(i, START + d);
-                let (part, power) = count.exp::<FINE>(i, prepared, loser);
-                partial.absorb(d, part * power, anchor - count.raised(loser));
+                partial.absorb(d, count.exp::<FINE>(i, prepared, loser), anchor - count.raised(loser));
             }
             let (rest, moments) = partial.total(i);
             self.rest = self.rest + rest;
@@ -175,30 +171,45 @@ impl<I: Isa> State<I> {
             for (d, &loser) in losers[START..].iter().enumerate() {
                 ahead.ask(i, START + d);
                 let (part, power) = count.exp::<FINE>(i, prepared, loser);
-                let partial = &mut sums[d % PARTIALS];
-                *partial = if d < PARTIALS { part * power } else { part.fma(power, *partial) };
+                join(&mut sums, d, part, power);
             }
             self.rest = self.rest + sum(sums).widen();
         }
         if SPREAD {
-            let mut gaps = x;
-            let mut weights = coefficients;
-            let small = i.f32s(SMALL);
-            let (small_top, zero) = (small * top, i.f32s(0.0));
-            for d in 0..DEPTH {
-                let c = coefficients[d];
-                let (none, masked) = (c.eq(zero), x[d].eq(i.f32s(f32::NEG_INFINITY)));
-                self.impossible = self.impossible | (masked & !none);
-                // By selection, not by multiplication: 0·∞ is NaN.
-                let counts = !(none | masked);
-                gaps[d] = or_zero(i, counts, c * (small_top - small * x[d]));
-                weights[d] = or_zero(i, counts, c);
+            let mut lowest = x[0];
+            for x in &x[1..] {
+                lowest = x.min(lowest);
             }
-            let grown = small_top.widen() - (small * self.top).widen();
-            self.gap = self.weight.fma(grown, self.gap) + sum(gaps).widen();
-            self.weight = self.weight + sum(weights).widen();
+            if lowest.eq(i.f32s(f32::NEG_INFINITY)).any() {
+                self.weigh::<DEPTH, true>(i, block);
+            } else {
+                self.weigh::<DEPTH, false>(i, block);
+            }
         }
         self.top = top;
+    }
+
+    /// Adds the coefficients of a block, and how far their logits are below the top. `MASKED` ones may be −∞.
+    #[inline(always)]
+    fn weigh<const DEPTH: usize, const MASKED: bool>(&mut self, i: I, block: &Played<I, DEPTH>) {
+        let (zero, one, small) = (i.f32s(0.0), i.f32s(1.0), i.f32s(SMALL));
+        let small_top = small * block.top;
+        let (mut gaps, mut weights) = ([zero; PARTIALS], [zero; PARTIALS]);
+        for d in 0..DEPTH {
+            let (x, mut coefficient) = (block.x[d], block.coefficients[d]);
+            let mut below = x.fma(zero - small, small_top);
+            if MASKED {
+                let masked = x.eq(i.f32s(f32::NEG_INFINITY));
+                self.impossible = self.impossible | (masked & !coefficient.eq(zero));
+                // By selection, not by multiplication: 0·∞ is NaN.
+                (coefficient, below) = (or_zero(i, !masked, coefficient), or_zero(i, !masked, below));
+            }
+            join(&mut gaps, d, coefficient, below);
+            join(&mut weights, d, coefficient, one);
+        }
+        let grown = small_top.widen() - (small * self.top).widen();
+        self.gap = self.weight.fma(grown, self.gap) + sum(gaps).widen();
+        self.weight = self.weight + sum(weights).widen();
     }
 }
 
