@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::isa::{Isa, LANES, Outlined};
 use super::lanes::{F32s, Make, Mask, U32s};
+use super::parts;
 use super::source::{Ahead, Rows, Tile};
 use crate::batch::TargetSlice;
 use crate::fold::Fold;
@@ -69,7 +70,7 @@ impl<I: Isa> Labels<I> {
             },
             TargetSlice::Dense(_) if wanted => {
                 for (row, class) in class[..rows.count].iter_mut().enumerate() {
-                    *class = first_maximum(i, rows.dense_row(row).unwrap_or_default());
+                    *class = first_maximum_of_row(i, rows.dense_row(row).unwrap_or_default(), rows.shared);
                 }
             }
             TargetSlice::Dense(_) => {}
@@ -80,9 +81,37 @@ impl<I: Isa> Labels<I> {
     }
 }
 
-/// The class of the first of a row's largest targets; 0 where there is none.
+/// The class of the first of a row's largest targets; 0 where there is none. Of a long row by several threads.
 #[inline(always)]
-fn first_maximum<I: Isa>(i: I, targets: &[f32]) -> u32 {
+fn first_maximum_of_row<I: Isa>(i: I, targets: &[f32], shared: bool) -> u32 {
+    if !parts::are_in(targets.len()) {
+        return i.call(FirstMaximum { targets }).1;
+    }
+    let all = parts::each(shared, parts::ranges(targets.len()), |range| {
+        let first = range.start as u32;
+        let (largest, class) = i.call(FirstMaximum { targets: &targets[range] });
+        (largest, first + class)
+    });
+    let none = (f32::NEG_INFINITY, 0);
+    all.into_iter().fold(none, |best, part| if part.0 > best.0 { part } else { best }).1
+}
+
+/// The first of the largest targets, and its class among them; −∞ and 0 where there is none.
+struct FirstMaximum<'a> {
+    targets: &'a [f32],
+}
+
+impl<I: Isa> Outlined<I> for FirstMaximum<'_> {
+    type Output = (f32, u32);
+
+    #[inline(always)]
+    fn run(self, i: I) -> (f32, u32) {
+        first_maximum(i, self.targets)
+    }
+}
+
+#[inline(always)]
+fn first_maximum<I: Isa>(i: I, targets: &[f32]) -> (f32, u32) {
     let mut best = i.f32s(f32::NEG_INFINITY);
     let mut class = i.u32s(0);
     let (registers, rest) = targets.as_chunks::<LANES>();
@@ -101,7 +130,7 @@ fn first_maximum<I: Isa>(i: I, targets: &[f32]) -> u32 {
             winner = l;
         }
     }
-    class[winner]
+    (best[winner], class[winner])
 }
 
 /// One row across the lanes.
@@ -290,5 +319,53 @@ impl<I: Isa> Down<'_, '_, I> {
         let target = self.dense.map(|dense| i.f32s_of(&dense.0[class]));
         let weight = self.rows.prepared.class_weights.as_deref().map(|weights| i.f32s(weights[class]));
         Block::of(i, self.rows, i.f32s_of(&self.x.0[class]), target, is_label, weight)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::isa::{Instructions, Work, dispatch};
+
+    struct FirstMaximumOfRow<'a> {
+        targets: &'a [f32],
+        shared: bool,
+    }
+
+    impl Work for FirstMaximumOfRow<'_> {
+        type Output = u32;
+
+        #[inline(always)]
+        fn run<I: Isa>(self, i: I) -> u32 {
+            first_maximum_of_row(i, self.targets, self.shared)
+        }
+    }
+
+    #[test]
+    fn the_first_maximum_is_the_label() {
+        let long = (1 << 19) + 1029;
+        let row = |classes: usize, at: &[(usize, f32)]| {
+            let mut targets = vec![0.25; classes];
+            at.iter().for_each(|&(class, target)| targets[class] = target);
+            targets
+        };
+        let cases = [
+            (row(3, &[(2, 0.5)]), 2),
+            (row(37, &[(36, 0.5), (20, 0.5)]), 20),
+            (row(long, &[]), 0),
+            (row(long, &[(long - 1, 0.5)]), long - 1),
+            (row(long, &[(400_000, 0.5), (123_456, 0.5), (long - 1, 0.5)]), 123_456),
+            (row(long, &[(0, f32::NAN), (300_000, f32::INFINITY), (300_001, f32::INFINITY)]), 300_000),
+            (vec![f32::NAN; long], 0),
+            (vec![f32::NEG_INFINITY; long], 0),
+        ];
+        for instructions in Instructions::ALL.into_iter().filter(|instructions| instructions.is_available()) {
+            for (targets, class) in &cases {
+                for shared in [false, true] {
+                    let found = dispatch(instructions, FirstMaximumOfRow { targets, shared });
+                    assert_eq!(found as usize, *class, "{} classes, shared={shared}, {instructions:?}", targets.len());
+                }
+            }
+        }
     }
 }

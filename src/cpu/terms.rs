@@ -27,6 +27,19 @@ impl Sums {
     pub(super) fn any(self) -> bool {
         self.terms || self.calibration
     }
+
+    /// Whether the terms are those of a categorical loss, and float32 enough for their logarithms: whatever else is summed, so
+    /// that a loss has the same bits.
+    #[inline(always)]
+    fn costs<F: Fold, T: LossTerm>(self) -> bool {
+        self.terms && const { F::ROUNDED && T::CLOSED }
+    }
+
+    /// What is left to sum when the terms have been, or have not; none if that is nothing.
+    fn without(self, terms: bool) -> Option<Self> {
+        let left = Self { terms: self.terms && !terms, ..self };
+        left.any().then_some(left)
+    }
 }
 
 /// Sums over classes in the second walk, for each lane.
@@ -89,22 +102,23 @@ impl<I: Isa> Terms<I> {
         row: &F::Row<I>,
     ) -> Self {
         let prepared = down.rows.prepared;
-        if const { costs_alone::<F, T>() }
-            && !sums.calibration
+        let mut costs = None;
+        if sums.costs::<F, T>()
             && let Some(common) = common::<I, F>(i, prepared, row)
         {
             let x = &down.x.0[..down.rows.classes];
-            return if sums.pull {
+            costs = Some(if sums.pull {
                 Costs::<I, true>::none(i).plus::<F, true>(i, &common, x, &weighed.0).total(i)
             } else {
                 Costs::<I, false>::none(i).plus::<F, true>(i, &common, x, &weighed.0).total(i)
-            };
+            });
         }
+        let Some(sums) = sums.without(costs.is_some()) else { return costs.unwrap_or(Self::none(i)) };
         let mut terms = Self::none(i);
         for class in 0..down.rows.classes {
             terms.absorb::<F, T>(i, prepared, sums, row, &down.block(i, class), None);
         }
-        terms
+        costs.map_or(terms, |costs| costs.plus(&terms))
     }
 
     /// The terms of one row across the lanes; `row` has it in all of them.
@@ -117,20 +131,22 @@ impl<I: Isa> Terms<I> {
         scratch: &mut Scratch,
     ) -> Self {
         let prepared = across.rows.prepared;
-        if const { costs_alone::<F, T>() }
-            && !sums.calibration
+        let mut costs = None;
+        if sums.costs::<F, T>()
             && let Some(common) = common::<I, F>(i, prepared, row)
         {
-            return if sums.pull {
+            costs = Some(if sums.pull {
                 Costs::<I, true>::none(i).across::<F>(i, &common, across, scratch)
             } else {
                 Costs::<I, false>::none(i).across::<F>(i, &common, across, scratch)
-            };
+            });
         }
+        let Some(sums) = sums.without(costs.is_some()) else { return costs.unwrap_or(Self::none(i)) };
         let none = Self::none(i);
         let mut walk = Summed::<'_, I, F, T> { prepared, sums, row, terms: none, last: none, of: PhantomData };
         across.walk(i, &mut scratch.widened, &mut walk);
-        walk.terms.plus(&walk.last)
+        let terms = walk.terms.plus(&walk.last);
+        costs.map_or(terms, |costs| costs.plus(&terms))
     }
 
     /// The sums of both.
@@ -194,11 +210,6 @@ impl<I: Isa, F: Fold, T: LossTerm> Walk<I> for Summed<'_, I, F, T> {
     fn last(&mut self, i: I, _: usize, block: &Block<I>, count: usize) {
         self.last.absorb::<F, T>(i, self.prepared, self.sums, self.row, block, Some(i.first_lanes(count)));
     }
-}
-
-/// Whether it is a categorical loss, and float32 enough for it where nothing else is summed.
-const fn costs_alone<F: Fold, T: LossTerm>() -> bool {
-    F::ROUNDED && T::CLOSED
 }
 
 /// What the classes of a row have in common that is not folded for derivatives.
