@@ -11,8 +11,7 @@ override CLOSED: bool;
 override WEIGHTED: bool;
 // Logits are scaled or capped.
 override MOVED: bool;
-// Predictions are float16 or bfloat16.
-override HALF: bool;
+// Predictions of 16 bits are bfloat16.
 override BRAIN: bool;
 // The gradient is wanted.
 override GRADIENT: bool;
@@ -24,6 +23,10 @@ override CALIBRATED: bool;
 override STRIDED: bool;
 // Every row begins with a word; where rows alternate, every fourth.
 override ALIGNED: bool;
+// Four walks side by side are over four rows; else over parts of one.
+override APART: bool;
+// A lane may have more blocks than eight times DEPTH.
+override LONG: bool;
 // Classes, where the kernel is for just so many; else 0.
 override NARROW: u32;
 // Lanes of a workgroup.
@@ -34,6 +37,11 @@ override TEAM: u32;
 override PART: u32;
 // Lanes that are surely of one subgroup; 1 where there are none.
 override TOGETHER: u32;
+
+// Classes of a row.
+fn class_count() -> u32 {
+    return select(params.classes, NARROW, NARROW > 0u);
+}
 
 // The rank of a row that holds a NaN.
 override RANK_NAN: u32;

@@ -94,6 +94,58 @@ fn part(x: vec4<f32>, k: vec4<f32>) -> vec4<f32> {
     return f + fma(low, vec4<f32>(LOG2_E_MIDDLE), x * LOG2_E_LOW);
 }
 
+// Whether fma rounds once. The numbers come with the parameters, so that the device answers and no compiler.
+fn is_fused() -> bool {
+    return fma(params.fused, params.fused, -params.fused_square) != 0.0;
+}
+
+// The least x of which `exp_blocks` takes the exponential in units of 2^unit. It stands in for all that is lower, and for
+// −∞: what it adds is too little for any float by the side of e^0.
+fn least_in(unit: vec4<f32>) -> vec4<f32> {
+    return (unit - vec4<f32>(123.0)) * LN_2;
+}
+
+// e^x / 2^unit for whole units, for x from the least on, and to less than 2^127.
+fn exp_blocks(x: array<vec4<f32>, DEPTH>, unit: vec4<f32>) -> array<vec4<f32>, DEPTH> {
+    // Added to 1.5·2^23 a number is rounded to a whole one, and that stands in the low bits.
+    let up = vec4<f32>(params.round_up) - unit;
+    let down = vec4<f32>(params.round_down) - unit;
+    var whole: array<vec4<f32>, DEPTH>;
+    var beyond: array<vec4<f32>, DEPTH>;
+    if is_fused() {
+        for (var i = 0u; i < DEPTH; i++) {
+            whole[i] = fma(x[i], vec4<f32>(LOG2_E_HIGH + LOG2_E_MIDDLE), up);
+            beyond[i] = fma(x[i], vec4<f32>(LOG2_E_HIGH + LOG2_E_MIDDLE), down - whole[i]);
+            beyond[i] = fma(x[i], vec4<f32>(LOG2_E_LOW), beyond[i]);
+        }
+    } else {
+        for (var i = 0u; i < DEPTH; i++) {
+            whole[i] = fma(x[i], vec4<f32>(LOG2_E_HIGH + LOG2_E_MIDDLE), up);
+            beyond[i] = part(x[i], whole[i] - down);
+        }
+    }
+    var result: array<vec4<f32>, DEPTH>;
+    for (var i = 0u; i < DEPTH; i++) {
+        let shift = bitcast<vec4<u32>>(whole[i]) << vec4<u32>(23u);
+        result[i] = bitcast<vec4<f32>>(bitcast<vec4<u32>>(exp2_part(beyond[i])) + shift);
+    }
+    return result;
+}
+
+// The same of four numbers.
+fn exp_block(x: vec4<f32>, unit: vec4<f32>) -> vec4<f32> {
+    let up = vec4<f32>(params.round_up) - unit;
+    let down = vec4<f32>(params.round_down) - unit;
+    let whole = fma(x, vec4<f32>(LOG2_E_HIGH + LOG2_E_MIDDLE), up);
+    var beyond: vec4<f32>;
+    if is_fused() {
+        beyond = fma(x, vec4<f32>(LOG2_E_LOW), fma(x, vec4<f32>(LOG2_E_HIGH + LOG2_E_MIDDLE), down - whole));
+    } else {
+        beyond = part(x, whole - down);
+    }
+    return bitcast<vec4<f32>>(bitcast<vec4<u32>>(exp2_part(beyond)) + (bitcast<vec4<u32>>(whole) << vec4<u32>(23u)));
+}
+
 // e^x / 2^unit, for x under HUGE; 0 far below −HUGE. Sums in one unit move to another exactly.
 fn exp_in(x: vec4<f32>, unit: f32) -> vec4<f32> {
     let bounded = max(x, vec4<f32>(-2.0 * HUGE));
@@ -128,16 +180,17 @@ fn sum(v: vec4<f32>) -> f32 {
     return (v.x + v.y) + (v.z + v.w);
 }
 
-// Blocks that a walk takes in at a time.
-const DEPTH: u32 = 4u;
-
-// Adds up in pairs.
+// Adds up the blocks that a walk takes in at a time.
 fn sum_blocks(v: array<vec4<f32>, DEPTH>) -> vec4<f32> {
-    return (v[0] + v[1]) + (v[2] + v[3]);
+    var total = v[0];
+    for (var i = 1u; i < DEPTH; i++) {
+        total += v[i];
+    }
+    return total;
 }
 
 // A long sum, four side by side, in tiers: eight values make one of the next tier, and so on. A running sum of equal terms
-// would round to the same side in each step.
+// would round to the same side in each step. Where there are no more than eight values, one tier is all.
 struct Tiers {
     near: vec4<f32>,
     middle: vec4<f32>,
@@ -153,6 +206,9 @@ fn no_tiers() -> Tiers {
 fn add_tier(before: Tiers, values: vec4<f32>, count: u32) -> Tiers {
     var t = before;
     t.near += values;
+    if !LONG {
+        return t;
+    }
     if (count & 7u) == 7u {
         t.middle += t.near;
         t.near = vec4<f32>(0.0);
@@ -170,10 +226,16 @@ fn add_tier(before: Tiers, values: vec4<f32>, count: u32) -> Tiers {
 
 // By powers of two, this is exact.
 fn scale_tiers(t: Tiers, factor: vec4<f32>) -> Tiers {
+    if !LONG {
+        return Tiers(t.near * factor, t.middle, t.far, t.farthest);
+    }
     return Tiers(t.near * factor, t.middle * factor, t.far * factor, t.farthest * factor);
 }
 
 fn total_tiers(t: Tiers) -> vec4<f32> {
+    if !LONG {
+        return t.near;
+    }
     return (t.near + t.middle) + (t.far + t.farthest);
 }
 

@@ -44,6 +44,12 @@ struct Params {
     // The label of rows that do not count, if there is one.
     ignored: u32,
     ignores: u32,
+    // What tells the device's arithmetic apart, and what compilers are not to know: see math.wgsl and halves.wgsl.
+    fused: f32,
+    fused_square: f32,
+    round_up: f32,
+    round_down: f32,
+    halves: u32,
 }
 
 // What may change from one submission to the next without the host.

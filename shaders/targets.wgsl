@@ -1,5 +1,10 @@
 // Targets into coefficients, and the label of a row. Twin: src/cpu/targets.rs.
 
+// A dense target, as bits.
+fn load_target(element: u32) -> u32 {
+    return targets[element / 4u][element % 4u];
+}
+
 // The label of a dense target as it is found: the first maximum of the raw target.
 struct Best {
     key: i32,

@@ -1,5 +1,6 @@
 // A lane's walks over the blocks of a row. Which blocks these are, and where they come from, is the driver's: it has the
-// function `load_block`.
+// functions `load_block` and, of the predictions alone and DEPTH blocks at a time, `load_bits` and `mask_bits`, which makes ABSENT of
+// what is not the row's. Blocks beyond the last are absent.
 
 // The blocks of a row that a lane takes.
 struct Walk {
@@ -8,8 +9,9 @@ struct Walk {
     // The first block, and how far the next ones are apart.
     first: u32,
     step: u32,
-    // How many there are; with words in registers as many as these hold, some of them absent.
+    // How many there are, and the last word that holds any of them or of other lanes'.
     count: u32,
+    last: u32,
     // The label's class index, where targets are such.
     label: u32,
 }
@@ -35,32 +37,71 @@ const PARTIAL: u32 = 4u;
 // Pairs of pairs: 2^32 classes are at most 2^28 partial states.
 const LEVELS: u32 = 29u;
 
-// The first walk, over all of a lane's blocks.
-fn find(w: Walk, label: Label) -> Found {
-    var quick = quick_identity();
-    var bests = no_bests();
-    var ranks = no_ranks();
+// What a lane finds out in haste.
+struct Hasty {
+    quick: Quick,
+    bests: Bests,
+    ranks: Ranks,
+}
+
+// Whether the first walk needs more of its blocks than their predictions.
+fn looks_at_classes() -> bool {
+    return DENSE || RANKED || (SPREAD && CLOSED);
+}
+
+// The first walk in haste, over all of a lane's blocks.
+fn find_hastily(w: Walk, label: Label) -> Hasty {
+    var found = Hasty(quick_identity(), no_bests(), no_ranks());
     let goals = order_keys(vec4<u32>(label.bits));
     let labels = vec4<u32>(label.class_index);
-    if is_quick() {
-        for (var k = 0u; k < w.count; k += DEPTH) {
-            var blocks: array<Block, DEPTH>;
+    // Loads come a turn ahead of what is done with them, and all of a turn together.
+    var next: array<vec4<u32>, DEPTH>;
+    if !looks_at_classes() {
+        next = load_bits(w, 0u);
+    }
+    for (var k = 0u; k < w.count; k += DEPTH) {
+        var blocks: array<Block, DEPTH>;
+        if looks_at_classes() {
             for (var i = 0u; i < DEPTH; i++) {
                 blocks[i] = load_block(w, k + i, SPREAD && CLOSED);
-                if DENSE {
-                    bests = absorb_bests(bests, blocks[i]);
-                } else if RANKED {
-                    ranks = absorb_ranks(ranks, blocks[i], goals, labels);
-                }
             }
-            quick = quick_absorb(quick, blocks, k / DEPTH);
+        } else {
+            let loaded = next;
+            if k + DEPTH < w.count {
+                next = load_bits(w, k + DEPTH);
+            }
+            let bits = mask_bits(w, k, loaded);
+            for (var i = 0u; i < DEPTH; i++) {
+                blocks[i].bits = bits[i];
+            }
         }
-        let state = quick_join(quick);
-        if quick_holds(quick, state) {
-            return Found(state, join_bests(bests), join_ranks(ranks));
+        for (var i = 0u; i < DEPTH; i++) {
+            if DENSE {
+                found.bests = absorb_bests(found.bests, blocks[i]);
+            } else if RANKED {
+                found.ranks = absorb_ranks(found.ranks, blocks[i], goals, labels);
+            }
         }
+        found.quick = quick_absorb(found.quick, blocks, k / DEPTH);
     }
-    return find_carefully(w, label);
+    return found;
+}
+
+// The first walk of a lane that has a row to itself.
+fn find_alone(w: Walk, label: Label) -> Found {
+    var found: Found;
+    var held = false;
+    if is_quick() {
+        let hasty = find_hastily(w, label);
+        let peak = quick_peak(hasty.quick);
+        let bulk = quick_bulk(hasty.quick, peak);
+        found = Found(quick_total(peak, bulk), join_bests(hasty.bests), join_ranks(hasty.ranks));
+        held = quick_holds(peak, bulk);
+    }
+    if !held {
+        found = find_carefully(w, label);
+    }
+    return found;
 }
 
 // The first walk for predictions of every kind.
@@ -211,6 +252,20 @@ fn write_gradient(quad: u32, row: Finished, block: Block) {
     for (var i = 0u; i < 4u; i++) {
         if block.present[i] {
             write_element(quad * 4u + i, bits[i]);
+        }
+    }
+}
+
+// Writes the gradients of a lane's blocks, several at a time, so that their loads are under way together. `base` is what the
+// words of the buffers begin after.
+fn write_gradients_of(w: Walk, row: Finished, base: u32) {
+    for (var k = 0u; k < w.count; k += DEPTH) {
+        var blocks: array<Block, DEPTH>;
+        for (var i = 0u; i < DEPTH; i++) {
+            blocks[i] = load_block(w, k + i, true);
+        }
+        for (var i = 0u; i < DEPTH; i++) {
+            write_gradient(w.first + (k + i) * w.step - base, row, blocks[i]);
         }
     }
 }

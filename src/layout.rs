@@ -2,7 +2,7 @@
 
 use crate::cpu::math;
 use crate::loss::Prepared;
-use crate::plan::Scheme;
+use crate::plan::{Driver, Scheme};
 
 /// The class index of a row that does not count.
 pub(crate) const IGNORED: u32 = u32::MAX;
@@ -41,6 +41,11 @@ pub(crate) struct Params {
     pub divided: u32,
     pub ignored: u32,
     pub ignores: u32,
+    pub fused: f32,
+    pub fused_square: f32,
+    pub round_up: f32,
+    pub round_down: f32,
+    pub halves: u32,
 }
 
 impl Params {
@@ -73,6 +78,14 @@ impl Params {
             divided: 0,
             ignored: IGNORED,
             ignores: 1,
+            // Its square needs 2^-24 besides, which a product that is rounded by itself has no place for.
+            fused: 1.0 + 1.0 / 4096.0,
+            fused_square: 1.0 + 1.0 / 2048.0,
+            // 1.5·2^23, twice: no compiler may take one from the other.
+            round_up: 12_582_912.0,
+            round_down: 12_582_912.0,
+            // 2^-24 and infinity as float16.
+            halves: 0x7c00_0001,
         }
     }
 }
@@ -202,7 +215,6 @@ impl Variant {
             ("CLOSED", self.closed),
             ("WEIGHTED", self.weighted),
             ("MOVED", self.moved),
-            ("HALF", self.element == Element::F16),
             ("BRAIN", self.element == Element::Bf16),
             ("GRADIENT", wanted.gradient),
             ("RANKED", wanted.ranks),
@@ -210,6 +222,8 @@ impl Variant {
             ("CALIBRATED", wanted.calibration),
             ("STRIDED", self.strided),
             ("ALIGNED", self.aligned),
+            ("APART", self.scheme.driver == Driver::Lane),
+            ("LONG", self.scheme.long),
         ];
         let numbers = [
             ("NARROW", self.scheme.narrow),

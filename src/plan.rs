@@ -4,9 +4,9 @@ mod drivers;
 #[cfg(test)]
 mod traffic;
 
-pub(crate) use drivers::{Driver, Scheme};
 #[cfg(test)]
-pub(crate) use drivers::{SLOT_BYTES, WORDS_AT_A_TIME};
+pub(crate) use drivers::SLOT_BYTES;
+pub(crate) use drivers::{Driver, Scheme};
 
 use crate::error::{Error, Result};
 use crate::layout::Element;

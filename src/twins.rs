@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::offset_of;
 
+use naga::valid::Capabilities;
+
 use crate::fold::FoldKind;
 use crate::gpu::{Key, Recipe, source};
 use crate::layout::{BINDINGS, Element, Params, Variant, Wanted};
@@ -67,7 +69,7 @@ fn schemes() -> Vec<Scheme> {
     for device in devices() {
         for classes in [4, 31, 64, 128, 1024, 8192, 16_384, 100_000] {
             let scheme = Scheme::of(classes, &device);
-            all.insert((scheme.driver, scheme.together > 1, scheme.words > 0, scheme.narrow > 0), scheme);
+            all.insert((scheme.driver, scheme.together > 1, scheme.narrow > 0), scheme);
         }
     }
     all.into_values().collect()
@@ -97,8 +99,11 @@ fn full() -> Variant {
 
 /// What the text of a shader depends on.
 fn text(key: &Key) -> String {
-    let Variant { weighted, wanted, row_scales, in_place, arena, scheme, .. } = key.variant;
-    format!("{:?} {:?} {scheme:?} {weighted} {} {row_scales} {in_place} {arena}", key.fold, key.term, wanted.gradient)
+    let Variant { dense, weighted, wanted, element, row_scales, in_place, arena, scheme, .. } = key.variant;
+    let gradient = wanted.gradient;
+    let halves = element != Element::F32;
+    let choices = [dense, weighted, gradient, halves, row_scales, in_place, arena];
+    format!("{:?} {:?} {scheme:?} {choices:?}", key.fold, key.term)
 }
 
 #[test]
@@ -108,8 +113,9 @@ fn every_combination_is_valid() {
     for key in keys() {
         let (module, info) = modules.entry(text(&key)).or_insert_with(|| {
             let module = parse(key.fold, key.term, key.variant);
-            let mut validator =
-                naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::SUBGROUP);
+            // WebGPU has the second of these everywhere.
+            let capabilities = Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+            let mut validator = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities);
             let info = validator.validate(&module).unwrap_or_else(|error| panic!("{key:?}: {error:?}"));
             (module, info)
         });
@@ -150,7 +156,7 @@ fn workgroup_memory_is_within_webgpus_default() {
                 Driver::Lane => 0,
                 // Predictions and dense targets.
                 Driver::Tile => 2 * 4 * scheme.lanes * scheme.pitch,
-                Driver::Team | Driver::Split => 4 * PACKED * scheme.lanes,
+                Driver::Team | Driver::Split => 4 * PACKED * scheme.lanes + 4 * 64,
             };
             assert!(bytes <= limit && scheme.lanes <= 256, "{classes} classes: {bytes} bytes, {scheme:?}");
         }
@@ -169,7 +175,7 @@ fn workgroup_memory_is_within_webgpus_default() {
             match scheme.driver {
                 Driver::Lane => assert!(strides.is_empty()),
                 Driver::Tile => assert_eq!(strides, [4, 4]),
-                Driver::Team | Driver::Split => assert_eq!(strides, [4 * PACKED]),
+                Driver::Team | Driver::Split => assert_eq!(strides, [4 * PACKED, 4]),
             }
         }
     }
@@ -210,6 +216,11 @@ fn parameters_lie_alike_on_both_sides() {
         ("divided", offset_of!(Params, divided)),
         ("ignored", offset_of!(Params, ignored)),
         ("ignores", offset_of!(Params, ignores)),
+        ("fused", offset_of!(Params, fused)),
+        ("fused_square", offset_of!(Params, fused_square)),
+        ("round_up", offset_of!(Params, round_up)),
+        ("round_down", offset_of!(Params, round_down)),
+        ("halves", offset_of!(Params, halves)),
     ];
     assert_eq!(theirs, ours.map(|(name, offset)| (name.to_owned(), offset)));
     assert_eq!(*span as usize, size_of::<Params>());
@@ -238,7 +249,6 @@ fn sizes_are_the_same_on_both_sides() {
         }
     };
     assert_eq!(size("PACKED"), PACKED);
-    assert_eq!(size("DEPTH"), plan::WORDS_AT_A_TIME);
     assert_eq!(u64::from(size("SLOT")) * 4, plan::SLOT_BYTES);
     assert_eq!(u64::from(size("LABEL_BITS")) * 4, crate::gpu::LABEL_BITS);
 }

@@ -1,4 +1,8 @@
 // The gradient takes the place of the predictions: a row is read before anything of it is written.
-fn prediction_word(at: u32) -> vec4<u32> {
-    return gradients[at];
+fn load_quad(quad: u32) -> vec4<u32> {
+    return gradients[quad];
+}
+
+fn load_element(element: u32) -> u32 {
+    return gradients[element / 4u][element % 4u];
 }

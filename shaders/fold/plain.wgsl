@@ -32,20 +32,37 @@ fn quick_absorb(before: Quick, blocks: array<Block, DEPTH>, count: u32) -> Quick
     return before;
 }
 
-fn quick_holds(q: Quick, s: State) -> bool {
-    return true;
+fn quick_state(q: Quick, i: u32) -> State {
+    return State(q.special);
 }
 
 fn quick_held(q: Quick, s: State, i: u32) -> bool {
     return true;
 }
 
-fn quick_state(q: Quick, i: u32) -> State {
-    return State(q.special);
+// Lanes have nothing to tell each other.
+fn quick_peak(q: Quick) -> u32 {
+    return 0u;
 }
 
-fn quick_join(q: Quick) -> State {
-    return State(q.special);
+fn higher_peak(a: u32, b: u32) -> u32 {
+    return 0u;
+}
+
+fn bulk_values() -> u32 {
+    return 0u;
+}
+
+fn quick_bulk(q: Quick, peak: u32) -> vec4<f32> {
+    return vec4<f32>(0.0);
+}
+
+fn quick_holds(peak: u32, bulk: vec4<f32>) -> bool {
+    return true;
+}
+
+fn quick_total(peak: u32, bulk: vec4<f32>) -> State {
+    return State(0u);
 }
 
 fn merge(a: State, b: State) -> State {

@@ -106,26 +106,46 @@ fn quick_absorb(before: Quick, blocks: array<Block, DEPTH>, count: u32) -> Quick
     return q;
 }
 
-// Whether haste did, of all four walks, and of one: infinities and NaN are the largest of all magnitudes.
-fn quick_holds(q: Quick, s: State) -> bool {
-    return quick_held(q, s, 0u) && quick_held(q, s, 1u) && quick_held(q, s, 2u) && quick_held(q, s, 3u);
+// One of four rows, and whether haste did for it: infinities and NaN are the largest of all magnitudes.
+fn quick_state(q: Quick, i: u32) -> State {
+    return State(q.big[i], total_tiers(q.rest)[i], 0u);
 }
 
 fn quick_held(q: Quick, s: State, i: u32) -> bool {
     return (q.big[i] & MAGNITUDE) < LARGE;
 }
 
-// One of four rows.
-fn quick_state(q: Quick, i: u32) -> State {
-    return State(q.big[i], total_tiers(q.rest)[i], 0u);
+// Four walks over parts of one row, in any number of lanes: first the lanes agree on the row's largest entry, then each says
+// what it has besides.
+fn quick_peak(q: Quick) -> u32 {
+    return higher_peak(higher_peak(q.big.x, q.big.y), higher_peak(q.big.z, q.big.w));
 }
 
-// Four walks over parts of one row.
-fn quick_join(q: Quick) -> State {
-    let high_1 = larger(q.big.x, q.big.y);
-    let high_2 = larger(q.big.z, q.big.w);
-    let losers = vec4<u32>(smaller(q.big.x, q.big.y), smaller(q.big.z, q.big.w), smaller(high_1, high_2), 0u);
-    return State(larger(high_1, high_2), sum(total_tiers(q.rest)) + sum(scaled(losers, false)), 0u);
+// Of equal magnitudes the positive one, whoever comes first.
+fn higher_peak(a: u32, b: u32) -> u32 {
+    let first = (a & MAGNITUDE) > (b & MAGNITUDE) || ((a & MAGNITUDE) == (b & MAGNITUDE) && a < b);
+    return select(b, a, first);
+}
+
+// Values of a bulk that there is something in.
+fn bulk_values() -> u32 {
+    return 2u;
+}
+
+// What adds up over the lanes: the rest, and how many walks have the row's largest entry as theirs.
+fn quick_bulk(q: Quick, peak: u32) -> vec4<f32> {
+    let is_peak = q.big == vec4<u32>(peak);
+    let rest = total_tiers(q.rest) + select(scaled(q.big, false), vec4<f32>(0.0), is_peak);
+    return vec4<f32>(sum(rest), sum(select(vec4<f32>(0.0), vec4<f32>(1.0), is_peak)), 0.0, 0.0);
+}
+
+fn quick_holds(peak: u32, bulk: vec4<f32>) -> bool {
+    return (peak & MAGNITUDE) < LARGE;
+}
+
+fn quick_total(peak: u32, bulk: vec4<f32>) -> State {
+    // Of those that share the largest entry, one is it and the others are rest.
+    return State(peak, bulk.x + (bulk.y - 1.0) * scaled_1(peak, false), 0u);
 }
 
 fn merge(a: State, b: State) -> State {

@@ -129,21 +129,25 @@ fn absorb(before: State, block: Block) -> State {
 }
 
 // Four walks side by side, taken in haste: as if all logits were finite or masked, and none far from 0. Whether that held
-// is seen in the end, once for all; if it did not, the walk is done again by `absorb`. Units are those of a State.
+// is seen in the end, once for all; if it did not, the walk is done again by `absorb`.
 struct Quick {
     // floor_logit before any.
     top: vec4<f32>,
+    // Sums of e^x over other logits than the top, in units of 2^unit.
+    unit: vec4<f32>,
     rest: Tiers,
     weight: Tiers,
     gap: Tiers,
     // The lowest logit that has a coefficient, or 0.
     lowest: vec4<f32>,
-    // The largest of the bits as signed and as unsigned numbers: NaN and +∞ show in either.
-    positive: vec4<i32>,
-    negative: vec4<u32>,
+    // The largest of the bits without their signs, times two: NaN shows in them.
+    largest: vec4<u32>,
 }
 
-// Below every logit for which haste will do: what is lower adds nothing.
+// The bits of −∞ without their sign, times two.
+const MASKED: u32 = 0xff000000u;
+
+// Below every logit for which haste will do.
 fn floor_logit() -> f32 {
     return -2.0 * HUGE;
 }
@@ -153,22 +157,21 @@ fn is_quick() -> bool {
     return !MOVED;
 }
 
+fn highest(v: vec4<f32>) -> f32 {
+    return max(max(v.x, v.y), max(v.z, v.w));
+}
+
+// The unit of the four walks' sums; walks over parts of one row share it.
+fn unit_of(top: vec4<f32>) -> vec4<f32> {
+    if APART {
+        return whole(top) - ONE_EXPONENT;
+    }
+    return vec4<f32>(whole_1(highest(top)) - ONE_EXPONENT);
+}
+
 fn quick_identity() -> Quick {
-    let positive = vec4<i32>(bitcast<i32>(SIGN));
-    return Quick(vec4<f32>(floor_logit()), no_tiers(), no_tiers(), no_tiers(), vec4<f32>(0.0), positive, vec4<u32>(0u));
-}
-
-// A sum brought to a unit that is k powers of two larger, in two steps: the factor may be too small for a float where the
-// result is not.
-fn lower(t: Tiers, k: vec4<f32>) -> Tiers {
-    let first = max(k, vec4<f32>(-64.0));
-    return scale_tiers(scale_tiers(t, power_of_two(first)), power_of_two(k - first));
-}
-
-// e^x in the unit of 2^unit, for x from floor_logit to HUGE.
-fn quick_exp(x: vec4<f32>, unit: vec4<f32>) -> vec4<f32> {
-    let k = whole(x);
-    return exp2_part(part(x, k)) * power_of_two(k - unit);
+    let none = vec4<f32>(floor_logit());
+    return Quick(none, unit_of(none), no_tiers(), no_tiers(), no_tiers(), vec4<f32>(0.0), vec4<u32>(0u));
 }
 
 // Takes in the blocks that come as number `count`, from 0.
@@ -177,20 +180,25 @@ fn quick_absorb(before: Quick, blocks: array<Block, DEPTH>, count: u32) -> Quick
     var x: array<vec4<f32>, DEPTH>;
     var losers: array<vec4<f32>, DEPTH>;
     for (var i = 0u; i < DEPTH; i++) {
-        q.positive = max(q.positive, bitcast<vec4<i32>>(blocks[i].bits));
-        q.negative = max(q.negative, blocks[i].bits);
-        x[i] = max(bitcast<vec4<f32>>(blocks[i].bits), vec4<f32>(floor_logit()));
+        q.largest = max(q.largest, blocks[i].bits << vec4<u32>(1u));
+        x[i] = bitcast<vec4<f32>>(blocks[i].bits);
+        if SPREAD {
+            x[i] = max(x[i], vec4<f32>(floor_logit()));
+        }
         // Each logit plays the top; the loser joins the rest.
         losers[i] = min(x[i], q.top);
         q.top = max(x[i], q.top);
     }
-    let unit = whole(q.top);
-    q.rest = lower(q.rest, whole(before.top) - unit);
-    var exponentials: array<vec4<f32>, DEPTH>;
-    for (var i = 0u; i < DEPTH; i++) {
-        exponentials[i] = quick_exp(losers[i], unit - ONE_EXPONENT);
+    if any(q.top != before.top) {
+        // By a power of two, so nothing is rounded. What would be less than a float may be lost: no loss shows it.
+        q.unit = unit_of(q.top);
+        q.rest = scale_tiers(q.rest, power_of_two(before.unit - q.unit));
     }
-    q.rest = add_tier(q.rest, sum_blocks(exponentials), count);
+    let least = least_in(q.unit);
+    for (var i = 0u; i < DEPTH; i++) {
+        losers[i] = max(losers[i], least);
+    }
+    q.rest = add_tier(q.rest, sum_blocks(exp_blocks(losers, q.unit)), count);
     if SPREAD {
         var gaps: array<vec4<f32>, DEPTH>;
         var weights: array<vec4<f32>, DEPTH>;
@@ -207,40 +215,58 @@ fn quick_absorb(before: Quick, blocks: array<Block, DEPTH>, count: u32) -> Quick
     return q;
 }
 
-// Whether haste did, given the state that came of it: of all four walks, and of one.
-fn quick_holds(q: Quick, s: State) -> bool {
-    return quick_held(q, s, 0u) && quick_held(q, s, 1u) && quick_held(q, s, 2u) && quick_held(q, s, 3u);
-}
-
-fn quick_held(q: Quick, s: State, i: u32) -> bool {
-    let usual = q.positive[i] < bitcast<i32>(INFINITE) && q.negative[i] <= NEGATIVE_INFINITE;
-    return usual && abs(s.top) < HUGE && q.lowest[i] > floor_logit();
-}
-
-// One of four rows.
+// One of four rows, and whether haste did for it.
 fn quick_state(q: Quick, i: u32) -> State {
     return State(q.top[i], total_tiers(q.rest)[i], total_tiers(q.weight)[i], total_tiers(q.gap)[i], 0u);
 }
 
-// Four walks over parts of one row.
-fn quick_join(q: Quick) -> State {
-    let low_1 = min(q.top.x, q.top.y);
-    let high_1 = max(q.top.x, q.top.y);
-    let low_2 = min(q.top.z, q.top.w);
-    let high_2 = max(q.top.z, q.top.w);
-    let top = max(high_1, high_2);
-    let losers = vec4<f32>(low_1, low_2, min(high_1, high_2), floor_logit());
-    let unit = whole(vec4<f32>(top));
-    let rest = total_tiers(lower(q.rest, whole(q.top) - unit));
+fn quick_held(q: Quick, s: State, i: u32) -> bool {
+    return q.largest[i] <= MASKED && abs(s.top) < HUGE && q.lowest[i] > floor_logit();
+}
+
+// Four walks over parts of one row, in any number of lanes: first the lanes agree on the row's top, then each says what it
+// has in its terms.
+fn quick_peak(q: Quick) -> u32 {
+    return bitcast<u32>(highest(q.top));
+}
+
+fn higher_peak(a: u32, b: u32) -> u32 {
+    return bitcast<u32>(max(bitcast<f32>(a), bitcast<f32>(b)));
+}
+
+// Values of a bulk that there is something in.
+fn bulk_values() -> u32 {
+    return select(2u, 4u, SPREAD);
+}
+
+// Marks a lane whose haste did not do, among the numbers of its tops that are the row's.
+const NOT_HELD: f32 = 65536.0;
+
+// What adds up over the lanes: the rest, how many walks have the row's top as theirs, weight and gap.
+fn quick_bulk(q: Quick, peak: u32) -> vec4<f32> {
+    let top = vec4<f32>(bitcast<f32>(peak));
+    let unit = whole(top) - ONE_EXPONENT;
+    let is_top = q.top == top;
+    let losers = exp_block(max(q.top, least_in(unit)), unit);
+    let rest = total_tiers(q.rest) * power_of_two(q.unit - unit) + select(losers, vec4<f32>(0.0), is_top);
+    var tops = sum(select(vec4<f32>(0.0), vec4<f32>(1.0), is_top));
+    if any(q.largest > vec4<u32>(MASKED)) || any(q.lowest <= vec4<f32>(floor_logit())) {
+        tops += NOT_HELD;
+    }
     let weight = total_tiers(q.weight);
-    let rise = weight * ((vec4<f32>(top) - q.top) * SMALL);
-    return State(
-        top,
-        sum(rest) + sum(quick_exp(losers, unit - ONE_EXPONENT)),
-        sum(weight),
-        sum(total_tiers(q.gap)) + sum(rise),
-        0u,
-    );
+    let rise = weight * ((top - q.top) * SMALL);
+    return vec4<f32>(sum(rest), tops, sum(weight), sum(total_tiers(q.gap)) + sum(rise));
+}
+
+fn quick_holds(peak: u32, bulk: vec4<f32>) -> bool {
+    return bulk.y < NOT_HELD && abs(bitcast<f32>(peak)) < HUGE;
+}
+
+fn quick_total(peak: u32, bulk: vec4<f32>) -> State {
+    let top = bitcast<f32>(peak);
+    // Of those that share the top, one is it and the others are rest.
+    let others = (bulk.y - 1.0) * (exp2_part(part(vec4<f32>(top), whole(vec4<f32>(top)))).x * ONE);
+    return State(top, bulk.x + others, bulk.z, bulk.w, 0u);
 }
 
 fn merge(a: State, b: State) -> State {
@@ -292,23 +318,19 @@ fn unclipped(s: State, bits: u32) -> Share {
 
 fn share(s: State, bits: u32) -> Share {
     let rest = others(s);
-    if bits == NEGATIVE_INFINITE {
-        return Share(LOWEST, 0.0, 1.0, LARGEST, false, RISING);
-    }
-    let x = moved(bitcast<f32>(bits)).x;
     let inverse = 1.0 / (1.0 + rest);
+    // By selection throughout: what is the row's alone is then worked out once, outside of any loop over classes.
+    let masked = bits == NEGATIVE_INFINITE;
+    let x = select(moved(bitcast<f32>(select(bits, 0u, masked))).x, LOWEST, masked);
+    let e = exp_in(vec4<f32>((x - s.top) * scale()), 0.0).x;
+    let p = select(e * inverse, inverse, x == s.top);
     var result: Share;
     result.x = x;
-    result.surprise = log1p(rest) + (s.top - x) * scale();
-    if x == s.top {
-        result.p = inverse;
-        result.rest = rest * inverse;
-    } else {
-        result.p = exp_in(vec4<f32>((x - s.top) * scale()), 0.0).x * inverse;
-        result.rest = 1.0 - result.p;
-    }
+    result.p = select(p, 0.0, masked);
+    result.rest = select(select(1.0 - p, rest * inverse, x == s.top), 1.0, masked);
+    result.surprise = select(log1p(rest) + (s.top - x) * scale(), LARGEST, masked);
     result.clipped = false;
-    result.special = 0u;
+    result.special = select(0u, RISING, masked);
     return result;
 }
 

@@ -45,6 +45,18 @@ fn load_block(w: Walk, k: u32, coefficients: bool) -> Block {
     return make_block(bits, classes, classes < vec4<u32>(params.classes), aim, vec4<u32>(w.label), coefficients);
 }
 
+fn load_bits(w: Walk, k: u32) -> array<vec4<u32>, DEPTH> {
+    var bits: array<vec4<u32>, DEPTH>;
+    for (var i = 0u; i < DEPTH; i++) {
+        bits[i] = load_block(w, k + i, false).bits;
+    }
+    return bits;
+}
+
+fn mask_bits(w: Walk, k: u32, loaded: array<vec4<u32>, DEPTH>) -> array<vec4<u32>, DEPTH> {
+    return loaded;
+}
+
 // Set in the place of a loss whose row has to be walked again, with care: a NaN that is no result.
 const AGAIN: u32 = 0x7fc0a6a1u;
 
@@ -83,12 +95,18 @@ fn across_words(first: Words, second: Words, late: vec4<u32>) -> Words {
 
 // Classes of four rows, one after the other.
 fn by_class(w: Words) -> array<vec4<u32>, DEPTH> {
-    return array<vec4<u32>, DEPTH>(
+    let classes = array<vec4<u32>, 4>(
         vec4<u32>(w.a.x, w.b.x, w.c.x, w.d.x),
         vec4<u32>(w.a.y, w.b.y, w.c.y, w.d.y),
         vec4<u32>(w.a.z, w.b.z, w.c.z, w.d.z),
         vec4<u32>(w.a.w, w.b.w, w.c.w, w.d.w),
     );
+    // Kernels of fewer than four blocks at a time are for few classes, and do not come here.
+    var blocks: array<vec4<u32>, DEPTH>;
+    for (var i = 0u; i < DEPTH; i++) {
+        blocks[i] = classes[i];
+    }
+    return blocks;
 }
 
 // Where rows alternate.
@@ -157,7 +175,7 @@ fn absorb_four(
     var found = before;
     var blocks: array<Block, DEPTH>;
     for (var i = 0u; i < DEPTH; i++) {
-        let inside = vec4<bool>(class_index + i < params.classes);
+        let inside = vec4<bool>(class_index + i < class_count());
         blocks[i] = make_block(bits[i], vec4<u32>(class_index + i), inside, aims[i], labels, SPREAD && CLOSED);
         if DENSE {
             found.bests = absorb_bests(found.bests, blocks[i]);
@@ -301,7 +319,7 @@ fn rows(
             let row = base + i;
             let state = quick_state(found.quick, i);
             if is_quick() && quick_held(found.quick, state, i) {
-                let w = Walk(starts[i], 0u, 1u, count, label_classes[i]);
+                let w = Walk(starts[i], 0u, 1u, count, 0u, label_classes[i]);
                 let label = Label(label_classes[i], goal_bits[i], class_weight(label_classes[i]));
                 settle(row, w, Found(state, best_of(found.bests, i), rank_of(found.ranks, i)), label);
             } else {
@@ -317,7 +335,7 @@ fn rows(
         if !DENSE {
             label = load_label(start, load_class(row));
         }
-        let w = Walk(start, 0u, 1u, count, label.class_index);
+        let w = Walk(start, 0u, 1u, count, 0u, label.class_index);
         settle(row, w, find_carefully(w, label), label);
     }
 }

@@ -41,13 +41,38 @@ fn in_window(quad: u32) -> u32 {
 fn load_block(w: Walk, k: u32, coefficients: bool) -> Block {
     let quad = w.first + k * w.step;
     let classes = vec4<u32>(quad * 4u - w.start) + vec4<u32>(0u, 1u, 2u, 3u);
-    // Before the row the subtraction wraps around, to more than any class.
-    let present = classes < vec4<u32>(params.classes);
+    // Before the row the subtraction wraps around, to more than any class. No load waits for a branch.
+    let present = (classes < vec4<u32>(params.classes)) & vec4<bool>(k < w.count);
+    let at = in_window(min(quad, w.last));
     var aim = vec4<u32>(0u);
     if DENSE {
-        aim = targets[in_window(quad)];
+        aim = targets[at];
     }
-    return make_block(load_quad(in_window(quad)), classes, present, aim, vec4<u32>(w.label), coefficients);
+    return make_block(load_quad(at), classes, present, aim, vec4<u32>(w.label), coefficients);
+}
+
+fn load_bits(w: Walk, k: u32) -> array<vec4<u32>, DEPTH> {
+    var bits: array<vec4<u32>, DEPTH>;
+    for (var i = 0u; i < DEPTH; i++) {
+        bits[i] = load_quad(in_window(min(w.first + (k + i) * w.step, w.last)));
+    }
+    return bits;
+}
+
+fn mask_bits(w: Walk, k: u32, loaded: array<vec4<u32>, DEPTH>) -> array<vec4<u32>, DEPTH> {
+    var bits = loaded;
+    // Words that are not the row's alone are at its beginning and its end; it has more than four classes.
+    let first = (w.first + k * w.step) * 4u - w.start;
+    let last = first + (DEPTH - 1u) * w.step * 4u;
+    let whole = params.classes - 4u;
+    if first > whole || last > whole || k + DEPTH > w.count {
+        for (var i = 0u; i < DEPTH; i++) {
+            let classes = vec4<u32>(first + i * w.step * 4u) + vec4<u32>(0u, 1u, 2u, 3u);
+            let present = (classes < vec4<u32>(params.classes)) & vec4<bool>(k + i < w.count);
+            bits[i] = select(vec4<u32>(ABSENT), bits[i], present);
+        }
+    }
+    return bits;
 }
 
 fn row_start(row: u32) -> u32 {
@@ -79,7 +104,7 @@ fn part_walk(row: u32, part: u32, lane: u32, label: Label) -> Walk {
     let first = start / 4u + part * (PART / 4u);
     let end = min(first + PART / 4u, (start + params.classes + 3u) / 4u);
     let mine = first + lane;
-    return Walk(start, mine, LANES, (max(end, mine) - mine + LANES - 1u) / LANES, label.class_index);
+    return Walk(start, mine, LANES, (max(end, mine) - mine + LANES - 1u) / LANES, end - 1u, label.class_index);
 }
 
 @compute @workgroup_size(LANES)
@@ -89,22 +114,28 @@ fn find_parts(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) 
         let row = at / params.part_count;
         let part = params.first_part + at % params.part_count;
         let label = given_label(row);
-        let found = join_found(find(part_walk(row, part, lane, label), label), lane);
+        let found = find_together(part_walk(row, part, lane, label), label, lane);
         if lane == 0u {
             write_slot(part_slot(row, part), pack_found(found));
         }
     }
 }
 
+// What the parts of a row found.
+fn join_row(row: u32, lane: u32) -> Found {
+    var found = nothing_found();
+    for (var part = lane; part < params.parts; part += LANES) {
+        found = merge_found(found, unpack_found(read_slot(part_slot(row, part))));
+    }
+    return join_found(found, lane);
+}
+
+// Where there is a second walk, which needs what the first one found.
 @compute @workgroup_size(LANES)
 fn join_parts(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, place: Place) {
     let lane = lane_of(place);
     for (var row = group.x; row < row_count(); row += groups.x) {
-        var found = nothing_found();
-        for (var part = lane; part < params.parts; part += LANES) {
-            found = merge_found(found, unpack_found(read_slot(part_slot(row, part))));
-        }
-        found = join_found(found, lane);
+        let found = join_row(row, lane);
         if lane == 0u {
             write_slot(row_slot(row), pack_found(found));
         }
@@ -132,7 +163,12 @@ fn sum_parts(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) g
 fn finish_rows(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, place: Place) {
     let lane = lane_of(place);
     for (var row = group.x; row < row_count(); row += groups.x) {
-        let found = unpack_found(read_slot(row_slot(row)));
+        var found: Found;
+        if walks_again() {
+            found = unpack_found(read_slot(row_slot(row)));
+        } else {
+            found = join_row(row, lane);
+        }
         let label = label_of(row, found);
         var summed = nothing_summed();
         if walks_again() {
@@ -144,6 +180,9 @@ fn finish_rows(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups)
         if lane == 0u {
             let finished = finish(row, found, summed.terms, label);
             write_finished(row, found, summed, label, finished);
+            if !walks_again() && GRADIENT {
+                write_slot(row_slot(row), pack_found(found));
+            }
             scratch[row_slot(row) + PULL] = bitcast<u32>(finished.terms.pull);
             scratch[row_slot(row) + UNDEFINED_ROW] = select(0u, 1u, finished.undefined);
         }
@@ -164,8 +203,6 @@ fn write_gradients(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgro
         let undefined = scratch[slot + UNDEFINED_ROW] != 0u;
         let finished = Finished(state, terms, gradient_scale(row), undefined, is_ignored(label));
         let w = part_walk(row, part, lane, label);
-        for (var k = 0u; k < w.count; k++) {
-            write_gradient(in_window(w.first + k * LANES), finished, load_block(w, k, true));
-        }
+        write_gradients_of(w, finished, w.first - in_window(w.first));
     }
 }

@@ -1,25 +1,41 @@
-// A team of lanes a row: part of a subgroup, a subgroup, or a workgroup. The lanes stride over the row's words; with WORDS
-// they hold them in registers, so that terms and gradient need no second read.
-
-// Words of a lane that are held.
-var<private> held: array<vec4<u32>, HELD>;
+// A team of lanes a row: part of a subgroup, a subgroup, or a workgroup. The lanes stride over the row's words. A walk after the
+// first finds them in a cache: the rows that are under way at a time fit into it.
 
 fn load_block(w: Walk, k: u32, coefficients: bool) -> Block {
     let quad = w.first + k * w.step;
     let classes = vec4<u32>(quad * 4u - w.start) + vec4<u32>(0u, 1u, 2u, 3u);
-    // Before the row the subtraction wraps around, to more than any class.
-    let present = classes < vec4<u32>(params.classes);
-    var bits: vec4<u32>;
-    if WORDS > 0u {
-        bits = held[k];
-    } else {
-        bits = load_quad(quad);
-    }
+    // Before the row the subtraction wraps around, to more than any class. No load waits for a branch.
+    let present = (classes < vec4<u32>(params.classes)) & vec4<bool>(k < w.count);
+    let at = min(quad, w.last);
     var aim = vec4<u32>(0u);
     if DENSE {
-        aim = targets[quad];
+        aim = targets[at];
     }
-    return make_block(bits, classes, present, aim, vec4<u32>(w.label), coefficients);
+    return make_block(load_quad(at), classes, present, aim, vec4<u32>(w.label), coefficients);
+}
+
+fn load_bits(w: Walk, k: u32) -> array<vec4<u32>, DEPTH> {
+    var bits: array<vec4<u32>, DEPTH>;
+    for (var i = 0u; i < DEPTH; i++) {
+        bits[i] = load_quad(min(w.first + (k + i) * w.step, w.last));
+    }
+    return bits;
+}
+
+fn mask_bits(w: Walk, k: u32, loaded: array<vec4<u32>, DEPTH>) -> array<vec4<u32>, DEPTH> {
+    var bits = loaded;
+    // Words that are not the row's alone are at its beginning and its end; it has more than four classes.
+    let first = (w.first + k * w.step) * 4u - w.start;
+    let last = first + (DEPTH - 1u) * w.step * 4u;
+    let whole = params.classes - 4u;
+    if first > whole || last > whole || k + DEPTH > w.count {
+        for (var i = 0u; i < DEPTH; i++) {
+            let classes = vec4<u32>(first + i * w.step * 4u) + vec4<u32>(0u, 1u, 2u, 3u);
+            let present = (classes < vec4<u32>(params.classes)) & vec4<bool>(k + i < w.count);
+            bits[i] = select(vec4<u32>(ABSENT), bits[i], present);
+        }
+    }
+    return bits;
 }
 
 @compute @workgroup_size(LANES)
@@ -37,17 +53,9 @@ fn rows(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         if !DENSE {
             label = load_label(start, load_class(row));
         }
-        var w = Walk(start, start / 4u + member, TEAM, 0u, label.class_index);
+        var w = Walk(start, start / 4u + member, TEAM, 0u, end_quad - 1u, label.class_index);
         w.count = (max(end_quad, w.first) - w.first + TEAM - 1u) / TEAM;
-        if WORDS > 0u {
-            for (var k = 0u; k < WORDS; k++) {
-                if k < w.count {
-                    held[k] = load_quad(w.first + k * TEAM);
-                }
-            }
-            w.count = WORDS;
-        }
-        let found = join_found(find(w, label), lane);
+        let found = find_together(w, label, lane);
         if DENSE {
             label = found_label(found.best);
         }
@@ -55,15 +63,14 @@ fn rows(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         if walks_again() {
             summed = join_summed(sum_up(w, found.state, label), lane);
         }
-        if !spare {
+        // One lane has the record to write; only a gradient takes all of them.
+        if !spare && (GRADIENT || member == 0u) {
             let finished = finish(row, found, summed.terms, label);
             if member == 0u {
                 write_finished(row, found, summed, label, finished);
             }
             if GRADIENT {
-                for (var k = 0u; k < w.count; k++) {
-                    write_gradient(w.first + k * TEAM, finished, load_block(w, k, true));
-                }
+                write_gradients_of(w, finished, 0u);
             }
         }
     }

@@ -1,24 +1,39 @@
 // A lane a row, the rows staged in workgroup memory: loads and stores are of neighbouring words, whatever the number of
-// classes. An odd number of words from row to row keeps the lanes out of each other's banks.
+// classes. Rows of whole words are staged one element apart, which keeps the lanes out of each other's banks.
 
 // Predictions as float32 bits, later the gradient in their place; dense targets.
 var<workgroup> tile: array<u32, LANES * PITCH>;
-var<workgroup> aims: array<u32, LANES * PITCH>;
+var<workgroup> aims: array<u32, AIMED>;
 
 fn load_block(w: Walk, k: u32, coefficients: bool) -> Block {
     let classes = vec4<u32>(4u * k) + vec4<u32>(0u, 1u, 2u, 3u);
-    let at = vec4<u32>(w.first) + min(classes, vec4<u32>(params.classes - 1u));
+    let at = vec4<u32>(w.first) + min(classes, vec4<u32>(NARROW - 1u));
     let bits = vec4<u32>(tile[at.x], tile[at.y], tile[at.z], tile[at.w]);
     var aim = vec4<u32>(0u);
     if DENSE {
         aim = vec4<u32>(aims[at.x], aims[at.y], aims[at.z], aims[at.w]);
     }
-    return make_block(bits, classes, classes < vec4<u32>(params.classes), aim, vec4<u32>(w.label), coefficients);
+    return make_block(bits, classes, classes < vec4<u32>(NARROW), aim, vec4<u32>(w.label), coefficients);
 }
 
-// Where an element of the tile's rows is staged. NARROW is the number of classes: a division by a constant is none.
-fn staged_at(element: u32) -> u32 {
-    return element / NARROW * PITCH + element % NARROW;
+fn load_bits(w: Walk, k: u32) -> array<vec4<u32>, DEPTH> {
+    var bits: array<vec4<u32>, DEPTH>;
+    for (var i = 0u; i < DEPTH; i++) {
+        bits[i] = load_block(w, k + i, false).bits;
+    }
+    return bits;
+}
+
+fn mask_bits(w: Walk, k: u32, loaded: array<vec4<u32>, DEPTH>) -> array<vec4<u32>, DEPTH> {
+    return loaded;
+}
+
+// Where a word of the tile's rows is staged. NARROW is the number of classes: a division by a constant is none.
+fn staged_at(quad: u32) -> u32 {
+    if NARROW % 4u == 0u {
+        return 4u * quad + quad / (NARROW / 4u);
+    }
+    return 4u * quad;
 }
 
 @compute @workgroup_size(LANES)
@@ -32,30 +47,34 @@ fn rows(
         // A multiple of four, as LANES is.
         let first = base * params.classes;
         let elements = count * params.classes;
+        var label = Label(IGNORED, NAN, 1.0);
+        if !DENSE && lane < count {
+            label.class_index = load_class(base + lane);
+        }
         for (var quad = lane; quad < (elements + 3u) / 4u; quad += LANES) {
+            // What the last word has beyond the last row is staged too, and not looked at.
+            let at = staged_at(quad);
             let bits = load_quad(first / 4u + quad);
-            for (var i = 0u; i < 4u; i++) {
-                let element = quad * 4u + i;
-                if element < elements {
-                    tile[staged_at(element)] = bits[i];
-                    if DENSE {
-                        aims[staged_at(element)] = targets[first / 4u + quad][i];
-                    }
-                }
+            tile[at] = bits.x;
+            tile[at + 1u] = bits.y;
+            tile[at + 2u] = bits.z;
+            tile[at + 3u] = bits.w;
+            if DENSE {
+                let aim = targets[first / 4u + quad];
+                aims[at] = aim.x;
+                aims[at + 1u] = aim.y;
+                aims[at + 2u] = aim.z;
+                aims[at + 3u] = aim.w;
             }
         }
         workgroupBarrier();
         if lane < count {
             let row = base + lane;
-            var label = Label(IGNORED, NAN, 1.0);
-            if !DENSE {
-                label.class_index = load_class(row);
-                if label.class_index < params.classes {
-                    label = Label(label.class_index, tile[lane * PITCH + label.class_index], class_weight(label.class_index));
-                }
+            if label.class_index < NARROW {
+                label = Label(label.class_index, tile[lane * PITCH + label.class_index], class_weight(label.class_index));
             }
-            let w = Walk(row * params.classes, lane * PITCH, 1u, (params.classes + 3u) / 4u, label.class_index);
-            let found = find(w, label);
+            let w = Walk(row * params.classes, lane * PITCH, 1u, (NARROW + 3u) / 4u, 0u, label.class_index);
+            let found = find_alone(w, label);
             if DENSE {
                 label = found_label(found.best);
             }
@@ -80,10 +99,8 @@ fn rows(
         workgroupBarrier();
         if GRADIENT {
             for (var quad = lane; quad < (elements + 3u) / 4u; quad += LANES) {
-                var bits: vec4<u32>;
-                for (var i = 0u; i < 4u; i++) {
-                    bits[i] = tile[staged_at(min(quad * 4u + i, elements - 1u))];
-                }
+                let at = staged_at(quad);
+                let bits = vec4<u32>(tile[at], tile[at + 1u], tile[at + 2u], tile[at + 3u]);
                 if quad * 4u + 4u <= elements {
                     write_word(first / 4u + quad, bits);
                 } else {

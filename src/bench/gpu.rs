@@ -207,6 +207,11 @@ impl Machine for Gpu {
         Ok(Answer { mean: Some(mean), losses: (case.pass == Pass::Both).then_some(losses), gradient })
     }
 
+    fn warm_up(&mut self) -> Result<()> {
+        let (work, times) = self.bandwidth.work(false);
+        self.stopwatch.warm_up(&self.device, (&work, times))
+    }
+
     fn time(&mut self, case: &Case, times: usize) -> Result<Vec<[f64; 2]>> {
         let Some((bound, repetitions)) = self.bound.get(case) else {
             return Err(Error::Combination("a case that was not checked"));

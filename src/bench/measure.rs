@@ -27,6 +27,11 @@ pub(super) trait Machine {
     /// What a case comes to; of the gradient these rows.
     fn answer(&mut self, case: &Case, rows: &[usize]) -> Result<Answer>;
 
+    /// Brings the machine's clocks up, where they are down while there is little to do.
+    fn warm_up(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// The seconds of a case and of its yardstick (a copy where it writes, else a read), in turns.
     fn time(&mut self, case: &Case, times: usize) -> Result<Vec<[f64; 2]>>;
 
@@ -65,6 +70,7 @@ pub(super) fn measure(
         step(true);
         oracle::check(machine, case, &mut known)?;
     }
+    machine.warm_up()?;
     let mut seconds = vec![Vec::new(); cases.len()];
     // Reads and copies.
     let mut yardsticks = [Vec::new(), Vec::new()];

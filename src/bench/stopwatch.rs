@@ -1,6 +1,6 @@
 //! How long passes take on a GPU.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::device::Device;
 use super::report::Clock;
@@ -16,6 +16,8 @@ const PASSES: u32 = 64;
 const TIMESTAMPS_LEAST: f64 = 1e-3;
 /// and by the host's, which sees the way to the GPU and back as well.
 const WALL_LEAST: f64 = 20e-3;
+/// How long a device is kept busy before anything counts.
+const WARM: Duration = Duration::from_secs(1);
 /// Dispatches of a pass, at most.
 const MOST: u32 = 256;
 
@@ -63,6 +65,16 @@ impl Stopwatch {
         // Once for nothing.
         let seconds = self.time(device, &[(work, 1), (work, 1)])?[1];
         Ok(((least / seconds.max(1e-9)).ceil() as u32).clamp(1, MOST))
+    }
+
+    /// Keeps the device busy until its clocks are up: at rest, GPUs go at a fraction of their speed, and take tenths of a second
+    /// to find out that there is work.
+    pub(super) fn warm_up(&self, device: &Device, (work, times): (Work<'_>, u32)) -> Result<()> {
+        let started = Instant::now();
+        while started.elapsed() < WARM {
+            self.time(device, &[(work, times); PASSES as usize])?;
+        }
+        Ok(())
     }
 
     /// The seconds of each work. A pass does its work so many times; they are the share of one.

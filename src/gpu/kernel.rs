@@ -96,7 +96,7 @@ impl KernelDescriptor {
         let Self { prepared, scheme, wanted, .. } = self;
         let sums = prepared.sums_terms() || wanted.calibration || prepared.dense && wanted.ranks;
         let entries = scheme.driver.entries().iter().filter(|&&entry| match entry {
-            "sum_parts" => sums,
+            "join_parts" | "sum_parts" => sums,
             "write_gradients" => wanted.gradient,
             _ => true,
         });

@@ -1,11 +1,13 @@
 //! Pipelines: shaders put together from their files, compiled once for each choice.
 
 use std::collections::HashMap;
+use std::fmt::Write;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::batch::BatchKey;
 use crate::fold::FoldKind;
-use crate::layout::{BINDINGS, Variant};
+use crate::layout::{BINDINGS, Element, Variant};
 use crate::loss::TermKind;
 
 /// What a pipeline over the classes of rows is made of.
@@ -87,7 +89,7 @@ pub(super) fn in_arena(text: String, arena: bool) -> String {
 /// sizes arrays comes as text: only some of those may be sized by overrides.
 pub(crate) fn source(fold: FoldKind, term: TermKind, variant: Variant) -> String {
     let scheme = variant.scheme;
-    let sizes = scheme.sizes().map(|(name, size)| format!("const {name}: u32 = {size}u;\n")).concat();
+    let sizes = scheme.sizes(variant.dense).map(|(name, size)| format!("const {name}: u32 = {size}u;\n")).concat();
     // Either is there, or what stands in for it.
     macro_rules! either {
         ($condition:expr, $there:literal, $missing:literal) => {
@@ -100,7 +102,11 @@ pub(crate) fn source(fold: FoldKind, term: TermKind, variant: Variant) -> String
     }
     let mut parts = vec![
         include_str!("../../shaders/params.wgsl"),
-        either!(variant.in_place, "in_place", "predictions"),
+        match (variant.in_place, variant.element) {
+            (true, _) => include_str!("../../shaders/bindings/in_place.wgsl"),
+            (false, Element::F32) => include_str!("../../shaders/bindings/predictions.wgsl"),
+            (false, Element::F16 | Element::Bf16) => include_str!("../../shaders/bindings/halves.wgsl"),
+        },
         include_str!("../../shaders/bindings/targets.wgsl"),
         either!(variant.weighted, "class_weights", "no_class_weights"),
         either!(variant.wanted.gradient && variant.row_scales, "row_scales", "no_row_scales"),
@@ -109,7 +115,6 @@ pub(crate) fn source(fold: FoldKind, term: TermKind, variant: Variant) -> String
         include_str!("../../shaders/layout.wgsl"),
         include_str!("../../shaders/labels.wgsl"),
         include_str!("../../shaders/math.wgsl"),
-        include_str!("../../shaders/decode.wgsl"),
         include_str!("../../shaders/targets.wgsl"),
         include_str!("../../shaders/rank.wgsl"),
         fold.wgsl(),
@@ -128,7 +133,76 @@ pub(crate) fn source(fold: FoldKind, term: TermKind, variant: Variant) -> String
         let (packed, join) = (include_str!("../../shaders/lanes/packed.wgsl"), include_str!("../../shaders/lanes/join.wgsl"));
         parts.extend([packed, lanes, join]);
     }
-    in_arena(parts.join("\n"), variant.arena)
+    in_arena(unrolled(&parts.join("\n")), variant.arena)
+}
+
+/// Writes out loops over the components of a vector or the elements of a small array: `for (var i = 0u; i < 4u; i++) {`, or up to
+/// a constant. Where an index is no constant some drivers keep arrays, and vectors too, in memory instead of registers: a
+/// gradient then has a tenth of its speed.
+fn unrolled(text: &str) -> String {
+    let mut result = String::with_capacity(2 * text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("for (var i = ") {
+        let (before, from) = rest.split_at(at);
+        result.push_str(before);
+        let Some(((range, body), after)) = counted(from, text).zip(after_loop(from)) else {
+            result.push_str("for");
+            rest = &from[3..];
+            continue;
+        };
+        for i in range {
+            let _ = write!(result, "{{{}}}\n", with_index(body, i));
+        }
+        rest = after;
+    }
+    result + rest
+}
+
+/// The counts of a loop that can be written out, and its body.
+fn counted<'t>(from: &'t str, text: &str) -> Option<(Range<u32>, &'t str)> {
+    let (first, rest) = from.strip_prefix("for (var i = ")?.split_once("u; i < ")?;
+    let (end, _) = rest.split_once("; i++) {")?;
+    let end = match text.split_once(&format!("const {end}: u32 = ")) {
+        Some((_, value)) => value.split_once(';')?.0,
+        None => end,
+    };
+    let end = end.strip_suffix('u')?.parse().ok()?;
+    let body = &from[from.find('{')? + 1..from.len() - after_loop(from)?.len() - 1];
+    Some((first.parse().ok()?..end, body))
+}
+
+/// What follows the brace that closes the first one.
+fn after_loop(from: &str) -> Option<&str> {
+    let mut open = 0;
+    for (at, character) in from.char_indices() {
+        match character {
+            '{' => open += 1,
+            '}' if open == 1 => return Some(&from[at + 1..]),
+            '}' => open -= 1,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The text with a number in the place of the name `i`.
+fn with_index(body: &str, i: u32) -> String {
+    let is_name = |character: char| character.is_ascii_alphanumeric() || character == '_';
+    let mut result = String::with_capacity(body.len());
+    let mut rest = body;
+    while let Some(at) = rest.find(is_name) {
+        let (before, from) = rest.split_at(at);
+        let (name, after) = from.split_at(from.find(|character| !is_name(character)).unwrap_or(from.len()));
+        result.push_str(before);
+        // A member of that name would be none.
+        if name == "i" && !before.ends_with('.') {
+            let _ = write!(result, "{i}u");
+        } else {
+            result.push_str(name);
+        }
+        rest = after;
+    }
+    result + rest
 }
 
 /// The pipelines of a device, with the layouts that they share.
@@ -228,5 +302,24 @@ impl Pipelines {
             cache: None,
         });
         Pipeline { pipeline, layout: layout.group }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unrolled;
+
+    #[test]
+    fn loops_with_known_counts_are_written_out() {
+        let text = "const N: u32 = 2u;\nfor (var i = 0u; i < N; i++) { a[i] = b.i + ii; if c[i] { d(i); } } e;\nfor (var i = 1u; i < 4u; i++) {i}";
+        let expected = "const N: u32 = 2u;\n{ a[0u] = b.i + ii; if c[0u] { d(0u); } }\n{ a[1u] = b.i + ii; if c[1u] { d(1u); } }\n e;\n{1u}\n{2u}\n{3u}\n";
+        assert_eq!(unrolled(text), expected);
+        for text in [
+            "for (var i = 0u; i < m; i++) {i}",
+            "for (var i = 0u; i < 4u && i < m; i++) {i}",
+            "for (var k = 0u; k < 4u; k++) {k}",
+        ] {
+            assert_eq!(unrolled(text), text);
+        }
     }
 }

@@ -56,11 +56,13 @@ pub(crate) struct Scheme {
     pub team: u32,
     /// Lanes of a team that shuffle, a power of two; 1 where all meet in workgroup memory.
     pub together: u32,
-    /// 16-byte words that a lane holds in registers; 0 where rows are read again for terms and gradient.
-    pub words: u32,
+    /// Blocks of four predictions that a lane takes in at a time.
+    pub depth: u32,
+    /// A lane may have more than eight times so many, and adds up in tiers.
+    pub long: bool,
     /// Classes, where a kernel is compiled for just so many; else 0.
     pub narrow: u32,
-    /// Words from one staged row to the next: an odd number.
+    /// Elements from one staged row to the next: no multiple of four.
     pub pitch: u32,
     /// Predictions of a part of a row; 0 where rows are not split.
     pub part: u32,
@@ -75,29 +77,33 @@ struct Range {
     driver: Driver,
     /// Lanes that share a row; 0 for as many as shuffle.
     team: u32,
-    /// Nothing of the row is read from memory twice.
-    held: bool,
+    /// Each number of classes has a kernel of its own.
+    narrow: bool,
 }
 
-const fn range(to: usize, driver: Driver, team: u32, held: bool) -> Range {
-    Range { to, driver, team, held }
+const fn range(to: usize, driver: Driver, team: u32, narrow: bool) -> Range {
+    Range { to, driver, team, narrow }
 }
 
 /// The ranges on a GPU, where memory wants 128 neighbouring bytes at a time.
-const GPU: [Range; 8] = [
+const GPU: [Range; 11] = [
     // Four rows are at most four words, and a lane's words are neighbours of the next lane's.
     range(4, Driver::Lane, 1, true),
     // A row is too short for several lanes to read together, and too long for a lane's words to be neighbours. With dense
     // targets beside them, 64 rows of 31 fit into WebGPU's default of 16 KiB of workgroup memory.
     range(31, Driver::Tile, 1, true),
-    // 8 lanes read 128 bytes at a time, and up to four words each keep them busy.
-    range(64, Driver::Team, 8, true),
-    range(128, Driver::Team, 16, true),
-    // As many lanes as most subgroups have: states merge without a barrier. Up to 12 words a lane.
-    range(1024, Driver::Team, 32, true),
-    // Up to 12 words for each lane of a workgroup of WebGPU's default size.
-    range(8192, Driver::Team, 256, true),
-    // More words than registers: the row is read again for terms and gradient.
+    // Neighbouring teams read neighbouring rows, so bytes are neighbours all the same. What a row costs besides its classes it
+    // costs each lane: so few, with up to eight words each, all under way at once.
+    range(64, Driver::Team, 2, false),
+    range(128, Driver::Team, 4, false),
+    range(256, Driver::Team, 8, false),
+    range(512, Driver::Team, 16, false),
+    // As many lanes as most subgroups have: they join without a barrier.
+    range(2048, Driver::Team, 32, false),
+    // With longer rows more lanes, so that all rows that are under way stay in the GPU's last cache for another walk, up to a
+    // workgroup of WebGPU's default size.
+    range(4096, Driver::Team, 64, false),
+    range(8192, Driver::Team, 128, false),
     range(SPLIT_FROM, Driver::Team, 256, false),
     // Enough for several workgroups, so that few rows fill a GPU. Which rows are split depends on their length alone and not
     // on how many there are, since that depends on the windows. Joining the parts costs one short dispatch more.
@@ -131,13 +137,15 @@ const MOST_LANES: u32 = 256;
 const FEW_LANES: u32 = 64;
 /// Components of a processor's vector, where a software adapter does not say.
 const VECTOR: u32 = 8;
-/// Workgroups of a dispatch: enough to fill the largest GPUs several times over, and few enough for one dimension.
-const WORKGROUPS: u32 = 8192;
+/// Workgroups of a dispatch: as many as one dimension may have, so that none has much more to do than others.
+const WORKGROUPS: u32 = 65_535;
 /// On a software adapter each one costs about as much as a thousand predictions.
 const SOFTWARE_WORKGROUPS: u32 = 256;
 
-/// Words that a walk takes in at a time: `DEPTH` in `shaders/math.wgsl`.
-pub(crate) const WORDS_AT_A_TIME: u32 = 4;
+/// Blocks that a lane takes in at a time, unless a row has fewer.
+const DEPTH: u32 = 4;
+/// Turns of as many as a lane adds up one after the other: `add_tier` in `shaders/math.wgsl`.
+const TIER: u64 = 8;
 
 /// Bytes of a slot in the scratch of split rows: `SLOT` in `shaders/rows/split.wgsl`.
 pub(crate) const SLOT_BYTES: u64 = 64;
@@ -170,18 +178,26 @@ impl Scheme {
             Driver::Team if shuffles => team.max(FEW_LANES).max(largest),
             Driver::Lane | Driver::Tile | Driver::Team => team.max(FEW_LANES),
         };
-        // A row may begin three elements into its first word.
-        let words = (classes as u64).saturating_add(3).div_ceil(4).div_ceil(u64::from(team)) as u32;
         let part = classes.div_ceil(MOST_PARTS).max(PART).div_ceil(4) * 4;
-        let (is_team, is_tile) = (range.driver == Driver::Team, range.driver == Driver::Tile);
+        // The most blocks of a lane. A row may begin three elements into its first word.
+        let blocks = match range.driver {
+            Driver::Lane => classes as u64,
+            Driver::Tile => (classes as u64).div_ceil(4),
+            Driver::Team => (classes as u64).saturating_add(3).div_ceil(4).div_ceil(u64::from(team)),
+            Driver::Split => (part as u64 / 4).div_ceil(u64::from(team)),
+        };
+        // As few turns as there must be, all alike.
+        let turns = blocks.div_ceil(DEPTH.into()).max(1);
+        let depth = if range.narrow { blocks.div_ceil(turns).max(1) as u32 } else { DEPTH };
         Self {
             driver: range.driver,
             lanes,
             team,
             together: if shuffles { team.min(1 << smallest.ilog2()) } else { 1 },
-            words: if range.held && is_team { words.next_multiple_of(WORDS_AT_A_TIME) } else { 0 },
-            narrow: if range.held && !is_team { classes as u32 } else { 0 },
-            pitch: if is_tile { classes as u32 | 1 } else { 1 },
+            depth,
+            long: turns > TIER,
+            narrow: if range.narrow { classes as u32 } else { 0 },
+            pitch: if range.driver == Driver::Tile { classes as u32 + u32::from(classes.is_multiple_of(4)) } else { 1 },
             part: if range.driver == Driver::Split { part as u32 } else { 0 },
             workgroups: if device.software { SOFTWARE_WORKGROUPS } else { WORKGROUPS },
         }
@@ -195,7 +211,9 @@ impl Scheme {
             Driver::Team => rows.div_ceil((self.lanes / self.team) as usize),
             Driver::Split => rows,
         };
-        needed.clamp(1, self.workgroups as usize) as u32
+        // The same number of turns for each.
+        let turns = needed.div_ceil(self.workgroups as usize).max(1);
+        needed.div_ceil(turns).max(1) as u32
     }
 
     /// Parts of a row of `classes` classes, which may begin up to three elements after a word does.
@@ -214,8 +232,10 @@ impl Scheme {
     }
 
     /// Sizes that are constants of the shaders' text, by their names there.
-    pub(crate) fn sizes(&self) -> [(&'static str, u32); 3] {
-        [("WORDS", self.words), ("HELD", self.words.max(1)), ("PITCH", self.pitch)]
+    pub(crate) fn sizes(&self, dense: bool) -> [(&'static str, u32); 3] {
+        // Dense targets are staged beside the predictions.
+        let aimed = if dense { self.lanes * self.pitch } else { 1 };
+        [("DEPTH", self.depth), ("PITCH", self.pitch), ("AIMED", aimed)]
     }
 }
 
@@ -227,29 +247,32 @@ mod tests {
         DeviceLimits { adapter: "test".into(), binding: 128 << 20, software, subgroups }
     }
 
-    /// What is picked: the driver, lanes of a row, lanes that shuffle, and whether the row stays on chip.
+    /// What is picked: the driver, lanes of a row, lanes that shuffle, and whether there is a kernel for just so many classes.
     fn picked(classes: usize, device: &DeviceLimits) -> (Driver, u32, u32, bool) {
         let scheme = Scheme::of(classes, device);
-        (scheme.driver, scheme.team, scheme.together, scheme.words > 0 || scheme.narrow > 0)
+        (scheme.driver, scheme.team, scheme.together, scheme.narrow > 0)
     }
 
     #[test]
     fn every_boundary_on_a_gpu() {
         for (subgroups, shuffling) in [((32, 32), 32), ((64, 64), 64), ((8, 32), 8), ((4, 4), 4), ((0, 0), 1)] {
             let device = device(false, subgroups);
-            for (first, last, driver, team, held) in [
+            for (first, last, driver, team, narrow) in [
                 (1, 4, Driver::Lane, 1, true),
                 (5, 31, Driver::Tile, 1, true),
-                (32, 64, Driver::Team, 8, true),
-                (65, 128, Driver::Team, 16, true),
-                (129, 1024, Driver::Team, 32, true),
-                (1025, 8192, Driver::Team, 256, true),
+                (32, 64, Driver::Team, 2, false),
+                (65, 128, Driver::Team, 4, false),
+                (129, 256, Driver::Team, 8, false),
+                (257, 512, Driver::Team, 16, false),
+                (513, 2048, Driver::Team, 32, false),
+                (2049, 4096, Driver::Team, 64, false),
+                (4097, 8192, Driver::Team, 128, false),
                 (8193, 16_384, Driver::Team, 256, false),
                 (16_385, usize::MAX >> 8, Driver::Split, 256, false),
             ] {
                 for classes in [first, last] {
                     let together = if driver.is_team() { team.min(shuffling) } else { 1 };
-                    assert_eq!(picked(classes, &device), (driver, team, together, held), "{classes} in {subgroups:?}");
+                    assert_eq!(picked(classes, &device), (driver, team, together, narrow), "{classes} in {subgroups:?}");
                 }
             }
         }
@@ -275,21 +298,30 @@ mod tests {
     }
 
     #[test]
-    fn held_rows_fit_their_lanes_wherever_they_begin() {
+    fn narrow_rows_have_kernels_of_their_size() {
         for subgroups in [(32, 32), (0, 0)] {
             let device = device(false, subgroups);
-            for classes in (32..=1024).chain([1025, 4096, 8191, 8192]) {
-                let scheme = Scheme::of(classes, &device);
-                let words = (classes + 3).div_ceil(4);
-                assert!(scheme.words <= 12 && (scheme.words * scheme.team) as usize >= words, "{classes}: {scheme:?}");
-                assert!(scheme.words.is_multiple_of(WORDS_AT_A_TIME));
-            }
             for classes in 1..32 {
                 let scheme = Scheme::of(classes, &device);
                 assert_eq!(scheme.narrow as usize, classes);
-                assert!(scheme.pitch % 2 == 1 && (scheme.driver == Driver::Lane || scheme.pitch as usize >= classes));
+                assert!((1..=DEPTH).contains(&scheme.depth) && !scheme.long);
+                if scheme.driver == Driver::Tile {
+                    assert!(scheme.pitch as usize >= classes && !scheme.pitch.is_multiple_of(4));
+                }
             }
+            let depth = |classes| Scheme::of(classes, &device).depth;
+            assert_eq!([2, 4, 5, 10, 16, 17, 24, 31].map(depth), [2, 4, 2, 3, 4, 3, 3, 4]);
         }
+    }
+
+    #[test]
+    fn tiers_are_for_lanes_with_many_blocks() {
+        let gpu = device(false, (32, 32));
+        for (classes, long) in [(31, false), (1024, false), (4096, false), (16_384, false), (16_385, false), (1 << 30, true)] {
+            assert_eq!(Scheme::of(classes, &gpu).long, long, "{classes}");
+        }
+        assert!(Scheme::of(1025, &device(true, (4, 4))).long);
+        assert!(!Scheme::strided(32, &gpu).long && Scheme::strided(33, &gpu).long);
     }
 
     #[test]

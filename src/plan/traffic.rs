@@ -32,14 +32,14 @@ struct Traffic {
 
 impl Traffic {
     /// What a driver moves. A narrow row is a few words, which its lane finds in the nearest cache when it comes back to
-    /// them, and a tile never leaves the chip. Words in registers are of predictions alone: dense targets beside them, and
-    /// rows that are longer, are read once for each walk.
+    /// them, and a tile never leaves the chip. Rows of teams are all under way within the last cache, up to 8 MiB for each
+    /// hundred thousand lanes, and are there for the next walk. Rows in parts are read once for each walk.
     fn of(scheme: &Scheme, walks: Walks) -> Self {
         let again = u32::from(walks.terms) + u32::from(walks.gradient);
         let (predictions, targets) = match scheme.driver {
             Driver::Lane | Driver::Tile if scheme.narrow > 0 => (1, 1),
-            Driver::Team if scheme.words > 0 => (1, 1 + again),
-            Driver::Lane | Driver::Tile | Driver::Team | Driver::Split => (1 + again, 1 + again),
+            Driver::Team => (1, 1),
+            Driver::Lane | Driver::Tile | Driver::Split => (1 + again, 1 + again),
         };
         let targets = if walks.dense { targets } else { 0 };
         Self { predictions, targets, gradient: u32::from(walks.gradient) }
@@ -63,9 +63,9 @@ fn bytes_moved_against_the_least() {
         let scheme = Scheme::of(classes, &device);
         for walks in Walks::all() {
             let again = u32::from(walks.terms) + u32::from(walks.gradient);
-            // Up to 8,192 classes predictions are read once, whatever is asked for; up to 31, so are dense targets.
-            let predictions = if classes <= 8192 { 0 } else { again };
-            let targets = if classes <= 31 || !walks.dense { 0 } else { again };
+            // Up to 16,384 classes everything is read once, whatever is asked for.
+            let predictions = if classes <= 16_384 { 0 } else { again };
+            let targets = if walks.dense { predictions } else { 0 };
             for element in [2, 4] {
                 let excess = Traffic::of(&scheme, walks).bytes(element) - Traffic::least(walks).bytes(element);
                 assert_eq!(excess, element * predictions + 4 * targets, "{classes} classes, {walks:?}");
