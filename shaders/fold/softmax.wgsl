@@ -169,6 +169,16 @@ fn unit_of(top: vec4<f32>) -> vec4<f32> {
     return vec4<f32>(whole_1(highest(top)) - ONE_EXPONENT);
 }
 
+// Sums move to a unit that is larger by powers of two in two steps: one factor may be too small for a float where the result is
+// not. Nothing is rounded.
+fn near_power(k: vec4<f32>) -> vec4<f32> {
+    return power_of_two(max(k, vec4<f32>(-64.0)));
+}
+
+fn far_power(k: vec4<f32>) -> vec4<f32> {
+    return power_of_two(k - max(k, vec4<f32>(-64.0)));
+}
+
 fn quick_identity() -> Quick {
     let none = vec4<f32>(floor_logit());
     return Quick(none, unit_of(none), no_tiers(), no_tiers(), no_tiers(), vec4<f32>(0.0), vec4<u32>(0u));
@@ -190,9 +200,9 @@ fn quick_absorb(before: Quick, blocks: array<Block, DEPTH>, count: u32) -> Quick
         q.top = max(x[i], q.top);
     }
     if any(q.top != before.top) {
-        // By a power of two, so nothing is rounded. What would be less than a float may be lost: no loss shows it.
         q.unit = unit_of(q.top);
-        q.rest = scale_tiers(q.rest, power_of_two(before.unit - q.unit));
+        let k = before.unit - q.unit;
+        q.rest = scale_tiers(scale_tiers(q.rest, near_power(k)), far_power(k));
     }
     let least = least_in(q.unit);
     for (var i = 0u; i < DEPTH; i++) {
@@ -248,7 +258,9 @@ fn quick_bulk(q: Quick, peak: u32) -> vec4<f32> {
     let unit = whole(top) - ONE_EXPONENT;
     let is_top = q.top == top;
     let losers = exp_block(max(q.top, least_in(unit)), unit);
-    let rest = total_tiers(q.rest) * power_of_two(q.unit - unit) + select(losers, vec4<f32>(0.0), is_top);
+    let k = q.unit - unit;
+    let lowered = total_tiers(q.rest) * near_power(k) * far_power(k);
+    let rest = lowered + select(losers, vec4<f32>(0.0), is_top);
     var tops = sum(select(vec4<f32>(0.0), vec4<f32>(1.0), is_top));
     if any(q.largest > vec4<u32>(MASKED)) || any(q.lowest <= vec4<f32>(floor_logit())) {
         tops += NOT_HELD;

@@ -267,14 +267,14 @@ fn rows(
         if is_quick() {
             if NARROW > 0u {
                 found = absorb_narrow(found, narrow, 0u, goals, label_classes);
-                if NARROW > 4u {
-                    found = absorb_narrow(found, narrow, 4u, goals, label_classes);
+                if NARROW > DEPTH {
+                    found = absorb_narrow(found, narrow, DEPTH, goals, label_classes);
                 }
-                if NARROW > 8u {
-                    found = absorb_narrow(found, narrow, 8u, goals, label_classes);
+                if NARROW > 2u * DEPTH {
+                    found = absorb_narrow(found, narrow, 2u * DEPTH, goals, label_classes);
                 }
-                if NARROW > 12u {
-                    found = absorb_narrow(found, narrow, 12u, goals, label_classes);
+                if NARROW > 3u * DEPTH {
+                    found = absorb_narrow(found, narrow, 3u * DEPTH, goals, label_classes);
                 }
             } else {
                 var words: Words;
