@@ -23,9 +23,11 @@ const PRETENCES: [(&str, Pretence); 5] = [
     ("a processor without subgroups", Pretence { software: Some(true), no_subgroups: true, ..DEFAULT }),
 ];
 
-/// The last number of classes of every range in `src/plan/drivers.rs` and the first of the next, and one row in the midst of
+/// The borders of the ranges in `src/plan/drivers.rs`: the last number of classes and the first of the next range, of long rows
+/// the first alone; and one row in the midst of
 /// a range that begins with a word at each place.
-const CLASSES: [usize; 19] = [1, 4, 5, 10, 16, 17, 31, 32, 64, 65, 128, 129, 1024, 1025, 4097, 8192, 8193, 16_384, 16_385];
+const CLASSES: [usize; 23] =
+    [1, 4, 5, 10, 16, 17, 31, 32, 64, 65, 128, 129, 256, 257, 512, 513, 1024, 1025, 2049, 4097, 8193, 16_384, 16_385];
 
 fn open(pretence: Pretence) -> Evaluator {
     backends::open_as(&EvaluatorDescriptor { backend: BackendChoice::Gpu, pretence, ..EvaluatorDescriptor::default() })
