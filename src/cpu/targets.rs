@@ -346,7 +346,9 @@ mod tests {
         let long = (1 << 19) + 1029;
         let row = |classes: usize, at: &[(usize, f32)]| {
             let mut targets = vec![0.25; classes];
-            at.iter().for_each(|&(class, target)| targets[class] = target);
+            for &(class, target) in at {
+                targets[class] = target;
+            }
             targets
         };
         let cases = [

@@ -151,7 +151,7 @@ fn unrolled(text: &str) -> String {
             continue;
         };
         for i in range {
-            let _ = write!(result, "{{{}}}\n", with_index(body, i));
+            let _ = writeln!(result, "{{{}}}", with_index(body, i));
         }
         rest = after;
     }
