@@ -24,8 +24,7 @@ const PRETENCES: [(&str, Pretence); 5] = [
 ];
 
 /// The borders of the ranges in `src/plan/drivers.rs`: the last number of classes and the first of the next range, of long rows
-/// the first alone; and one row in the midst of
-/// a range that begins with a word at each place.
+/// the first alone; and rows in the midst of a range that begin with a word at each place.
 const CLASSES: [usize; 23] =
     [1, 4, 5, 10, 16, 17, 31, 32, 64, 65, 128, 129, 256, 257, 512, 513, 1024, 1025, 2049, 4097, 8193, 16_384, 16_385];
 
