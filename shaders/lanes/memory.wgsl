@@ -2,7 +2,7 @@
 
 var<workgroup> meeting: array<array<u32, PACKED>, LANES>;
 // What each of several teams has to say.
-var<workgroup> votes: array<u32, 64>;
+var<workgroup> votes: array<u32, LANES>;
 
 struct Place {
     @builtin(local_invocation_index) index: u32,
@@ -73,9 +73,11 @@ fn any_team(mine: bool, lane: u32) -> bool {
     if lane % TEAM == 0u {
         votes[lane / TEAM] = select(0u, 1u, mine);
     }
-    var any = 0u;
-    for (var team = 0u; team < LANES / TEAM; team++) {
-        any |= workgroupUniformLoad(&votes[team]);
+    workgroupBarrier();
+    if lane == 0u {
+        for (var team = 1u; team < LANES / TEAM; team++) {
+            votes[0] |= votes[team];
+        }
     }
-    return any != 0u;
+    return workgroupUniformLoad(&votes[0]) != 0u;
 }

@@ -2,7 +2,7 @@
 
 var<workgroup> meeting: array<array<u32, PACKED>, LANES>;
 // What each of several teams has to say.
-var<workgroup> votes: array<u32, 64>;
+var<workgroup> votes: array<u32, LANES>;
 
 // Lanes are counted subgroup by subgroup, whatever their size here and however a driver lays them out. The workgroup is a
 // multiple of it, so none has lanes to spare.
@@ -112,7 +112,8 @@ fn join_bulk(mine: vec4<f32>, lane: u32) -> vec4<f32> {
     return bulk;
 }
 
-// Whether any team of those that would come to a barrier together says so. All lanes of a team say the same.
+// Whether any team of those that would come to a barrier together says so. All lanes of a team say the same, so that they come to
+// the same branch, which a browser's compiler would not see: browsers have lanes meet in memory.
 fn any_team(mine: bool, lane: u32) -> bool {
     if TEAM <= TOGETHER {
         return subgroupAny(mine);
@@ -124,9 +125,11 @@ fn any_team(mine: bool, lane: u32) -> bool {
     if lane % TEAM == 0u {
         votes[lane / TEAM] = select(0u, 1u, mine);
     }
-    var any = 0u;
-    for (var team = 0u; team < LANES / TEAM; team++) {
-        any |= workgroupUniformLoad(&votes[team]);
+    workgroupBarrier();
+    if lane == 0u {
+        for (var team = 1u; team < LANES / TEAM; team++) {
+            votes[0] |= votes[team];
+        }
     }
-    return any != 0u;
+    return workgroupUniformLoad(&votes[0]) != 0u;
 }

@@ -1,5 +1,5 @@
 // A team of lanes a row: part of a subgroup, a subgroup, or a workgroup. The lanes stride over the row's words. A walk after the
-// first finds them in a cache: the rows that are under way at a time fit into it.
+// first is to find them in a cache: src/plan/drivers.rs sees to it that no more rows are under way than fit.
 
 fn load_block(w: Walk, k: u32, coefficients: bool) -> Block {
     let quad = w.first + k * w.step;

@@ -137,8 +137,8 @@ pub(crate) fn source(fold: FoldKind, term: TermKind, variant: Variant) -> String
 }
 
 /// Writes out loops over the components of a vector or the elements of a small array: `for (var i = 0u; i < 4u; i++) {`, or up to
-/// a constant. Where an index is no constant some drivers keep arrays, and vectors too, in memory instead of registers: a
-/// gradient then has a tenth of its speed.
+/// a constant. Where an index is no constant some drivers keep arrays, and vectors too, in memory instead of registers: on an H100
+/// a gradient then had a tenth of its speed.
 fn unrolled(text: &str) -> String {
     let mut result = String::with_capacity(2 * text.len());
     let mut rest = text;

@@ -93,7 +93,7 @@ const GPU: [Range; 11] = [
     // targets beside them, 64 rows of 31 fit into WebGPU's default of 16 KiB of workgroup memory.
     range(31, Driver::Tile, 1, true),
     // Neighbouring teams read neighbouring rows, so bytes are neighbours all the same. What a row costs besides its classes it
-    // costs each lane: so few, with up to eight words each, all under way at once.
+    // costs each lane: so few, with about eight words each, all under way at once.
     range(64, Driver::Team, 2, false),
     range(128, Driver::Team, 4, false),
     range(256, Driver::Team, 8, false),

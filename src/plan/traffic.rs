@@ -32,8 +32,8 @@ struct Traffic {
 
 impl Traffic {
     /// What a driver moves. A narrow row is a few words, which its lane finds in the nearest cache when it comes back to
-    /// them, and a tile never leaves the chip. Rows of teams are all under way within the last cache, up to 8 MiB for each
-    /// hundred thousand lanes, and are there for the next walk. Rows in parts are read once for each walk.
+    /// them, and a tile never leaves the chip. Rows of teams are to be in the last cache still for the next walk: they are 128 to 256
+    /// bytes a lane, 12 to 24 MiB for a hundred thousand lanes. Rows in parts are read once for each walk.
     fn of(scheme: &Scheme, walks: Walks) -> Self {
         let again = u32::from(walks.terms) + u32::from(walks.gradient);
         let (predictions, targets) = match scheme.driver {
