@@ -186,9 +186,14 @@ impl Scheme {
             Driver::Team => (classes as u64).saturating_add(3).div_ceil(4).div_ceil(u64::from(team)),
             Driver::Split => (part as u64 / 4).div_ceil(u64::from(team)),
         };
-        // As few turns as there must be, all alike.
         let turns = blocks.div_ceil(DEPTH.into()).max(1);
-        let depth = if range.narrow { blocks.div_ceil(turns).max(1) as u32 } else { DEPTH };
+        let depth = match range.driver {
+            // As few turns as there must be, all alike.
+            Driver::Tile => blocks.div_ceil(turns) as u32,
+            // In the order of rows that alternate, which have the same bits.
+            Driver::Lane if range.narrow => blocks.clamp(1, DEPTH.into()) as u32,
+            Driver::Lane | Driver::Team | Driver::Split => DEPTH,
+        };
         Self {
             driver: range.driver,
             lanes,
