@@ -38,6 +38,11 @@ override PART: u32;
 // Lanes that are surely of one subgroup; 1 where there are none.
 override TOGETHER: u32;
 
+// Whether the fold carries the terms along: then the first walk needs coefficients, and else not.
+fn carries_terms() -> bool {
+    return SPREAD && CLOSED;
+}
+
 // Classes of a row.
 fn class_count() -> u32 {
     return select(params.classes, NARROW, NARROW > 0u);

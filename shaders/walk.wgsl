@@ -1,6 +1,5 @@
 // A lane's walks over the blocks of a row. Which blocks these are, and where they come from, is the driver's: it has the
-// functions `load_block` and, of the predictions alone and DEPTH blocks at a time, `load_bits` and `mask_bits`, which makes ABSENT of
-// what is not the row's. Blocks beyond the last are absent.
+// function `load_block`. Blocks beyond the last are absent.
 
 // The blocks of a row that a lane takes.
 struct Walk {
@@ -44,63 +43,21 @@ struct Hasty {
     ranks: Ranks,
 }
 
-// Whether the first walk needs more of its blocks than their predictions.
-fn looks_at_classes() -> bool {
-    return DENSE || RANKED || (SPREAD && CLOSED);
+fn nothing_hasty() -> Hasty {
+    return Hasty(quick_identity(), no_bests(), no_ranks());
 }
 
-// The first walk in haste, over all of a lane's blocks.
-fn find_hastily(w: Walk, label: Label) -> Hasty {
-    var found = Hasty(quick_identity(), no_bests(), no_ranks());
-    let goals = order_keys(vec4<u32>(label.bits));
-    let labels = vec4<u32>(label.class_index);
-    // Loads come a turn ahead of what is done with them, and all of a turn together.
-    var next: array<vec4<u32>, DEPTH>;
-    if !looks_at_classes() {
-        next = load_bits(w, 0u);
-    }
-    for (var k = 0u; k < w.count; k += DEPTH) {
-        var blocks: array<Block, DEPTH>;
-        if looks_at_classes() {
-            for (var i = 0u; i < DEPTH; i++) {
-                blocks[i] = load_block(w, k + i, SPREAD && CLOSED);
-            }
-        } else {
-            let loaded = next;
-            if k + DEPTH < w.count {
-                next = load_bits(w, k + DEPTH);
-            }
-            let bits = mask_bits(w, k, loaded);
-            for (var i = 0u; i < DEPTH; i++) {
-                blocks[i].bits = bits[i];
-            }
+// Takes in the blocks that come as number `count`, from 0. `goals` and `labels` are those of `absorb_ranks`.
+fn absorb_blocks(before: Hasty, blocks: array<Block, DEPTH>, count: u32, goals: vec4<i32>, labels: vec4<u32>) -> Hasty {
+    var found = before;
+    for (var i = 0u; i < DEPTH; i++) {
+        if DENSE {
+            found.bests = absorb_bests(found.bests, blocks[i]);
+        } else if RANKED {
+            found.ranks = absorb_ranks(found.ranks, blocks[i], goals, labels);
         }
-        for (var i = 0u; i < DEPTH; i++) {
-            if DENSE {
-                found.bests = absorb_bests(found.bests, blocks[i]);
-            } else if RANKED {
-                found.ranks = absorb_ranks(found.ranks, blocks[i], goals, labels);
-            }
-        }
-        found.quick = quick_absorb(found.quick, blocks, k / DEPTH);
     }
-    return found;
-}
-
-// The first walk of a lane that has a row to itself.
-fn find_alone(w: Walk, label: Label) -> Found {
-    var found: Found;
-    var held = false;
-    if is_quick() {
-        let hasty = find_hastily(w, label);
-        let peak = quick_peak(hasty.quick);
-        let bulk = quick_bulk(hasty.quick, peak);
-        found = Found(quick_total(peak, bulk), join_bests(hasty.bests), join_ranks(hasty.ranks));
-        held = quick_holds(peak, bulk);
-    }
-    if !held {
-        found = find_carefully(w, label);
-    }
+    found.quick = quick_absorb(found.quick, blocks, count);
     return found;
 }
 
@@ -115,7 +72,7 @@ fn find_carefully(w: Walk, label: Label) -> Found {
     for (var base = 0u; base < w.count; base += PARTIAL) {
         var partial = identity();
         for (var k = base; k < min(base + PARTIAL, w.count); k++) {
-            let block = load_block(w, k, SPREAD && CLOSED);
+            let block = load_block(w, k, carries_terms());
             partial = absorb(partial, block);
             if DENSE {
                 bests = absorb_bests(bests, block);
@@ -252,20 +209,6 @@ fn write_gradient(quad: u32, row: Finished, block: Block) {
     for (var i = 0u; i < 4u; i++) {
         if block.present[i] {
             write_element(quad * 4u + i, bits[i]);
-        }
-    }
-}
-
-// Writes the gradients of a lane's blocks, several at a time, so that their loads are under way together. `base` is what the
-// words of the buffers begin after.
-fn write_gradients_of(w: Walk, row: Finished, base: u32) {
-    for (var k = 0u; k < w.count; k += DEPTH) {
-        var blocks: array<Block, DEPTH>;
-        for (var i = 0u; i < DEPTH; i++) {
-            blocks[i] = load_block(w, k + i, true);
-        }
-        for (var i = 0u; i < DEPTH; i++) {
-            write_gradient(w.first + (k + i) * w.step - base, row, blocks[i]);
         }
     }
 }

@@ -114,7 +114,7 @@ fn absorb(before: State, block: Block) -> State {
         s.rest -= sum(select(vec4<f32>(0.0), vec4<f32>(ONE), missing));
     }
 
-    if SPREAD {
+    if carries_terms() {
         if any((block.coefficient != vec4<f32>(0.0)) & masked & block.present) {
             s.special |= RISING;
         }
@@ -192,7 +192,7 @@ fn quick_absorb(before: Quick, blocks: array<Block, DEPTH>, count: u32) -> Quick
     for (var i = 0u; i < DEPTH; i++) {
         q.largest = max(q.largest, blocks[i].bits << vec4<u32>(1u));
         x[i] = bitcast<vec4<f32>>(blocks[i].bits);
-        if SPREAD {
+        if carries_terms() {
             x[i] = max(x[i], vec4<f32>(floor_logit()));
         }
         // Each logit plays the top; the loser joins the rest.
@@ -209,7 +209,7 @@ fn quick_absorb(before: Quick, blocks: array<Block, DEPTH>, count: u32) -> Quick
         losers[i] = max(losers[i], least);
     }
     q.rest = add_tier(q.rest, sum_blocks(exp_blocks(losers, q.unit)), count);
-    if SPREAD {
+    if carries_terms() {
         var gaps: array<vec4<f32>, DEPTH>;
         var weights: array<vec4<f32>, DEPTH>;
         for (var i = 0u; i < DEPTH; i++) {
@@ -246,7 +246,7 @@ fn higher_peak(a: u32, b: u32) -> u32 {
 
 // Values of a bulk that there is something in.
 fn bulk_values() -> u32 {
-    return select(2u, 4u, SPREAD);
+    return select(2u, 4u, carries_terms());
 }
 
 // Marks a lane whose haste did not do, among the numbers of its tops that are the row's.

@@ -1,9 +1,5 @@
 // Lanes of a subgroup shuffle; farther ones meet in workgroup memory.
 
-var<workgroup> meeting: array<array<u32, PACKED>, LANES>;
-// What each of several teams has to say.
-var<workgroup> votes: array<u32, LANES>;
-
 // Lanes are counted subgroup by subgroup, whatever their size here and however a driver lays them out. The workgroup is a
 // multiple of it, so none has lanes to spare.
 struct Place {
@@ -23,8 +19,8 @@ fn is_near(reach: u32) -> bool {
 
 // The words of the lane `reach` (a power of two) away.
 fn exchange(mine: array<u32, PACKED>, lane: u32, reach: u32, words: u32) -> array<u32, PACKED> {
-    var theirs: array<u32, PACKED>;
     if is_near(reach) {
+        var theirs: array<u32, PACKED>;
         for (var i = 0u; i < PACKED; i++) {
             if i < words {
                 theirs[i] = subgroupShuffleXor(mine[i], reach);
@@ -32,30 +28,14 @@ fn exchange(mine: array<u32, PACKED>, lane: u32, reach: u32, words: u32) -> arra
         }
         return theirs;
     }
-    // What was there before has been read.
-    workgroupBarrier();
-    for (var i = 0u; i < PACKED; i++) {
-        if i < words {
-            meeting[lane][i] = mine[i];
-        }
-    }
-    workgroupBarrier();
-    for (var i = 0u; i < PACKED; i++) {
-        if i < words {
-            theirs[i] = meeting[lane ^ reach][i];
-        }
-    }
-    return theirs;
+    return meet(mine, lane, reach, words);
 }
 
 fn exchange_1(mine: u32, lane: u32, reach: u32) -> u32 {
     if is_near(reach) {
         return subgroupShuffleXor(mine, reach);
     }
-    workgroupBarrier();
-    meeting[lane][0] = mine;
-    workgroupBarrier();
-    return meeting[lane ^ reach][0];
+    return meet_1(mine, lane, reach);
 }
 
 // The highest peak of a team.
@@ -121,15 +101,5 @@ fn any_team(mine: bool, lane: u32) -> bool {
     if TEAM == LANES {
         return mine;
     }
-    workgroupBarrier();
-    if lane % TEAM == 0u {
-        votes[lane / TEAM] = select(0u, 1u, mine);
-    }
-    workgroupBarrier();
-    if lane == 0u {
-        for (var team = 1u; team < LANES / TEAM; team++) {
-            votes[0] |= votes[team];
-        }
-    }
-    return workgroupUniformLoad(&votes[0]) != 0u;
+    return vote(mine, lane);
 }

@@ -45,18 +45,6 @@ fn load_block(w: Walk, k: u32, coefficients: bool) -> Block {
     return make_block(bits, classes, classes < vec4<u32>(params.classes), aim, vec4<u32>(w.label), coefficients);
 }
 
-fn load_bits(w: Walk, k: u32) -> array<vec4<u32>, DEPTH> {
-    var bits: array<vec4<u32>, DEPTH>;
-    for (var i = 0u; i < DEPTH; i++) {
-        bits[i] = load_block(w, k + i, false).bits;
-    }
-    return bits;
-}
-
-fn mask_bits(w: Walk, k: u32, loaded: array<vec4<u32>, DEPTH>) -> array<vec4<u32>, DEPTH> {
-    return loaded;
-}
-
 // Set in the place of a loss whose row has to be walked again, with care: a NaN that is no result.
 const AGAIN: u32 = 0x7fc0a6a1u;
 
@@ -157,37 +145,23 @@ fn narrow_class(words: array<vec4<u32>, 16>, class_index: u32) -> vec4<u32> {
     return vec4<u32>(words[a / 4u][a % 4u], words[b / 4u][b % 4u], words[c / 4u][c % 4u], words[d / 4u][d % 4u]);
 }
 
-// What a lane finds out of four rows in haste.
-struct FoundFour {
-    quick: Quick,
-    bests: Bests,
-    ranks: Ranks,
-}
-
 fn absorb_four(
-    before: FoundFour,
+    before: Hasty,
     bits: array<vec4<u32>, DEPTH>,
     aims: array<vec4<u32>, DEPTH>,
     class_index: u32,
     goals: vec4<i32>,
     labels: vec4<u32>,
-) -> FoundFour {
-    var found = before;
+) -> Hasty {
     var blocks: array<Block, DEPTH>;
     for (var i = 0u; i < DEPTH; i++) {
         let inside = vec4<bool>(class_index + i < class_count());
-        blocks[i] = make_block(bits[i], vec4<u32>(class_index + i), inside, aims[i], labels, SPREAD && CLOSED);
-        if DENSE {
-            found.bests = absorb_bests(found.bests, blocks[i]);
-        } else if RANKED {
-            found.ranks = absorb_ranks(found.ranks, blocks[i], goals, labels);
-        }
+        blocks[i] = make_block(bits[i], vec4<u32>(class_index + i), inside, aims[i], labels, carries_terms());
     }
-    found.quick = quick_absorb(found.quick, blocks, class_index / DEPTH);
-    return found;
+    return absorb_blocks(before, blocks, class_index / DEPTH, goals, labels);
 }
 
-fn absorb_narrow(before: FoundFour, n: Narrow, class_index: u32, goals: vec4<i32>, labels: vec4<u32>) -> FoundFour {
+fn absorb_narrow(before: Hasty, n: Narrow, class_index: u32, goals: vec4<i32>, labels: vec4<u32>) -> Hasty {
     var bits: array<vec4<u32>, DEPTH>;
     var aims: array<vec4<u32>, DEPTH>;
     for (var i = 0u; i < DEPTH; i++) {
@@ -263,7 +237,7 @@ fn rows(
             }
         }
         let goals = order_keys(goal_bits);
-        var found = FoundFour(quick_identity(), no_bests(), no_ranks());
+        var found = nothing_hasty();
         if is_quick() {
             if NARROW > 0u {
                 found = absorb_narrow(found, narrow, 0u, goals, label_classes);

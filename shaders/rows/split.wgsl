@@ -38,43 +38,6 @@ fn in_window(quad: u32) -> u32 {
     return quad - params.first_part * (PART / 4u);
 }
 
-fn load_block(w: Walk, k: u32, coefficients: bool) -> Block {
-    let quad = w.first + k * w.step;
-    let classes = vec4<u32>(quad * 4u - w.start) + vec4<u32>(0u, 1u, 2u, 3u);
-    // Before the row the subtraction wraps around, to more than any class. No load waits for a branch.
-    let present = (classes < vec4<u32>(params.classes)) & vec4<bool>(k < w.count);
-    let at = in_window(min(quad, w.last));
-    var aim = vec4<u32>(0u);
-    if DENSE {
-        aim = targets[at];
-    }
-    return make_block(load_quad(at), classes, present, aim, vec4<u32>(w.label), coefficients);
-}
-
-fn load_bits(w: Walk, k: u32) -> array<vec4<u32>, DEPTH> {
-    var bits: array<vec4<u32>, DEPTH>;
-    for (var i = 0u; i < DEPTH; i++) {
-        bits[i] = load_quad(in_window(min(w.first + (k + i) * w.step, w.last)));
-    }
-    return bits;
-}
-
-fn mask_bits(w: Walk, k: u32, loaded: array<vec4<u32>, DEPTH>) -> array<vec4<u32>, DEPTH> {
-    var bits = loaded;
-    // Words that are not the row's alone are at its beginning and its end; it has more than four classes.
-    let first = (w.first + k * w.step) * 4u - w.start;
-    let last = first + (DEPTH - 1u) * w.step * 4u;
-    let whole = params.classes - 4u;
-    if first > whole || last > whole || k + DEPTH > w.count {
-        for (var i = 0u; i < DEPTH; i++) {
-            let classes = vec4<u32>(first + i * w.step * 4u) + vec4<u32>(0u, 1u, 2u, 3u);
-            let present = (classes < vec4<u32>(params.classes)) & vec4<bool>(k + i < w.count);
-            bits[i] = select(vec4<u32>(ABSENT), bits[i], present);
-        }
-    }
-    return bits;
-}
-
 fn row_start(row: u32) -> u32 {
     return params.first + row * params.classes;
 }
@@ -203,6 +166,6 @@ fn write_gradients(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgro
         let undefined = scratch[slot + UNDEFINED_ROW] != 0u;
         let finished = Finished(state, terms, gradient_scale(row), undefined, is_ignored(label));
         let w = part_walk(row, part, lane, label);
-        write_gradients_of(w, finished, w.first - in_window(w.first));
+        write_gradients_of(w, finished);
     }
 }

@@ -9,6 +9,7 @@ use super::batch::BatchKey;
 use crate::fold::FoldKind;
 use crate::layout::{BINDINGS, Element, Variant};
 use crate::loss::TermKind;
+use crate::plan::Driver;
 
 /// What a pipeline over the classes of rows is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -124,6 +125,9 @@ pub(crate) fn source(fold: FoldKind, term: TermKind, variant: Variant) -> String
         scheme.driver.wgsl(),
         &sizes,
     ];
+    if scheme.driver != Driver::Lane {
+        parts.push(include_str!("../../shaders/haste.wgsl"));
+    }
     if scheme.driver.is_team() {
         let lanes = if scheme.together > 1 {
             include_str!("../../shaders/lanes/subgroup.wgsl")
@@ -131,7 +135,9 @@ pub(crate) fn source(fold: FoldKind, term: TermKind, variant: Variant) -> String
             include_str!("../../shaders/lanes/memory.wgsl")
         };
         let (packed, join) = (include_str!("../../shaders/lanes/packed.wgsl"), include_str!("../../shaders/lanes/join.wgsl"));
-        parts.extend([packed, lanes, join]);
+        let (words, meeting) =
+            (include_str!("../../shaders/lanes/words.wgsl"), include_str!("../../shaders/lanes/meeting.wgsl"));
+        parts.extend([words, packed, meeting, lanes, join]);
     }
     in_arena(unrolled(&parts.join("\n")), variant.arena)
 }
@@ -145,7 +151,7 @@ fn unrolled(text: &str) -> String {
     while let Some(at) = rest.find("for (var i = ") {
         let (before, from) = rest.split_at(at);
         result.push_str(before);
-        let Some(((range, body), after)) = counted(from, text).zip(after_loop(from)) else {
+        let Some((range, body, after)) = counted(from, text) else {
             result.push_str("for");
             rest = &from[3..];
             continue;
@@ -158,8 +164,8 @@ fn unrolled(text: &str) -> String {
     result + rest
 }
 
-/// The counts of a loop that can be written out, and its body.
-fn counted<'t>(from: &'t str, text: &str) -> Option<(Range<u32>, &'t str)> {
+/// The counts of a loop that can be written out, its body, and what follows it.
+fn counted<'t>(from: &'t str, text: &str) -> Option<(Range<u32>, &'t str, &'t str)> {
     let (first, rest) = from.strip_prefix("for (var i = ")?.split_once("u; i < ")?;
     let (end, _) = rest.split_once("; i++) {")?;
     let end = match text.split_once(&format!("const {end}: u32 = ")) {
@@ -167,8 +173,9 @@ fn counted<'t>(from: &'t str, text: &str) -> Option<(Range<u32>, &'t str)> {
         None => end,
     };
     let end = end.strip_suffix('u')?.parse().ok()?;
-    let body = &from[from.find('{')? + 1..from.len() - after_loop(from)?.len() - 1];
-    Some((first.parse().ok()?..end, body))
+    let after = after_loop(from)?;
+    let body = &from[from.find('{')? + 1..from.len() - after.len() - 1];
+    Some((first.parse().ok()?..end, body, after))
 }
 
 /// What follows the brace that closes the first one.
