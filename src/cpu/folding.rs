@@ -17,6 +17,24 @@ const PAIR: usize = 2;
 /// Classes of a long row that are absorbed at a time.
 const STRETCH: usize = DEPTH * LANES;
 
+/// The rows down the lanes. Also says where a target is not finite, where targets are looked at.
+#[inline(always)]
+pub(super) fn rows_down<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
+    i: I,
+    rows: &Rows<'_>,
+    x: &Tile,
+    weighed: &Tile,
+) -> (F::Row<I>, Mask<I>) {
+    if rows.classes == PAIR {
+        let mut finite = i.f32s(0.0);
+        let (x, coefficients) = (columns(i, x, 0), weights::<I, PAIR, SPREAD>(i, &weighed.0, &mut finite));
+        let row = F::pair::<I, SPREAD, MOMENTS>(i, rows.prepared, &x, &coefficients, rows.predictions.ahead(0));
+        return (row, finite.is_nan());
+    }
+    let (state, bad) = fold_down::<I, F, SPREAD, MOMENTS>(i, rows, x, weighed);
+    (F::row::<I, MOMENTS>(i, rows.prepared, &state), bad)
+}
+
 /// Folds the rows down the lanes, whose tiles have an absent class behind an odd last one. Also says where a target is not
 /// finite, where targets are looked at.
 #[inline(always)]

@@ -8,7 +8,7 @@ use super::folding::fold_down;
 use super::isa::{Isa, LANES, Outlined};
 use super::lanes::{F32s, Make, Mask};
 use super::rows::put;
-use super::source::{Ahead, Rows, Tile};
+use super::source::{Rows, Tile};
 use super::targets::Labels;
 use super::terms::{Standing, Terms, sums};
 use crate::batch::Window;
@@ -34,14 +34,11 @@ impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for LossesDown<'_, F, T> {
         for first in (0..whole).step_by(2 * LANES) {
             let second = first + LANES;
             if window.classes == 2 {
-                let a = Two::of(i, &Rows::of(prepared, window, first, LANES));
-                let b = Two::of(i, &Rows::of(prepared, window, second, LANES));
-                if F::is_ordinary(i, prepared, &a.x) && F::is_ordinary(i, prepared, &b.x) {
-                    let (row_a, row_b) = (a.row::<F>(i, prepared), b.row::<F>(i, prepared));
-                    put(out, first, LANES, loss::<I, F, T>(i, prepared, &row_a, a.goal));
-                    put(out, second, LANES, loss::<I, F, T>(i, prepared, &row_b, b.goal));
-                    continue;
-                }
+                let (a, goal_a) = pair::<I, F>(i, &Rows::of(prepared, window, first, LANES));
+                let (b, goal_b) = pair::<I, F>(i, &Rows::of(prepared, window, second, LANES));
+                put(out, first, LANES, loss::<I, F, T>(i, prepared, &a, goal_a));
+                put(out, second, LANES, loss::<I, F, T>(i, prepared, &b, goal_b));
+                continue;
             }
             let (a, goal_a) = fold::<I, F>(i, &Rows::of(prepared, window, first, LANES), &mut x);
             let (b, goal_b) = fold::<I, F>(i, &Rows::of(prepared, window, second, LANES), &mut x);
@@ -57,28 +54,16 @@ impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for LossesDown<'_, F, T> {
 type Goal<I> = (F32s<I>, Mask<I>);
 
 /// Rows of two classes, which stay in registers.
-struct Two<I: Isa> {
-    x: [F32s<I>; 2],
-    goal: Goal<I>,
-    ahead: Ahead,
-}
-
-impl<I: Isa> Two<I> {
-    #[inline(always)]
-    fn of(i: I, rows: &Rows<'_>) -> Self {
-        let mut widened = [0.0; 2 * LANES];
-        let (registers, _) = rows.predictions.floats(i, 0..2 * LANES, &mut widened).as_chunks::<LANES>();
-        let (even, odd) = i.f32s_of(&registers[0]).unzip(i.f32s_of(&registers[1]));
-        let labels = Labels::of(i, rows, false);
-        let goal = labels.class.eq(i.u32s(0)).select(even, odd);
-        Self { x: [even, odd], goal: (goal, labels.ignored), ahead: rows.predictions.ahead(0) }
-    }
-
-    #[inline(always)]
-    fn row<F: Fold>(&self, i: I, prepared: &Prepared) -> F::Row<I> {
-        let none = [i.f32s(0.0); 2];
-        F::row::<I, false>(i, prepared, &F::first_ordinary::<I, 2, false, false>(i, prepared, &self.x, &none, self.ahead))
-    }
+#[inline(always)]
+fn pair<I: Isa, F: Fold>(i: I, rows: &Rows<'_>) -> (F::Row<I>, Goal<I>) {
+    let mut widened = [0.0; 2 * LANES];
+    let (registers, _) = rows.predictions.floats(i, 0..2 * LANES, &mut widened).as_chunks::<LANES>();
+    let (even, odd) = i.f32s_of(&registers[0]).unzip(i.f32s_of(&registers[1]));
+    let labels = Labels::of(i, rows, false);
+    let goal = labels.class.eq(i.u32s(0)).select(even, odd);
+    let (none, ahead) = ([i.f32s(0.0); 2], rows.predictions.ahead(0));
+    let row = F::pair::<I, false, false>(i, rows.prepared, &[even, odd], &none, ahead);
+    (row, (goal, labels.ignored))
 }
 
 #[inline(always)]

@@ -7,7 +7,7 @@
 
 use std::marker::PhantomData;
 
-use super::folding::{fold_across, fold_down, merged};
+use super::folding::{fold_across, merged, rows_down};
 use super::gradients::{GradientDown, Pending, Slopes, gradient_of_row};
 use super::isa::{Isa, LANES, Outlined, Work};
 use super::lanes::{F32s, Make, Mask};
@@ -176,8 +176,7 @@ impl Piece<'_> {
                 &weighed
             };
 
-            let (state, bad) = fold_down::<I, F, SPREAD, MOMENTS>(i, &rows, &x, weighed);
-            let row = F::row::<I, MOMENTS>(i, prepared, &state);
+            let (row, bad) = rows_down::<I, F, SPREAD, MOMENTS>(i, &rows, &x, weighed);
             let needs_goal = !prepared.spreads() || self.needs_label();
             let goal = if needs_goal { x.at(i, labels.class) } else { i.f32s(0.0) };
             let mut walked = if sums.any() {
@@ -217,24 +216,22 @@ impl Piece<'_> {
             let labels = Labels::of(i, &rows, self.needs_label());
             let class = labels.class.to_array();
             let across = |row: usize| Across::new(&rows, row, class[row]);
-            let mut goals = [0.0; LANES];
-            for l in 0..rows.count {
-                if (class[l] as usize) < classes {
-                    goals[l] = rows.predictions.at(l * classes + class[l] as usize);
-                }
-            }
-            let goal = i.f32s_of(&goals);
-            let mut bad = 0;
+            let (mut goals, mut bad) = ([0.0; LANES], 0);
             let mut ranks = [0; LANES];
             for row in 0..rows.count {
                 let across = across(row);
                 let (state, is_bad) = fold_across::<I, F, SPREAD, MOMENTS>(i, &across, &mut scratch);
                 F::pack::<I, SPREAD, MOMENTS>(i, &state, row, &mut packed);
                 bad |= u16::from(is_bad) << row;
+                // The row has come near by now: before, its line of memory would have been waited for.
+                if (class[row] as usize) < classes {
+                    goals[row] = rows.predictions.at(row * classes + class[row] as usize);
+                }
                 if self.wanted.ranks {
                     ranks[row] = rank_of_row(i, &across, goals[row], &mut scratch.widened);
                 }
             }
+            let goal = i.f32s_of(&goals);
             // Where there are fewer rows, nobody looks at what is left of others.
             let row = F::row::<I, MOMENTS>(i, prepared, &merged::<I, F, SPREAD, MOMENTS>(i, prepared, &packed));
             let mut walked = Terms::none(i);

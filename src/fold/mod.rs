@@ -119,24 +119,6 @@ pub(crate) trait Fold {
     /// Puts down the states of all lanes, which hold parts of row `row`.
     fn pack<I: Isa, const SPREAD: bool, const MOMENTS: bool>(i: I, state: &Self::State<I>, row: usize, to: &mut Self::Packed);
 
-    /// Whether the first predictions of all lanes are ordinary: then [`first_ordinary`](Fold::first_ordinary) takes them.
-    #[inline(always)]
-    fn is_ordinary<I: Isa, const DEPTH: usize>(_: I, _: &Prepared, _: &[F32s<I>; DEPTH]) -> bool {
-        true
-    }
-
-    /// As [`first`](Fold::first), without what is rare: the state need not pass through memory.
-    #[inline(always)]
-    fn first_ordinary<I: Isa, const DEPTH: usize, const SPREAD: bool, const MOMENTS: bool>(
-        i: I,
-        prepared: &Prepared,
-        x: &[F32s<I>; DEPTH],
-        coefficients: &[F32s<I>; DEPTH],
-        ahead: Ahead,
-    ) -> Self::State<I> {
-        Self::first::<I, DEPTH, SPREAD, MOMENTS>(i, prepared, x, coefficients, ahead)
-    }
-
     /// Joins what the lanes hold of each of sixteen rows, in a fixed order: the rows' states down the lanes.
     fn merge<I: Isa, const SPREAD: bool, const MOMENTS: bool>(
         i: I,
@@ -146,6 +128,18 @@ pub(crate) trait Fold {
 
     /// The rows of the lanes, all of them folded.
     fn row<I: Isa, const MOMENTS: bool>(i: I, prepared: &Prepared, state: &Self::State<I>) -> Self::Row<I>;
+
+    /// Rows of two classes: what [`first`](Fold::first) and [`row`](Fold::row) make of them, or a shorter way to it.
+    #[inline(always)]
+    fn pair<I: Isa, const SPREAD: bool, const MOMENTS: bool>(
+        i: I,
+        prepared: &Prepared,
+        x: &[F32s<I>; 2],
+        coefficients: &[F32s<I>; 2],
+        ahead: Ahead,
+    ) -> Self::Row<I> {
+        Self::row::<I, MOMENTS>(i, prepared, &Self::first::<I, 2, SPREAD, MOMENTS>(i, prepared, x, coefficients, ahead))
+    }
 
     /// The row of one lane in all lanes.
     fn lane<I: Isa>(i: I, row: &Self::Row<I>, lane: usize) -> Self::Row<I>;

@@ -20,7 +20,7 @@ use state::State;
 
 use crate::cpu::isa::{Isa, Outlined};
 use crate::cpu::lanes::{F32s, F64s, Make, Mask};
-use crate::cpu::math::{OfDifferences, exp, exp2_fine, log1p, minus_inverse, power_of_two, round, tanh_of};
+use crate::cpu::math::{OfDifferences, exp, exp2_fine, log1p, log1p_to_one, minus_inverse, power_of_two, round, tanh_of};
 use crate::cpu::source::Ahead;
 use crate::fold::moments;
 use crate::fold::units::{ONE, anchor, is_huge};
@@ -113,6 +113,15 @@ impl<I: Isa, const DEPTH: usize> Outlined<I> for Capped<'_, I, DEPTH> {
     }
 }
 
+impl<I: Isa> Row<I> {
+    /// `weight` times how far a logit is below the top; 0 for what is masked.
+    #[inline(always)]
+    fn gap_of(&self, i: I, prepared: &Prepared, weight: F32s<I>, x: F32s<I>) -> F64s<I> {
+        let below = (self.top.widen() - x.widen()) * i.f64s(prepared.factor());
+        x.eq(i.f32s(f32::NEG_INFINITY)).select_d(i.f64s(0.0), weight.widen() * below)
+    }
+}
+
 impl Fold for Softmax {
     type State<I: Isa> = State<I>;
     type Packed = Packed;
@@ -153,22 +162,6 @@ impl Fold for Softmax {
             return State::after::<DEPTH, SPREAD, MOMENTS>(i, prepared, x, coefficients, ahead);
         }
         State::identity(i).outgrown::<DEPTH, SPREAD, MOMENTS>(i, prepared, x, coefficients, ahead)
-    }
-
-    #[inline(always)]
-    fn is_ordinary<I: Isa, const DEPTH: usize>(i: I, prepared: &Prepared, x: &[F32s<I>; DEPTH]) -> bool {
-        prepared.softcap == 0.0 && is_settled(i, prepared, x)
-    }
-
-    #[inline(always)]
-    fn first_ordinary<I: Isa, const DEPTH: usize, const SPREAD: bool, const MOMENTS: bool>(
-        i: I,
-        prepared: &Prepared,
-        x: &[F32s<I>; DEPTH],
-        coefficients: &[F32s<I>; DEPTH],
-        ahead: Ahead,
-    ) -> State<I> {
-        State::after::<DEPTH, SPREAD, MOMENTS>(i, prepared, x, coefficients, ahead)
     }
 
     fn packed() -> Packed {
@@ -222,6 +215,56 @@ impl Fold for Softmax {
             impossible: s.impossible,
             undefined: !defined,
         }
+    }
+
+    /// One exponential, of the difference, and no unit to count it in: nothing is rare here.
+    #[inline(always)]
+    fn pair<I: Isa, const SPREAD: bool, const MOMENTS: bool>(
+        i: I,
+        prepared: &Prepared,
+        x: &[F32s<I>; 2],
+        coefficients: &[F32s<I>; 2],
+        ahead: Ahead,
+    ) -> Row<I> {
+        if !prepared.has_ordinary_factor() {
+            let state = Self::first::<I, 2, SPREAD, MOMENTS>(i, prepared, x, coefficients, ahead);
+            return Self::row::<I, MOMENTS>(i, prepared, &state);
+        }
+        ahead.ask(i, 0);
+        ahead.ask(i, 1);
+        let x = capped(i, prepared, x);
+        // A NaN is one of them in any case.
+        let (top, low) = (x[0].max(x[1]), x[1].min(x[0]));
+        let others = prepared.base.exp_of_difference(i, low, top);
+        let log1p_others = log1p_to_one(i, others);
+        let inverse = i.f32s(0.0) - minus_inverse(i, i.f32s(1.0) + others);
+        let mut row = Row {
+            top,
+            others,
+            log1p_others,
+            inverse,
+            weight: i.f64s(0.0),
+            gap: i.f64s(0.0),
+            entropy: i.f64s(0.0),
+            squares: i.f64s(0.0),
+            impossible: i.mask_of(0),
+            // Without a finite logit the difference is one of infinities.
+            undefined: !(top.lt(i.f32s(f32::INFINITY)) & others.eq(others)),
+        };
+        if MOMENTS {
+            let gap = row.gap_of(i, prepared, others, low);
+            row.entropy = gap.fma(inverse.widen(), log1p_others.widen());
+            row.squares = others.widen() * others.widen();
+        }
+        if SPREAD {
+            for n in 0..2 {
+                let coefficient = coefficients[n];
+                row.impossible = row.impossible | (x[n].eq(i.f32s(f32::NEG_INFINITY)) & !coefficient.eq(i.f32s(0.0)));
+                row.weight = row.weight + coefficient.widen();
+                row.gap = row.gap + row.gap_of(i, prepared, coefficient, x[n]);
+            }
+        }
+        row
     }
 
     #[inline(always)]

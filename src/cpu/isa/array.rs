@@ -19,6 +19,17 @@ fn truth(is: bool) -> u32 {
     if is { u32::MAX } else { 0 }
 }
 
+/// Each operation is inlined into its kernel; but not into one that is to be debugged or tested, where compilers make no vectors
+/// of sixteen statements: these would be most of the program, and of the time that it takes to compile.
+macro_rules! operations {
+    ($($(#[$doc:meta])* fn $name:ident $arguments:tt $(-> $output:ty)? $body:block)+) => {
+        $($(#[$doc])*
+        #[cfg_attr(debug_assertions, inline(never))]
+        #[cfg_attr(not(debug_assertions), inline(always))]
+        fn $name $arguments $(-> $output)? $body)+
+    };
+}
+
 impl Isa for Arrays {
     // NEON, and fused multiplication with it, is part of every 64-bit ARM processor.
     const FUSED: bool = cfg!(target_arch = "aarch64");
@@ -33,265 +44,215 @@ impl Isa for Arrays {
         work.run(self)
     }
 
-    #[inline(always)]
-    fn splat(self, x: f32) -> Floats {
-        [x; LANES]
-    }
+    operations! {
+        fn splat(self, x: f32) -> Floats {
+            [x; LANES]
+        }
 
-    #[inline(always)]
-    fn load(self, x: &[f32; LANES]) -> Floats {
-        *x
-    }
+        fn load(self, x: &[f32; LANES]) -> Floats {
+            *x
+        }
 
-    #[inline(always)]
-    fn load_f16(self, bits: &[u16; LANES]) -> Floats {
-        each_lane!(l => f16::from_bits(bits[l]).to_f32())
-    }
+        fn load_f16(self, bits: &[u16; LANES]) -> Floats {
+            each_lane!(l => f16::from_bits(bits[l]).to_f32())
+        }
 
-    #[inline(always)]
-    fn load_bf16(self, bits: &[u16; LANES]) -> Floats {
-        each_lane!(l => bf16::from_bits(bits[l]).to_f32())
-    }
+        fn load_bf16(self, bits: &[u16; LANES]) -> Floats {
+            each_lane!(l => bf16::from_bits(bits[l]).to_f32())
+        }
 
-    #[inline(always)]
-    fn gather(self, from: &[f32], at: Words) -> Floats {
-        each_lane!(l => from.get(at[l] as usize).copied().unwrap_or(0.0))
-    }
+        fn gather(self, from: &[f32], at: Words) -> Floats {
+            each_lane!(l => from.get(at[l] as usize).copied().unwrap_or(0.0))
+        }
 
-    #[inline(always)]
-    fn prefetch(self, _: *const u8) {}
+        fn prefetch(self, _: *const u8) {}
 
-    #[inline(always)]
-    fn fence(self) {}
+        fn fence(self) {}
 
-    #[inline(always)]
-    fn splat_d(self, x: f64) -> Doubles {
-        [x; LANES]
-    }
+        fn splat_d(self, x: f64) -> Doubles {
+            [x; LANES]
+        }
 
-    #[inline(always)]
-    fn load_d(self, x: &[f64; LANES]) -> Doubles {
-        *x
-    }
+        fn load_d(self, x: &[f64; LANES]) -> Doubles {
+            *x
+        }
 
-    #[inline(always)]
-    fn splat_u(self, x: u32) -> Words {
-        [x; LANES]
-    }
+        fn splat_u(self, x: u32) -> Words {
+            [x; LANES]
+        }
 
-    #[inline(always)]
-    fn load_u(self, x: &[u32; LANES]) -> Words {
-        *x
-    }
+        fn load_u(self, x: &[u32; LANES]) -> Words {
+            *x
+        }
 
-    #[inline(always)]
-    fn mask(self, bits: u16) -> Words {
-        each_lane!(l => truth(bits >> l & 1 != 0))
-    }
+        fn mask(self, bits: u16) -> Words {
+            each_lane!(l => truth(bits >> l & 1 != 0))
+        }
 
-    #[inline(always)]
-    fn add(a: Floats, b: Floats) -> Floats {
-        each_lane!(l => a[l] + b[l])
-    }
+        fn add(a: Floats, b: Floats) -> Floats {
+            each_lane!(l => a[l] + b[l])
+        }
 
-    #[inline(always)]
-    fn sub(a: Floats, b: Floats) -> Floats {
-        each_lane!(l => a[l] - b[l])
-    }
+        fn sub(a: Floats, b: Floats) -> Floats {
+            each_lane!(l => a[l] - b[l])
+        }
 
-    #[inline(always)]
-    fn mul(a: Floats, b: Floats) -> Floats {
-        each_lane!(l => a[l] * b[l])
-    }
+        fn mul(a: Floats, b: Floats) -> Floats {
+            each_lane!(l => a[l] * b[l])
+        }
 
-    #[inline(always)]
-    fn div(a: Floats, b: Floats) -> Floats {
-        each_lane!(l => a[l] / b[l])
-    }
+        fn div(a: Floats, b: Floats) -> Floats {
+            each_lane!(l => a[l] / b[l])
+        }
 
-    #[inline(always)]
-    fn fma(a: Floats, b: Floats, c: Floats) -> Floats {
-        // Without the instruction `mul_add` calls a function.
-        if Self::FUSED { each_lane!(l => a[l].mul_add(b[l], c[l])) } else { each_lane!(l => a[l] * b[l] + c[l]) }
-    }
+        fn fma(a: Floats, b: Floats, c: Floats) -> Floats {
+            // Without the instruction `mul_add` calls a function.
+            if Self::FUSED { each_lane!(l => a[l].mul_add(b[l], c[l])) } else { each_lane!(l => a[l] * b[l] + c[l]) }
+        }
 
-    #[inline(always)]
-    fn min(a: Floats, b: Floats) -> Floats {
-        each_lane!(l => if a[l] < b[l] { a[l] } else { b[l] })
-    }
+        fn min(a: Floats, b: Floats) -> Floats {
+            each_lane!(l => if a[l] < b[l] { a[l] } else { b[l] })
+        }
 
-    #[inline(always)]
-    fn max(a: Floats, b: Floats) -> Floats {
-        each_lane!(l => if a[l] > b[l] { a[l] } else { b[l] })
-    }
+        fn max(a: Floats, b: Floats) -> Floats {
+            each_lane!(l => if a[l] > b[l] { a[l] } else { b[l] })
+        }
 
-    #[inline(always)]
-    fn and(a: Floats, bits: Words) -> Floats {
-        each_lane!(l => f32::from_bits(a[l].to_bits() & bits[l]))
-    }
+        fn and(a: Floats, bits: Words) -> Floats {
+            each_lane!(l => f32::from_bits(a[l].to_bits() & bits[l]))
+        }
 
-    #[inline(always)]
-    fn lt(a: Floats, b: Floats) -> Words {
-        each_lane!(l => truth(a[l] < b[l]))
-    }
+        fn lt(a: Floats, b: Floats) -> Words {
+            each_lane!(l => truth(a[l] < b[l]))
+        }
 
-    #[inline(always)]
-    fn eq(a: Floats, b: Floats) -> Words {
-        each_lane!(l => truth(a[l] == b[l]))
-    }
+        fn eq(a: Floats, b: Floats) -> Words {
+            each_lane!(l => truth(a[l] == b[l]))
+        }
 
-    #[inline(always)]
-    fn is_nan(a: Floats) -> Words {
-        each_lane!(l => truth(a[l].is_nan()))
-    }
+        fn is_nan(a: Floats) -> Words {
+            each_lane!(l => truth(a[l].is_nan()))
+        }
 
-    #[inline(always)]
-    fn select(m: Words, yes: Floats, no: Floats) -> Floats {
-        each_lane!(l => f32::from_bits((yes[l].to_bits() & m[l]) | (no[l].to_bits() & !m[l])))
-    }
+        fn select(m: Words, yes: Floats, no: Floats) -> Floats {
+            each_lane!(l => f32::from_bits((yes[l].to_bits() & m[l]) | (no[l].to_bits() & !m[l])))
+        }
 
-    #[inline(always)]
-    fn power(biased: Floats) -> Floats {
-        each_lane!(l => f32::from_bits(biased[l].to_bits() << 23))
-    }
+        fn power(biased: Floats) -> Floats {
+            each_lane!(l => f32::from_bits(biased[l].to_bits() << 23))
+        }
 
-    #[inline(always)]
-    fn minus_inverse_guess(v: Floats) -> Floats {
-        each_lane!(l => f32::from_bits(MINUS_INVERSE.wrapping_sub(v[l].to_bits())))
-    }
+        fn minus_inverse_guess(v: Floats) -> Floats {
+            each_lane!(l => f32::from_bits(MINUS_INVERSE.wrapping_sub(v[l].to_bits())))
+        }
 
-    #[inline(always)]
-    fn split(v: Floats) -> (Floats, Floats) {
-        // √½ as bits: the exponent moves where the mantissa passes √2.
-        let bits: Words = each_lane!(l => v[l].to_bits().wrapping_sub(0x3f35_04f3));
-        let exponent = each_lane!(l => (bits[l] as i32 >> 23) as f32);
-        (exponent, each_lane!(l => f32::from_bits((bits[l] & 0x007f_ffff).wrapping_add(0x3f35_04f3))))
-    }
+        fn split(v: Floats) -> (Floats, Floats) {
+            // √½ as bits: the exponent moves where the mantissa passes √2.
+            let bits: Words = each_lane!(l => v[l].to_bits().wrapping_sub(0x3f35_04f3));
+            let exponent = each_lane!(l => (bits[l] as i32 >> 23) as f32);
+            (exponent, each_lane!(l => f32::from_bits((bits[l] & 0x007f_ffff).wrapping_add(0x3f35_04f3))))
+        }
 
-    #[inline(always)]
-    fn store(a: Floats, to: &mut [f32; LANES]) {
-        *to = a;
-    }
+        fn store(a: Floats, to: &mut [f32; LANES]) {
+            *to = a;
+        }
 
-    #[inline(always)]
-    fn stream(a: Floats, to: &mut Line) {
-        to.0 = a;
-    }
+        fn stream(a: Floats, to: &mut Line) {
+            to.0 = a;
+        }
 
-    #[inline(always)]
-    fn widen(a: Floats) -> Doubles {
-        each_lane!(l => f64::from(a[l]))
-    }
+        fn widen(a: Floats) -> Doubles {
+            each_lane!(l => f64::from(a[l]))
+        }
 
-    #[inline(always)]
-    fn unzip(a: Floats, b: Floats) -> (Floats, Floats) {
-        let at = |place: usize| if place < LANES { a[place] } else { b[place - LANES] };
-        (each_lane!(l => at(2 * l)), each_lane!(l => at(2 * l + 1)))
-    }
+        fn unzip(a: Floats, b: Floats) -> (Floats, Floats) {
+            let at = |place: usize| if place < LANES { a[place] } else { b[place - LANES] };
+            (each_lane!(l => at(2 * l)), each_lane!(l => at(2 * l + 1)))
+        }
 
-    #[inline(always)]
-    fn zip(a: Floats, b: Floats) -> (Floats, Floats) {
-        let at = |place: usize| if place.is_multiple_of(2) { a[place / 2] } else { b[place / 2] };
-        (each_lane!(l => at(l)), each_lane!(l => at(LANES + l)))
-    }
+        fn zip(a: Floats, b: Floats) -> (Floats, Floats) {
+            let at = |place: usize| if place.is_multiple_of(2) { a[place / 2] } else { b[place / 2] };
+            (each_lane!(l => at(l)), each_lane!(l => at(LANES + l)))
+        }
 
-    #[inline(always)]
-    fn transpose(rows: [Floats; LANES]) -> [Floats; LANES] {
-        each_lane!(l => each_lane!(row => rows[row][l]))
-    }
+        fn transpose(rows: [Floats; LANES]) -> [Floats; LANES] {
+            each_lane!(l => each_lane!(row => rows[row][l]))
+        }
 
-    #[inline(always)]
-    fn add_d(a: Doubles, b: Doubles) -> Doubles {
-        each_lane!(l => a[l] + b[l])
-    }
+        fn add_d(a: Doubles, b: Doubles) -> Doubles {
+            each_lane!(l => a[l] + b[l])
+        }
 
-    #[inline(always)]
-    fn sub_d(a: Doubles, b: Doubles) -> Doubles {
-        each_lane!(l => a[l] - b[l])
-    }
+        fn sub_d(a: Doubles, b: Doubles) -> Doubles {
+            each_lane!(l => a[l] - b[l])
+        }
 
-    #[inline(always)]
-    fn mul_d(a: Doubles, b: Doubles) -> Doubles {
-        each_lane!(l => a[l] * b[l])
-    }
+        fn mul_d(a: Doubles, b: Doubles) -> Doubles {
+            each_lane!(l => a[l] * b[l])
+        }
 
-    #[inline(always)]
-    fn div_d(a: Doubles, b: Doubles) -> Doubles {
-        each_lane!(l => a[l] / b[l])
-    }
+        fn div_d(a: Doubles, b: Doubles) -> Doubles {
+            each_lane!(l => a[l] / b[l])
+        }
 
-    #[inline(always)]
-    fn fma_d(a: Doubles, b: Doubles, c: Doubles) -> Doubles {
-        if Self::FUSED { each_lane!(l => a[l].mul_add(b[l], c[l])) } else { each_lane!(l => a[l] * b[l] + c[l]) }
-    }
+        fn fma_d(a: Doubles, b: Doubles, c: Doubles) -> Doubles {
+            if Self::FUSED { each_lane!(l => a[l].mul_add(b[l], c[l])) } else { each_lane!(l => a[l] * b[l] + c[l]) }
+        }
 
-    #[inline(always)]
-    fn lt_d(a: Doubles, b: Doubles) -> Words {
-        each_lane!(l => truth(a[l] < b[l]))
-    }
+        fn lt_d(a: Doubles, b: Doubles) -> Words {
+            each_lane!(l => truth(a[l] < b[l]))
+        }
 
-    #[inline(always)]
-    fn eq_d(a: Doubles, b: Doubles) -> Words {
-        each_lane!(l => truth(a[l] == b[l]))
-    }
+        fn eq_d(a: Doubles, b: Doubles) -> Words {
+            each_lane!(l => truth(a[l] == b[l]))
+        }
 
-    #[inline(always)]
-    fn select_d(m: Words, yes: Doubles, no: Doubles) -> Doubles {
-        each_lane!(l => if m[l] != 0 { yes[l] } else { no[l] })
-    }
+        fn select_d(m: Words, yes: Doubles, no: Doubles) -> Doubles {
+            each_lane!(l => if m[l] != 0 { yes[l] } else { no[l] })
+        }
 
-    #[inline(always)]
-    fn store_d(a: Doubles, to: &mut [f64; LANES]) {
-        *to = a;
-    }
+        fn store_d(a: Doubles, to: &mut [f64; LANES]) {
+            *to = a;
+        }
 
-    #[inline(always)]
-    fn narrow(a: Doubles) -> Floats {
-        each_lane!(l => a[l] as f32)
-    }
+        fn narrow(a: Doubles) -> Floats {
+            each_lane!(l => a[l] as f32)
+        }
 
-    #[inline(always)]
-    fn add_u(a: Words, b: Words) -> Words {
-        each_lane!(l => a[l].wrapping_add(b[l]))
-    }
+        fn add_u(a: Words, b: Words) -> Words {
+            each_lane!(l => a[l].wrapping_add(b[l]))
+        }
 
-    #[inline(always)]
-    fn eq_u(a: Words, b: Words) -> Words {
-        each_lane!(l => truth(a[l] == b[l]))
-    }
+        fn eq_u(a: Words, b: Words) -> Words {
+            each_lane!(l => truth(a[l] == b[l]))
+        }
 
-    #[inline(always)]
-    fn lt_u(a: Words, b: Words) -> Words {
-        each_lane!(l => truth(a[l] < b[l]))
-    }
+        fn lt_u(a: Words, b: Words) -> Words {
+            each_lane!(l => truth(a[l] < b[l]))
+        }
 
-    #[inline(always)]
-    fn select_u(m: Words, yes: Words, no: Words) -> Words {
-        each_lane!(l => (yes[l] & m[l]) | (no[l] & !m[l]))
-    }
+        fn select_u(m: Words, yes: Words, no: Words) -> Words {
+            each_lane!(l => (yes[l] & m[l]) | (no[l] & !m[l]))
+        }
 
-    #[inline(always)]
-    fn store_u(a: Words, to: &mut [u32; LANES]) {
-        *to = a;
-    }
+        fn store_u(a: Words, to: &mut [u32; LANES]) {
+            *to = a;
+        }
 
-    #[inline(always)]
-    fn and_m(a: Words, b: Words) -> Words {
-        each_lane!(l => a[l] & b[l])
-    }
+        fn and_m(a: Words, b: Words) -> Words {
+            each_lane!(l => a[l] & b[l])
+        }
 
-    #[inline(always)]
-    fn or_m(a: Words, b: Words) -> Words {
-        each_lane!(l => a[l] | b[l])
-    }
+        fn or_m(a: Words, b: Words) -> Words {
+            each_lane!(l => a[l] | b[l])
+        }
 
-    #[inline(always)]
-    fn not_m(a: Words) -> Words {
-        each_lane!(l => !a[l])
-    }
+        fn not_m(a: Words) -> Words {
+            each_lane!(l => !a[l])
+        }
 
-    #[inline(always)]
-    fn bits(m: Words) -> u16 {
-        (0..LANES).fold(0, |bits, l| bits | ((m[l] & 1) as u16) << l)
+        fn bits(m: Words) -> u16 {
+            (0..LANES).fold(0, |bits, l| bits | ((m[l] & 1) as u16) << l)
+        }
     }
 }
