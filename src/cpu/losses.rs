@@ -31,15 +31,18 @@ impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for LossesDown<'_, F, T> {
         let Self { prepared, window, out, .. } = self;
         let mut x = Tile::new();
         let whole = out.len() - out.len() % (2 * LANES);
-        for first in (0..whole).step_by(2 * LANES) {
-            let second = first + LANES;
-            if window.classes == 2 {
+        if window.classes == 2 && F::has_pairs(prepared) {
+            for first in (0..whole).step_by(2 * LANES) {
+                let second = first + LANES;
                 let (a, goal_a) = pair::<I, F>(i, &Rows::of(prepared, window, first, LANES));
                 let (b, goal_b) = pair::<I, F>(i, &Rows::of(prepared, window, second, LANES));
                 put(out, first, LANES, loss::<I, F, T>(i, prepared, &a, goal_a));
                 put(out, second, LANES, loss::<I, F, T>(i, prepared, &b, goal_b));
-                continue;
             }
+            return whole;
+        }
+        for first in (0..whole).step_by(2 * LANES) {
+            let second = first + LANES;
             let (a, goal_a) = fold::<I, F>(i, &Rows::of(prepared, window, first, LANES), &mut x);
             let (b, goal_b) = fold::<I, F>(i, &Rows::of(prepared, window, second, LANES), &mut x);
             let (a, b) = (F::row::<I, false>(i, prepared, &a), F::row::<I, false>(i, prepared, &b));

@@ -55,12 +55,15 @@ fn polynomial<I: Isa, const N: usize>(i: I, v: F32s<I>, c: [f32; N]) -> F32s<I> 
 pub(crate) struct Base {
     high: f32,
     low: f32,
+    /// 1 / high.
+    inverse: f32,
 }
 
 impl Base {
     pub(crate) fn of(factor: f32) -> Self {
         let base = std::f64::consts::LOG2_E * f64::from(factor);
-        Self { high: base as f32, low: (base - f64::from(base as f32)) as f32 }
+        let high = base as f32;
+        Self { high, low: (base - f64::from(high)) as f32, inverse: 1.0 / high }
     }
 
     /// base·x, rounded.
@@ -78,12 +81,12 @@ impl Base {
     /// x with base·x = y, nearly.
     #[inline(always)]
     pub(crate) fn inverse<I: Isa>(self, i: I, y: F32s<I>) -> F32s<I> {
-        y * i.f32s(1.0 / self.high)
+        y * i.f32s(self.inverse)
     }
 
     /// [`inverse`](Self::inverse) of one number.
     pub(crate) fn inverse_of(self, y: f32) -> f32 {
-        y * (1.0 / self.high)
+        y * self.inverse
     }
 
     /// 2^(base·x − unit) in two factors: the power of a part, from √½ to √2, and a power of two, which is 0 where the product
@@ -206,7 +209,8 @@ pub(crate) fn minus_inverse<I: Isa>(i: I, v: F32s<I>) -> F32s<I> {
 /// e^x for x under 88; 0 where that is below the normal floats. NaN stays NaN.
 #[inline(always)]
 pub(crate) fn exp<I: Isa>(i: I, x: F32s<I>) -> F32s<I> {
-    let base = Base { high: LOG2_E[0] + LOG2_E[1], low: LOG2_E[2] };
+    let high = LOG2_E[0] + LOG2_E[1];
+    let base = Base { high, low: LOG2_E[2], inverse: 1.0 / high };
     // −127 log 2. The bound is the first operand: a NaN passes.
     let (part, power) = base.power::<I, false>(i, i.f32s(-88.029_69).max(x), i.f32s(ROUNDING + 127.0));
     part * power

@@ -129,6 +129,11 @@ pub(crate) trait Fold {
     /// The rows of the lanes, all of them folded.
     fn row<I: Isa, const MOMENTS: bool>(i: I, prepared: &Prepared, state: &Self::State<I>) -> Self::Row<I>;
 
+    /// Whether [`pair`](Fold::pair) takes rows of two classes, whatever is in them.
+    fn has_pairs(_: &Prepared) -> bool {
+        true
+    }
+
     /// Rows of two classes: what [`first`](Fold::first) and [`row`](Fold::row) make of them, or a shorter way to it.
     #[inline(always)]
     fn pair<I: Isa, const SPREAD: bool, const MOMENTS: bool>(

@@ -217,6 +217,10 @@ impl Fold for Softmax {
         }
     }
 
+    fn has_pairs(prepared: &Prepared) -> bool {
+        prepared.softcap == 0.0 && prepared.has_ordinary_factor()
+    }
+
     /// One exponential, of the difference, and no unit to count it in: nothing is rare here.
     #[inline(always)]
     fn pair<I: Isa, const SPREAD: bool, const MOMENTS: bool>(
@@ -226,13 +230,8 @@ impl Fold for Softmax {
         coefficients: &[F32s<I>; 2],
         ahead: Ahead,
     ) -> Row<I> {
-        if !prepared.has_ordinary_factor() {
-            let state = Self::first::<I, 2, SPREAD, MOMENTS>(i, prepared, x, coefficients, ahead);
-            return Self::row::<I, MOMENTS>(i, prepared, &state);
-        }
         ahead.ask(i, 0);
         ahead.ask(i, 1);
-        let x = capped(i, prepared, x);
         // A NaN is one of them in any case.
         let (top, low) = (x[0].max(x[1]), x[1].min(x[0]));
         let others = prepared.base.exp_of_difference(i, low, top);
