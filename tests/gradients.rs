@@ -12,6 +12,8 @@ use support::oracle::{Extra, Input, Kind, Of, Problem, Targets};
 use support::tolerance;
 use xent::{Backend, Batch, CategoricalCrossEntropy, Error, Evaluation, Gradient, Outputs, Reduction};
 
+/// Every one of them on the CPU, and every other on the GPU, whose driver compiles a kernel for each problem: in turns, so that
+/// neighbouring losses have the other ones, and each range of the table of drivers has several.
 const CLASSES: [usize; 10] = [1, 2, 3, 5, 16, 17, 64, 65, 130, 300];
 
 /// A setup's problem with options at random: each is there in about half of the problems.
@@ -53,12 +55,14 @@ fn table(of: impl Fn(&Setup) -> bool) {
             if !dense && setup.extra.kind != Kind::Categorical {
                 continue;
             }
-            for classes in CLASSES {
+            for (place, classes) in CLASSES.into_iter().enumerate() {
                 problems += 1;
                 let seed = (index * 1000 + classes * 2 + usize::from(dense)) as u64;
                 let problem = drawn(seed, setup, dense, classes);
                 let of = reduction(problems);
-                if let Err(why) = answers::verdict(&problem, &Arrays::of(&problem), Asked::all_of(&problem, of)) {
+                let on_gpu = (index + place + usize::from(dense)) % 2 == 0;
+                let backends = all().iter().filter(|tested| on_gpu || tested.evaluator.backend() == Backend::Cpu);
+                if let Err(why) = answers::verdict_on(backends, &problem, &Arrays::of(&problem), Asked::all_of(&problem, of)) {
                     let Problem { label_smoothing, epsilon, ignore_index, .. } = &problem;
                     let weights = (problem.class_weights.is_some(), problem.sample_weights.is_some());
                     failures.push(format!(

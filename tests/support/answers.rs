@@ -3,7 +3,7 @@
 use xent::{Evaluation, Gradient, Outputs, Reduction};
 
 use super::arrays::Arrays;
-use super::backends::{self, all};
+use super::backends::{self, Tested, all};
 use super::oracle::{Input, Kind, Of, Problem, Truth};
 use super::tolerance;
 
@@ -55,9 +55,22 @@ impl Asked {
 /// # Errors
 /// With the backend's name, the row or total, and both numbers.
 pub fn verdict(problem: &Problem, arrays: &Arrays, asked: Asked) -> Result<(), String> {
+    verdict_on(all(), problem, arrays, asked)
+}
+
+/// [`verdict`] of some backends.
+///
+/// # Errors
+/// As [`verdict`].
+pub fn verdict_on<'t>(
+    backends: impl IntoIterator<Item = &'t Tested>,
+    problem: &Problem,
+    arrays: &Arrays,
+    asked: Asked,
+) -> Result<(), String> {
     let truth = problem.truth();
     let slopes = asked.gradient.map(|of| problem.gradient(of));
-    for tested in all() {
+    for tested in backends {
         let evaluation = tested.windowed.evaluate_blocking(&backends::loss(problem), &arrays.batch(), &asked.outputs(problem));
         evaluation
             .map_err(|error| error.to_string())
