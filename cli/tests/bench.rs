@@ -5,23 +5,21 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::Value;
-use support::program::{Folder, Run, number};
+use support::program::{Folder, PATIENCE_WITH_KERNELS, Run, number};
 use xent::Instructions;
 
 /// Predictions of a run.
 const ELEMENTS: usize = 5000;
 /// Little of everything, once.
 const LITTLE: &str = "--bytes 20000 --repeat 1 --seconds 0";
-/// A software adapter has kernels to compile.
-const PATIENCE: Duration = Duration::from_secs(300);
 
 fn bench(folder: &Folder, args: &str) -> Run {
     let started = Instant::now();
     let args = format!("bench {args}");
-    let output = folder.command().timeout(PATIENCE).args(args.split_whitespace()).output().unwrap();
+    let output = folder.command().timeout(PATIENCE_WITH_KERNELS).args(args.split_whitespace()).output().unwrap();
     Run {
         status: output.status.code(),
         ended: output.status.to_string(),

@@ -9,9 +9,10 @@ use tempfile::TempDir;
 
 use super::arrays::{Array, read_npy};
 
-/// No run of a small input, good or bad, takes longer, where a software adapter compiles kernels on a busy machine: what is still
-/// running then hangs.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+/// No run of a small input, good or bad, takes longer.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+/// But for those on a GPU: a software adapter has kernels to compile, for more than ten seconds where the machine is busy.
+pub const PATIENCE_WITH_KERNELS: Duration = Duration::from_secs(300);
 /// No line about what is the matter is longer, in bytes, whatever a file holds.
 const LONGEST_LINE: usize = 1000;
 /// Larger files are not compared by their bytes, and no test makes any that should be.
@@ -83,7 +84,10 @@ impl Folder {
     /// As [`Folder::run`], with environment variables.
     pub fn run_with(&self, args: &str, variables: &[(&str, &str)]) -> Run {
         let started = Instant::now();
-        let output = self.command().args(args.split_whitespace()).envs(variables.iter().copied()).output().unwrap();
+        let patience = if args.contains("--backend gpu") { PATIENCE_WITH_KERNELS } else { PATIENCE };
+        let mut command = self.command();
+        command.timeout(patience).args(args.split_whitespace()).envs(variables.iter().copied());
+        let output = command.output().unwrap();
         Run {
             args: args.to_owned(),
             status: output.status.code(),
