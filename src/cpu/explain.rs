@@ -127,9 +127,9 @@ impl<F: Fold, T: LossTerm> Work for Explain<'_, F, T> {
 #[inline(always)]
 fn everywhere<I: Isa, F: Fold, const SPREAD: bool>(i: I, across: &Across<'_, '_>) -> F::State<I> {
     let (mut scratch, mut packed) = (Scratch::new(), F::packed());
-    let (state, _) = fold_across::<I, F, SPREAD, false>(i, across, &mut scratch);
+    let folded = fold_across::<I, F, SPREAD, false>(i, across, &mut scratch, &mut []);
     for place in 0..LANES {
-        F::pack::<I, SPREAD, false>(i, &state, place, &mut packed);
+        F::pack::<I, SPREAD, false>(i, &folded.state, place, &mut packed);
     }
     merged::<I, F, SPREAD, false>(i, across.rows.prepared, &packed)
 }

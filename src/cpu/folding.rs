@@ -48,21 +48,21 @@ pub(super) fn fold_down<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool
     let mut finite = i.f32s(0.0);
     let ahead = rows.predictions.ahead(0);
     let mut class = if classes < DEPTH { PAIR } else { DEPTH };
-    let mut state = if class == PAIR {
+    let (mut state, _) = if class == PAIR {
         let (x, coefficients) = (columns(i, x, 0), weights::<I, PAIR, SPREAD>(i, &weighed.0, &mut finite));
-        F::first::<I, PAIR, SPREAD, MOMENTS>(i, prepared, &x, &coefficients, ahead)
+        F::first::<I, PAIR, SPREAD, MOMENTS>(i, prepared, &x, &coefficients, ahead, None)
     } else {
         let (x, coefficients) = (columns(i, x, 0), weights::<I, DEPTH, SPREAD>(i, &weighed.0, &mut finite));
-        F::first::<I, DEPTH, SPREAD, MOMENTS>(i, prepared, &x, &coefficients, ahead)
+        F::first::<I, DEPTH, SPREAD, MOMENTS>(i, prepared, &x, &coefficients, ahead, None)
     };
     while class + DEPTH <= classes {
         let (x, coefficients) = (columns(i, x, class), weights::<I, DEPTH, SPREAD>(i, &weighed.0[class..], &mut finite));
-        F::absorb::<I, DEPTH, SPREAD, MOMENTS>(i, prepared, &mut state, &x, &coefficients, ahead.after(class));
+        F::absorb::<I, DEPTH, SPREAD, MOMENTS>(i, prepared, &mut state, &x, &coefficients, ahead.after(class), None);
         class += DEPTH;
     }
     while class < classes {
         let (x, coefficients) = (columns(i, x, class), weights::<I, PAIR, SPREAD>(i, &weighed.0[class..], &mut finite));
-        F::absorb::<I, PAIR, SPREAD, MOMENTS>(i, prepared, &mut state, &x, &coefficients, ahead.after(class));
+        F::absorb::<I, PAIR, SPREAD, MOMENTS>(i, prepared, &mut state, &x, &coefficients, ahead.after(class), None);
         class += PAIR;
     }
     (state, finite.is_nan())
@@ -95,28 +95,44 @@ fn weights<I: Isa, const COUNT: usize, const SPREAD: bool>(
     coefficients
 }
 
-/// Folds one row across the lanes: each class, or each part of a long row, in one of them. Also says whether a target is not
-/// finite, where targets are looked at.
+/// A row folded across the lanes.
+#[derive(Clone, Copy)]
+pub(super) struct FoldedAcross<I: Isa, F: Fold> {
+    pub state: F::State<I>,
+    /// A target is not finite, where targets are looked at.
+    pub bad: bool,
+    /// What was to be kept for the gradient is.
+    pub kept: bool,
+}
+
+/// Folds one row across the lanes: each class, or each part of a long row, in one of them. Keeps for the gradient what the fold
+/// leaves, if `keep` has [room](kept_room) for it.
 #[inline(always)]
 pub(super) fn fold_across<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
     i: I,
     across: &Across<'_, '_>,
     scratch: &mut Scratch,
-) -> (F::State<I>, bool) {
+    keep: &mut [[f32; LANES]],
+) -> FoldedAcross<I, F> {
     let Rows { classes, prepared, .. } = *across.rows;
     if !parts::are_in(classes) {
-        return fold_range::<I, F, SPREAD, MOMENTS>(i, across, scratch);
+        return fold_range::<I, F, SPREAD, MOMENTS>(i, across, scratch, keep);
     }
     let all = parts::each(across.rows.shared, parts::ranges(classes), |range| {
         let across = &across.part(range);
         i.call(FoldPart::<F, SPREAD, MOMENTS> { across, of: PhantomData })
     });
-    let (mut packed, mut is_bad) = (F::packed(), false);
-    for (part, (state, bad)) in all.iter().enumerate() {
-        F::pack::<I, SPREAD, MOMENTS>(i, state, part, &mut packed);
-        is_bad |= bad;
+    let (mut packed, mut bad) = (F::packed(), false);
+    for (part, folded) in all.iter().enumerate() {
+        F::pack::<I, SPREAD, MOMENTS>(i, &folded.state, part, &mut packed);
+        bad |= folded.bad;
     }
-    (merged::<I, F, SPREAD, MOMENTS>(i, prepared, &packed), is_bad)
+    FoldedAcross { state: merged::<I, F, SPREAD, MOMENTS>(i, prepared, &packed), bad, kept: false }
+}
+
+/// Registers that are kept of a row of so many classes.
+pub(super) fn kept_room(classes: usize) -> usize {
+    classes.div_ceil(STRETCH) * DEPTH
 }
 
 /// What the lanes hold of sixteen rows, joined; as a function of its own.
@@ -150,11 +166,11 @@ struct FoldPart<'s, 'r, 'a, F, const SPREAD: bool, const MOMENTS: bool> {
 }
 
 impl<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool> Outlined<I> for FoldPart<'_, '_, '_, F, SPREAD, MOMENTS> {
-    type Output = (F::State<I>, bool);
+    type Output = FoldedAcross<I, F>;
 
     #[inline(always)]
     fn run(self, i: I) -> Self::Output {
-        fold_range::<I, F, SPREAD, MOMENTS>(i, self.across, &mut Scratch::new())
+        fold_range::<I, F, SPREAD, MOMENTS>(i, self.across, &mut Scratch::new(), &mut [])
     }
 }
 
@@ -163,10 +179,14 @@ fn fold_range<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
     i: I,
     across: &Across<'_, '_>,
     scratch: &mut Scratch,
-) -> (F::State<I>, bool) {
+    keep: &mut [[f32; LANES]],
+) -> FoldedAcross<I, F> {
     let (rows, place) = (across.rows, across.row * across.rows.classes);
     let mut state = F::identity(i);
     let mut finite = i.f32s(0.0);
+    let (keep, _) = keep.as_chunks_mut::<DEPTH>();
+    let keeps = F::KEEPS && !keep.is_empty();
+    let mut kept = keeps;
     for chunk in across.range.clone().step_by(Rows::CHUNK) {
         let x = across.chunk(i, chunk, &mut scratch.widened);
         let coefficients = if SPREAD { across.coefficients(i, chunk, &mut scratch.weighed) } else { &[] };
@@ -188,27 +208,40 @@ fn fold_range<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
             }
             let first = chunk + n * STRETCH;
             let ahead = rows.predictions.ahead(place + first);
+            let keep = if kept { keep.get_mut(first / STRETCH) } else { None };
             if first == across.range.start {
-                state = F::first::<I, DEPTH, SPREAD, MOMENTS>(i, rows.prepared, &registers, &coefficients, ahead);
+                (state, kept) = F::first::<I, DEPTH, SPREAD, MOMENTS>(i, rows.prepared, &registers, &coefficients, ahead, keep);
             } else {
-                F::absorb::<I, DEPTH, SPREAD, MOMENTS>(i, rows.prepared, &mut state, &registers, &coefficients, ahead);
+                kept &= F::absorb::<I, DEPTH, SPREAD, MOMENTS>(
+                    i,
+                    rows.prepared,
+                    &mut state,
+                    &registers,
+                    &coefficients,
+                    ahead,
+                    keep,
+                );
             }
         }
         if rest.is_empty() {
             continue;
         }
-        let ahead = rows.predictions.ahead(place + chunk + x.len() - rest.len());
+        let first = chunk + x.len() - rest.len();
+        let ahead = rows.predictions.ahead(place + first);
+        let keep = if kept { keep.get_mut(first / STRETCH) } else { None };
         if rest.len() > PAIR * LANES {
             let registers = last::<I, DEPTH>(i, x, rest, F::ABSENT);
             let coefficients = last_weights::<I, DEPTH, SPREAD>(i, coefficients, weighed_rest, &mut finite);
-            F::absorb::<I, DEPTH, SPREAD, MOMENTS>(i, rows.prepared, &mut state, &registers, &coefficients, ahead);
+            kept &=
+                F::absorb::<I, DEPTH, SPREAD, MOMENTS>(i, rows.prepared, &mut state, &registers, &coefficients, ahead, keep);
         } else {
             let registers = last::<I, PAIR>(i, x, rest, F::ABSENT);
             let coefficients = last_weights::<I, PAIR, SPREAD>(i, coefficients, weighed_rest, &mut finite);
-            F::absorb::<I, PAIR, SPREAD, MOMENTS>(i, rows.prepared, &mut state, &registers, &coefficients, ahead);
+            let keep = keep.and_then(|keep| keep.first_chunk_mut());
+            kept &= F::absorb::<I, PAIR, SPREAD, MOMENTS>(i, rows.prepared, &mut state, &registers, &coefficients, ahead, keep);
         }
     }
-    (state, SPREAD && finite.is_nan().any())
+    FoldedAcross { state, bad: SPREAD && finite.is_nan().any(), kept: keeps && kept }
 }
 
 /// The `rest` that numbers end with, at most `COUNT` registers of it; `absent` past the end.

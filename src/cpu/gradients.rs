@@ -8,7 +8,7 @@ use super::parts;
 use super::source::{Rows, SHORT, Scratch, Tile};
 use super::targets::{Across, Block, Down, Walk, any_large, groups, register};
 use super::terms::{Standing, gradient};
-use crate::fold::Fold;
+use crate::fold::{Fold, OfKept};
 use crate::loss::{LossTerm, Prepared};
 
 /// How the ranks and gradients of the rows in the lanes come about.
@@ -20,6 +20,22 @@ pub(super) struct Slopes<I: Isa> {
     pub scale: F32s<I>,
     /// The labels' class weights.
     pub weight: F32s<I>,
+}
+
+/// What the first walk left of a row.
+#[derive(Clone, Copy)]
+pub(super) struct Kept<'k, I: Isa> {
+    pub registers: &'k [[f32; LANES]],
+    pub of: OfKept<I>,
+}
+
+/// What the gradient of a row is made of, which all lanes have.
+pub(super) struct Sloped<'s, I: Isa, F: Fold> {
+    pub row: F::Row<I>,
+    pub of: Slopes<I>,
+    /// Of all of its derivatives.
+    pub common: Option<F::Common<I>>,
+    pub kept: Option<Kept<'s, I>>,
 }
 
 /// The gradients of the rows down the lanes.
@@ -88,33 +104,31 @@ fn derivative<I: Isa, F: Fold, T: LossTerm>(
     }
 }
 
-/// The gradient of one row, which `row` has in all lanes; of a long one by several threads.
+/// The gradient of one row; of a long one by several threads.
 #[inline(always)]
 pub(super) fn gradient_of_row<I: Isa, F: Fold, T: LossTerm>(
     i: I,
     across: &Across<'_, '_>,
-    row: &F::Row<I>,
-    of: &Slopes<I>,
+    sloped: &Sloped<'_, I, F>,
     scratch: &mut Scratch,
     pending: &mut Pending,
     out: &mut [f32],
 ) {
     let classes = across.rows.classes;
     if !parts::are_in(classes) {
-        return i.call(GradientAcross::<I, F, T> { across, row, of, scratch, pending, out, term: PhantomData });
+        return i.call(GradientAcross::<I, F, T> { across, sloped, scratch, pending, out, term: PhantomData });
     }
     let streams = pending.streams;
     let parts_of_out = pending.skip(i, classes, out).chunks_mut(parts::step(classes));
     parts::each(across.rows.shared, parts::ranges(classes).zip(parts_of_out), |(range, out)| {
-        i.call(GradientPart::<I, F, T> { across: &across.part(range), row, of, streams, out, term: PhantomData });
+        i.call(GradientPart::<I, F, T> { across: &across.part(range), sloped, streams, out, term: PhantomData });
     });
 }
 
 /// The gradient of a part of a row, which goes to memory by itself.
 struct GradientPart<'s, 'r, 'a, I: Isa, F: Fold, T> {
     across: &'s Across<'r, 'a>,
-    row: &'s F::Row<I>,
-    of: &'s Slopes<I>,
+    sloped: &'s Sloped<'s, I, F>,
     streams: bool,
     out: &'s mut [f32],
     term: PhantomData<T>,
@@ -125,9 +139,9 @@ impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for GradientPart<'_, '_, '_, I, F
 
     #[inline(always)]
     fn run(self, i: I) {
-        let Self { across, row, of, streams, out, term } = self;
+        let Self { across, sloped, streams, out, term } = self;
         let (pending, scratch) = (&mut Pending::new(streams), &mut Scratch::new());
-        i.call(GradientAcross::<I, F, T> { across, row, of, scratch, pending, out, term });
+        i.call(GradientAcross::<I, F, T> { across, sloped, scratch, pending, out, term });
         pending.finish(i, out);
         if streams {
             i.fence();
@@ -137,8 +151,7 @@ impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for GradientPart<'_, '_, '_, I, F
 
 struct GradientAcross<'s, 'r, 'a, I: Isa, F: Fold, T> {
     across: &'s Across<'r, 'a>,
-    row: &'s F::Row<I>,
-    of: &'s Slopes<I>,
+    sloped: &'s Sloped<'s, I, F>,
     scratch: &'s mut Scratch,
     pending: &'s mut Pending,
     out: &'s mut [f32],
@@ -150,18 +163,18 @@ impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for GradientAcross<'_, '_, '_, I,
 
     #[inline(always)]
     fn run(self, i: I) {
-        let Self { across, row, of, scratch, pending, out, .. } = self;
+        let Self { across, sloped, scratch, pending, out, .. } = self;
+        let Sloped { row, of, common, kept } = sloped;
         let prepared = across.rows.prepared;
         if of.standing.ignored.any() {
             pending.fill(i, 0.0, across.range.len(), out);
         } else if of.standing.undefined.any() {
             pending.fill(i, f32::NAN, across.range.len(), out);
         } else {
-            let common = F::common(i, prepared, row, of.pull, of.scale);
-            let mut walk = Derivatives::<'_, I, F, T> { prepared, row, of, common, pending, out, term: PhantomData };
+            let mut walk = Derivatives::<'_, I, F, T> { prepared, row, of, common: *common, pending, out, term: PhantomData };
             match common {
-                Some(common) if !prepared.spreads() => walk.others(i, across, &common, scratch),
-                Some(common) if const { T::CLOSED } => walk.all(i, across, &common, scratch),
+                Some(common) if !prepared.spreads() => walk.others(i, across, common, kept.as_ref(), scratch),
+                Some(common) if const { T::CLOSED } => walk.all(i, across, common, kept.as_ref(), scratch),
                 _ => across.walk(i, &mut scratch.widened, &mut walk),
             }
         }
@@ -187,7 +200,17 @@ impl<I: Isa, F: Fold, T: LossTerm> Derivatives<'_, I, F, T> {
 
     /// All of them where no class but the label has a term.
     #[inline(always)]
-    fn others(&mut self, i: I, across: &Across<'_, '_>, common: &F::Common<I>, scratch: &mut Scratch) {
+    fn others(
+        &mut self,
+        i: I,
+        across: &Across<'_, '_>,
+        common: &F::Common<I>,
+        kept: Option<&Kept<'_, I>>,
+        scratch: &mut Scratch,
+    ) {
+        if let Some(kept) = kept {
+            return self.others_kept(i, across, common, kept, scratch);
+        }
         let label = across.label as usize;
         for chunk in across.range.clone().step_by(Rows::CHUNK) {
             let x = across.chunk(i, chunk, &mut scratch.widened);
@@ -215,9 +238,41 @@ impl<I: Isa, F: Fold, T: LossTerm> Derivatives<'_, I, F, T> {
         }
     }
 
+    /// The same of what was kept. Only the label's register and a last one that is not full are looked at again.
+    #[inline(always)]
+    fn others_kept(&mut self, i: I, across: &Across<'_, '_>, common: &F::Common<I>, kept: &Kept<'_, I>, scratch: &mut Scratch) {
+        let (label, end) = (across.label as usize, across.range.end);
+        for chunk in across.range.clone().step_by(Rows::CHUNK) {
+            let count = Rows::CHUNK.min(end - chunk);
+            let (full, rest) = (count / LANES, count % LANES);
+            let of_label = label.wrapping_sub(chunk) / LANES;
+            let mut derivative = i.f32s(0.0);
+            if of_label * LANES < count {
+                let x = across.register(i, chunk + of_label * LANES, &mut scratch.widened);
+                derivative = self.derivative(i, &across.block(i, &x, chunk + of_label * LANES));
+            }
+            let (room, _) = self.pending.room().as_chunks_mut::<LANES>();
+            let (of_full, kept_of_full) = (&mut room[..full], &kept.registers[chunk / LANES..][..full]);
+            for n in 0..full {
+                (i.f32s_of(&kept_of_full[n]) * kept.of.times).store(&mut of_full[n]);
+            }
+            if rest > 0 {
+                let x = across.register(i, end - rest, &mut scratch.widened);
+                F::through_others(i, common, i.f32s_of(&x)).store(&mut room[full]);
+            }
+            if of_label * LANES < count {
+                derivative.store(&mut room[of_label]);
+            }
+            self.pending.add(i, count, self.out);
+        }
+    }
+
     /// All of them where the loss is categorical.
     #[inline(always)]
-    fn all(&mut self, i: I, across: &Across<'_, '_>, common: &F::Common<I>, scratch: &mut Scratch) {
+    fn all(&mut self, i: I, across: &Across<'_, '_>, common: &F::Common<I>, kept: Option<&Kept<'_, I>>, scratch: &mut Scratch) {
+        if let Some(kept) = kept {
+            return self.all_kept(i, across, common, kept, scratch);
+        }
         for chunk in across.range.clone().step_by(Rows::CHUNK) {
             let x = across.chunk(i, chunk, &mut scratch.widened);
             let (registers, rest) = x.as_chunks::<LANES>();
@@ -236,6 +291,44 @@ impl<I: Isa, F: Fold, T: LossTerm> Derivatives<'_, I, F, T> {
                 through_costs::<I, F, true>(i, common, &x, &coefficients, room);
             }
             self.pending.add(i, x.len(), self.out);
+        }
+    }
+
+    /// The same of what was kept. Only groups that hold a large prediction are looked at again.
+    #[inline(always)]
+    fn all_kept(&mut self, i: I, across: &Across<'_, '_>, common: &F::Common<I>, kept: &Kept<'_, I>, scratch: &mut Scratch) {
+        let end = across.range.end;
+        for chunk in across.range.clone().step_by(Rows::CHUNK) {
+            let count = Rows::CHUNK.min(end - chunk);
+            let (full, rest) = (count / LANES, count % LANES);
+            let (coefficients, last) = across.coefficients(i, chunk, &mut scratch.weighed).as_chunks::<LANES>();
+            let (room, _) = self.pending.room().as_chunks_mut::<LANES>();
+            let kept_of_chunk = &kept.registers[chunk / LANES..][..full];
+            for group in groups(full) {
+                let first = chunk + group.start * LANES;
+                let (kept_of_group, coefficients, room) =
+                    (&kept_of_chunk[group.clone()], &coefficients[group.clone()], &mut room[group]);
+                let mut largest = i.f32s(0.0);
+                for n in 0..kept_of_group.len() {
+                    let e = i.f32s_of(&kept_of_group[n]);
+                    largest = e.max(largest);
+                    let coefficient = i.f32s_of(&coefficients[n]);
+                    F::kept_through_cost::<I, false>(i, common, e, &kept.of, coefficient, e).store(&mut room[n]);
+                }
+                if !(!largest.lt(kept.of.large)).any() {
+                    continue;
+                }
+                for n in 0..kept_of_group.len() {
+                    let x = i.f32s_of(&across.register(i, first + n * LANES, &mut scratch.widened));
+                    let (e, coefficient) = (i.f32s_of(&kept_of_group[n]), i.f32s_of(&coefficients[n]));
+                    F::kept_through_cost::<I, true>(i, common, e, &kept.of, coefficient, x).store(&mut room[n]);
+                }
+            }
+            if rest > 0 {
+                let x = [across.register(i, end - rest, &mut scratch.widened)];
+                through_costs::<I, F, true>(i, common, &x, &[register(last, 0)], &mut room[full..]);
+            }
+            self.pending.add(i, count, self.out);
         }
     }
 }

@@ -5,11 +5,12 @@
 //! lie down the lanes as well. Which of the two depends on the number of classes alone. What needs the whole
 //! row first, terms and gradients, walks over it again while it is in the cache.
 
+use std::cell::Cell;
 use std::marker::PhantomData;
 
-use super::folding::{fold_across, merged, rows_down};
-use super::gradients::{GradientDown, Pending, Slopes, gradient_of_row};
-use super::isa::{Isa, LANES, Outlined, Work};
+use super::folding::{fold_across, kept_room, merged, rows_down};
+use super::gradients::{GradientDown, Kept, Pending, Sloped, Slopes, gradient_of_row};
+use super::isa::{Isa, LANES, Line, Outlined, Work};
 use super::lanes::{F32s, Make, Mask};
 use super::losses::LossesDown;
 use super::rank::{RankDown, rank_of_row};
@@ -22,8 +23,16 @@ use crate::layout::{RANK_NAN, Wanted};
 use crate::loss::{LossTerm, Prepared};
 use crate::records::RecordsMut;
 
-/// Bytes that stay in a core's second cache until they are walked over again.
-const NEAR: u64 = 512 * 1024;
+/// Bytes of rows that are folded before the first of them is walked over again: they are near until then, and what one walk reads
+/// and the next one writes comes close enough together for the memory to be busy with both.
+const NEAR: u64 = 64 * 1024;
+/// Bytes that may be kept of a row from one walk to the next, in a core's second cache.
+const KEPT: u64 = 512 * 1024;
+
+thread_local! {
+    /// What first walks leave for gradients, up to [`KEPT`]: to make such room anew would take as long as to fill it.
+    static ROOM: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+}
 
 /// The rows that one thread folds at a time.
 pub(super) struct Piece<'a> {
@@ -129,12 +138,20 @@ impl Piece<'_> {
     }
 
     /// How many long rows are folded before the first of them is walked over again. Their results do not depend on it.
-    fn rows_at_once(&self) -> usize {
+    fn rows_at_once(&self, keeps: bool) -> usize {
         if !(self.wanted.gradient || self.sums().any()) {
             return LANES;
         }
-        let class = self.window.element.bytes() + if self.prepared.dense { size_of::<f32>() as u64 } else { 0 };
+        let float = size_of::<f32>() as u64;
+        // Of what is kept predictions need not be near as well.
+        let class = if keeps { float } else { self.window.element.bytes() } + if self.prepared.dense { float } else { 0 };
         (NEAR / (self.window.classes as u64 * class)).clamp(1, LANES as u64) as usize
+    }
+
+    /// Whether the first walk over a long row keeps what the gradient needs: where that stays near, and a class needs no more.
+    fn keeps<F: Fold, T: LossTerm>(&self) -> bool {
+        let near = (self.window.classes * size_of::<f32>()) as u64 <= KEPT;
+        F::KEEPS && near && self.wanted.gradient && (T::CLOSED || !self.prepared.spreads())
     }
 
     /// Whether dense targets need their first maxima.
@@ -210,19 +227,25 @@ impl Piece<'_> {
         let mut pending = Pending::new(self.streams);
         let (prepared, classes, all) = (self.prepared, self.window.classes, self.records.losses.len());
         let sums = self.sums();
-        let at_once = self.rows_at_once();
+        let keeps = self.keeps::<F, T>();
+        let at_once = self.rows_at_once(keeps);
+        let room = if keeps { kept_room(classes) } else { 0 };
+        let mut keep = ROOM.take();
+        keep.resize(keep.len().max(at_once * room), Line([0.0; LANES]));
         for first in (0..all).step_by(at_once) {
             let rows = Rows { shared: self.shared, ..Rows::of(prepared, self.window, first, at_once.min(all - first)) };
             let labels = Labels::of(i, &rows, self.needs_label());
             let class = labels.class.to_array();
             let across = |row: usize| Across::new(&rows, row, class[row]);
             let (mut goals, mut bad) = ([0.0; LANES], 0);
-            let mut ranks = [0; LANES];
+            let (mut ranks, mut kept) = ([0; LANES], 0);
             for row in 0..rows.count {
                 let across = across(row);
-                let (state, is_bad) = fold_across::<I, F, SPREAD, MOMENTS>(i, &across, &mut scratch);
-                F::pack::<I, SPREAD, MOMENTS>(i, &state, row, &mut packed);
-                bad |= u16::from(is_bad) << row;
+                let keep = &mut bytemuck::cast_slice_mut(&mut keep)[row * room..][..room];
+                let folded = fold_across::<I, F, SPREAD, MOMENTS>(i, &across, &mut scratch, keep);
+                F::pack::<I, SPREAD, MOMENTS>(i, &folded.state, row, &mut packed);
+                bad |= u16::from(folded.bad) << row;
+                kept |= u16::from(folded.kept) << row;
                 // The row has come near by now: before, its line of memory would have been waited for.
                 if (class[row] as usize) < classes {
                     goals[row] = rows.predictions.at(row * classes + class[row] as usize);
@@ -252,7 +275,7 @@ impl Piece<'_> {
             }
             if self.wanted.gradient {
                 for l in 0..rows.count {
-                    let of_lane = Slopes {
+                    let of = Slopes {
                         standing: Standing {
                             ignored: of.standing.ignored.lane(i, l),
                             undefined: of.standing.undefined.lane(i, l),
@@ -262,12 +285,22 @@ impl Piece<'_> {
                         scale: of.scale.lane(i, l),
                         weight: of.weight.lane(i, l),
                     };
-                    let (row, of) = (&F::lane(i, &folded.row, l), &of_lane);
+                    let row = F::lane(i, &folded.row, l);
+                    let common = F::common(i, prepared, &row, of.pull, of.scale);
+                    let mut sloped = Sloped::<I, F> { row, of, common, kept: None };
+                    if kept >> l & 1 != 0
+                        && let Some(common) = &common
+                        && let Some(of) = F::of_kept::<I, MOMENTS>(i, prepared, common, &packed, l)
+                    {
+                        let registers = &bytemuck::cast_slice(&keep)[l * room..][..room];
+                        sloped.kept = Some(Kept { registers, of });
+                    }
                     let (scratch, pending, out) = (&mut scratch, &mut pending, &mut *self.records.gradient);
-                    gradient_of_row::<I, F, T>(i, &across(l), row, of, scratch, pending, out);
+                    gradient_of_row::<I, F, T>(i, &across(l), &sloped, scratch, pending, out);
                 }
             }
         }
+        ROOM.set(keep);
         if self.wanted.gradient {
             pending.finish(i, self.records.gradient);
         }

@@ -166,6 +166,14 @@ impl<'r, 'a> Across<'r, 'a> {
         self.rows.predictions.floats(i, place + first..place + end, widened)
     }
 
+    /// Sixteen predictions from class `first` on; 0 past the end.
+    #[inline(always)]
+    pub(super) fn register<I: Isa>(&self, i: I, first: usize, widened: &mut [f32; Rows::CHUNK]) -> [f32; LANES] {
+        let place = self.row * self.rows.classes;
+        let end = self.range.end.min(first + LANES);
+        register(self.rows.predictions.floats(i, place + first..place + end, widened), 0)
+    }
+
     /// The coefficients of the same classes as a [`chunk`](Self::chunk): the targets where they lie, if they are that, else
     /// in `weighed`. They may be NaN or infinite.
     #[inline(always)]

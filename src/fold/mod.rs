@@ -61,6 +61,18 @@ impl<I: Isa> Share<I> {
     }
 }
 
+/// Room for what the first walk leaves of `DEPTH` registers, where that [`KEEPS`](Fold::KEEPS) anything.
+pub(crate) type Keep<'k, const DEPTH: usize> = Option<&'k mut [[f32; LANES]; DEPTH]>;
+
+/// How what was kept of a row enters its derivatives.
+#[derive(Clone, Copy)]
+pub(crate) struct OfKept<I: Isa> {
+    /// The derivative by a class without a term is what was kept of it, times this.
+    pub times: F32s<I>,
+    /// From here on what was kept is of a [`large`](Fold::large) prediction, or of one that is nearly so.
+    pub large: F32s<I>,
+}
+
 /// The hooks of a fold on the CPU: what its WGSL twin does for a lane of the GPU, for [`LANES`] lanes in step.
 ///
 /// Lanes are independent until [`merge`](Fold::merge) joins them, and what one holds never shows in another: drivers
@@ -73,7 +85,7 @@ pub(crate) trait Fold {
     /// A folded row for each lane.
     type Row<I: Isa>: Copy + Send + Sync;
     /// What a row's classes have in common, in the second walk.
-    type Common<I: Isa>: Copy;
+    type Common<I: Isa>: Copy + Send + Sync;
 
     /// What stands in for a class that is not there: it changes no state.
     const ABSENT: f32;
@@ -85,11 +97,15 @@ pub(crate) trait Fold {
     /// be summed in float32 as well.
     const ROUNDED: bool = false;
 
+    /// The first walk can leave what [derivatives](Fold::of_kept) are made of: half of their arithmetic.
+    const KEEPS: bool = false;
+
     /// The empty state.
     fn identity<I: Isa>(i: I) -> Self::State<I>;
 
     /// Takes in `DEPTH` predictions for each lane, with `SPREAD` their coefficients, with `MOMENTS` what
-    /// [`closed_calibration`](Fold::closed_calibration) needs, and asks for as many registers ahead.
+    /// [`closed_calibration`](Fold::closed_calibration) needs, and asks for as many registers ahead. Says whether all is kept that
+    /// was to be: what is not makes all that has been kept before worthless.
     fn absorb<I: Isa, const DEPTH: usize, const SPREAD: bool, const MOMENTS: bool>(
         i: I,
         prepared: &Prepared,
@@ -97,9 +113,10 @@ pub(crate) trait Fold {
         x: &[F32s<I>; DEPTH],
         coefficients: &[F32s<I>; DEPTH],
         ahead: Ahead,
-    );
+        keep: Keep<'_, DEPTH>,
+    ) -> bool;
 
-    /// The state after the first predictions of each lane.
+    /// The state after the first predictions of each lane, and whether all is kept that was to be.
     #[inline(always)]
     fn first<I: Isa, const DEPTH: usize, const SPREAD: bool, const MOMENTS: bool>(
         i: I,
@@ -107,10 +124,11 @@ pub(crate) trait Fold {
         x: &[F32s<I>; DEPTH],
         coefficients: &[F32s<I>; DEPTH],
         ahead: Ahead,
-    ) -> Self::State<I> {
+        keep: Keep<'_, DEPTH>,
+    ) -> (Self::State<I>, bool) {
         let mut state = Self::identity(i);
-        Self::absorb::<I, DEPTH, SPREAD, MOMENTS>(i, prepared, &mut state, x, coefficients, ahead);
-        state
+        let kept = Self::absorb::<I, DEPTH, SPREAD, MOMENTS>(i, prepared, &mut state, x, coefficients, ahead, keep);
+        (state, kept)
     }
 
     /// Room for sixteen rows' states.
@@ -143,7 +161,8 @@ pub(crate) trait Fold {
         coefficients: &[F32s<I>; 2],
         ahead: Ahead,
     ) -> Self::Row<I> {
-        Self::row::<I, MOMENTS>(i, prepared, &Self::first::<I, 2, SPREAD, MOMENTS>(i, prepared, x, coefficients, ahead))
+        let (state, _) = Self::first::<I, 2, SPREAD, MOMENTS>(i, prepared, x, coefficients, ahead, None);
+        Self::row::<I, MOMENTS>(i, prepared, &state)
     }
 
     /// The row of one lane in all lanes.
@@ -199,6 +218,31 @@ pub(crate) trait Fold {
 
     /// [`through`](Fold::through) of a slope of 0, times the scale: the class has no term.
     fn through_others<I: Isa>(i: I, common: &Self::Common<I>, x: F32s<I>) -> F32s<I>;
+
+    /// How what was kept of row `row` enters its derivatives; none where they would lack digits.
+    #[inline(always)]
+    fn of_kept<I: Isa, const MOMENTS: bool>(
+        _: I,
+        _: &Prepared,
+        _: &Self::Common<I>,
+        _: &Self::Packed,
+        _row: usize,
+    ) -> Option<OfKept<I>> {
+        None
+    }
+
+    /// [`through_cost`](Fold::through_cost) of what was kept of a class; `x` counts with `LARGE` alone.
+    #[inline(always)]
+    fn kept_through_cost<I: Isa, const LARGE: bool>(
+        _: I,
+        _: &Self::Common<I>,
+        kept: F32s<I>,
+        _: &OfKept<I>,
+        _coefficient: F32s<I>,
+        _x: F32s<I>,
+    ) -> F32s<I> {
+        kept
+    }
 
     /// [`through`](Fold::through) of a categorical loss, times the scale. Without `LARGE`, no prediction is [`large`](Fold::large).
     fn through_cost<I: Isa, const LARGE: bool>(i: I, common: &Self::Common<I>, x: F32s<I>, coefficient: F32s<I>) -> F32s<I>;

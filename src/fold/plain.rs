@@ -3,7 +3,7 @@
 use crate::cpu::isa::Isa;
 use crate::cpu::lanes::{F32s, F64s, Make, Mask};
 use crate::cpu::source::Ahead;
-use crate::fold::{Fold, Share};
+use crate::fold::{Fold, Keep, Share};
 use crate::loss::Prepared;
 
 pub(crate) struct Plain;
@@ -36,7 +36,9 @@ impl Fold for Plain {
         _: &[F32s<I>; DEPTH],
         _: &[F32s<I>; DEPTH],
         _: Ahead,
-    ) {
+        _: Keep<'_, DEPTH>,
+    ) -> bool {
+        false
     }
 
     fn packed() {}

@@ -12,7 +12,7 @@ use crate::cpu::isa::{Isa, LANES};
 use crate::cpu::lanes::{F32s, F64s, Make, Mask};
 use crate::cpu::math::{log, log_of, minus_inverse, or_zero};
 use crate::cpu::source::Ahead;
-use crate::fold::{Fold, Lines, LinesD, Share, turned, turned_d};
+use crate::fold::{Fold, Keep, Lines, LinesD, Share, turned, turned_d};
 use crate::loss::Prepared;
 
 pub(crate) struct Shares;
@@ -99,7 +99,8 @@ impl Fold for Shares {
         x: &[F32s<I>; DEPTH],
         _: &[F32s<I>; DEPTH],
         ahead: Ahead,
-    ) {
+        _: Keep<'_, DEPTH>,
+    ) -> bool {
         for (d, &x) in x.iter().enumerate() {
             ahead.ask(i, d);
             // A NaN is not larger, so it ends in the rest.
@@ -107,6 +108,7 @@ impl Fold for Shares {
             s.rest = s.rest + wins.select(s.big, x).widen();
             s.big = wins.select(x, s.big);
         }
+        false
     }
 
     fn packed() -> Packed {

@@ -23,8 +23,9 @@ use crate::cpu::lanes::{F32s, F64s, Make, Mask};
 use crate::cpu::math::{OfDifferences, exp, exp2_fine, log1p, log1p_to_one, minus_inverse, power_of_two, round, tanh_of};
 use crate::cpu::source::Ahead;
 use crate::fold::moments;
-use crate::fold::units::{ONE, anchor, is_huge};
-use crate::fold::{Fold, Share};
+use crate::fold::moments::SMALL_EXPONENT;
+use crate::fold::units::{ONE, ONE_EXPONENT, anchor, is_huge};
+use crate::fold::{Fold, Keep, OfKept, Share};
 use crate::loss::Prepared;
 
 pub(crate) struct Softmax;
@@ -59,6 +60,14 @@ pub(crate) struct Common<I: Isa> {
     of_top: F32s<I>,
     minus_rest: F32s<I>,
     z_of_top: F32s<I>,
+}
+
+impl<I: Isa> Common<I> {
+    /// The derivative by the top.
+    #[inline(always)]
+    fn of_top(&self, coefficient: F32s<I>) -> F32s<I> {
+        (self.weight - coefficient).fma(self.of_top, coefficient.fma(self.minus_rest, self.z_of_top))
+    }
 }
 
 /// A logit after softcap, and its derivative there. A temperature alone waits for differences of logits, which are exact
@@ -130,6 +139,7 @@ impl Fold for Softmax {
 
     const ABSENT: f32 = f32::NEG_INFINITY;
     const CLOSED: bool = true;
+    const KEEPS: bool = true;
 
     #[inline(always)]
     fn identity<I: Isa>(i: I) -> State<I> {
@@ -144,9 +154,10 @@ impl Fold for Softmax {
         x: &[F32s<I>; DEPTH],
         coefficients: &[F32s<I>; DEPTH],
         ahead: Ahead,
-    ) {
+        keep: Keep<'_, DEPTH>,
+    ) -> bool {
         let x = &capped(i, prepared, x);
-        s.absorb::<DEPTH, SPREAD, MOMENTS>(i, prepared, x, coefficients, ahead);
+        s.absorb::<DEPTH, SPREAD, MOMENTS>(i, prepared, x, coefficients, ahead, keep)
     }
 
     #[inline(always)]
@@ -156,12 +167,13 @@ impl Fold for Softmax {
         x: &[F32s<I>; DEPTH],
         coefficients: &[F32s<I>; DEPTH],
         ahead: Ahead,
-    ) -> State<I> {
+        keep: Keep<'_, DEPTH>,
+    ) -> (State<I>, bool) {
         let x = &capped(i, prepared, x);
         if is_settled(i, prepared, x) {
-            return State::after::<DEPTH, SPREAD, MOMENTS>(i, prepared, x, coefficients, ahead);
+            return (State::after::<DEPTH, SPREAD, MOMENTS>(i, prepared, x, coefficients, ahead, keep), true);
         }
-        State::identity(i).outgrown::<DEPTH, SPREAD, MOMENTS>(i, prepared, x, coefficients, ahead)
+        (State::identity(i).outgrown::<DEPTH, SPREAD, MOMENTS>(i, prepared, x, coefficients, ahead), false)
     }
 
     fn packed() -> Packed {
@@ -391,6 +403,42 @@ impl Fold for Softmax {
         common.of_differences.exp(i, x - common.top) * common.share
     }
 
+    /// Exponentials were counted in a unit of each lane's own.
+    #[inline(always)]
+    fn of_kept<I: Isa, const MOMENTS: bool>(
+        i: I,
+        prepared: &Prepared,
+        common: &Common<I>,
+        packed: &Packed,
+        row: usize,
+    ) -> Option<OfKept<I>> {
+        let exponent = if MOMENTS { ONE_EXPONENT + SMALL_EXPONENT } else { ONE_EXPONENT };
+        let k = round(i, prepared.base.times(i, common.top));
+        let part = exp2_fine(i, i.f32s(0.0) - prepared.base.part(i, common.top, k));
+        let k = packed.unit::<I>(i, row) - i.f32s(exponent) - k;
+        let in_range = i.f32s(-127.0).lt(k) & k.lt(i.f32s(127.0));
+        let of_top = part * power_of_two(i, k);
+        let times = of_top * common.share;
+        // What is below the normal floats lacks digits.
+        let good = in_range & !times.abs(i).lt(i.f32s(f32::MIN_POSITIVE));
+        // Exponentials are a few roundings from each other where logits are the same.
+        let large = i.f32s(0.999).over(of_top);
+        (!(!good).any()).then_some(OfKept { times, large })
+    }
+
+    #[inline(always)]
+    fn kept_through_cost<I: Isa, const LARGE: bool>(
+        _: I,
+        common: &Common<I>,
+        kept: F32s<I>,
+        of: &OfKept<I>,
+        coefficient: F32s<I>,
+        x: F32s<I>,
+    ) -> F32s<I> {
+        let derivative = kept.fma(of.times, coefficient * common.minus_scale);
+        if LARGE { x.eq(common.top).select(common.of_top(coefficient), derivative) } else { derivative }
+    }
+
     #[inline(always)]
     fn through_cost<I: Isa, const LARGE: bool>(i: I, common: &Common<I>, x: F32s<I>, coefficient: F32s<I>) -> F32s<I> {
         let e = common.of_differences.exp(i, x - common.top);
@@ -398,8 +446,7 @@ impl Fold for Softmax {
         if const { !LARGE } {
             return derivative;
         }
-        let of_top = (common.weight - coefficient).fma(common.of_top, coefficient.fma(common.minus_rest, common.z_of_top));
-        x.eq(common.top).select(of_top, derivative)
+        x.eq(common.top).select(common.of_top(coefficient), derivative)
     }
 
     /// The top.

@@ -9,7 +9,7 @@ use crate::loss::Prepared;
 
 /// 1 in a rest's unit, 2^64.
 pub(super) const ONE: f64 = 18_446_744_073_709_551_616.0;
-const ONE_EXPONENT: f32 = 64.0;
+pub(super) const ONE_EXPONENT: f32 = 64.0;
 /// The top may be so many powers of two above the unit: sums of 2^31 classes stay below the largest float.
 const SLACK: f32 = 16.0;
 

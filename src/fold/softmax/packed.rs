@@ -2,7 +2,7 @@
 
 use super::state::{SMALL, State, is_exceptional, is_phantom};
 use crate::cpu::isa::{Isa, LANES, Outlined};
-use crate::cpu::lanes::{Make, Mask};
+use crate::cpu::lanes::{F32s, Make, Mask};
 use crate::cpu::math::{or_zero, power_of_two};
 use crate::fold::moments::Moments;
 use crate::fold::units::{Count, anchor, is_huge, merge_huge, rescale, unit_of};
@@ -55,6 +55,12 @@ impl Packed {
         }
     }
 
+    /// What the lanes' sums of a row stood in.
+    #[inline(always)]
+    pub(super) fn unit<I: Isa>(&self, i: I, row: usize) -> F32s<I> {
+        i.f32s_of(&self.unit[row])
+    }
+
     /// Where a logit of −∞ has a coefficient, in any lane.
     fn impossible<I: Isa>(&self, i: I) -> Mask<I> {
         i.mask_of(self.impossible.iter().enumerate().fold(0, |bits, (row, &lanes)| bits | u16::from(lanes != 0) << row))
@@ -83,6 +89,7 @@ impl<I: Isa, const SPREAD: bool, const MOMENTS: bool> Outlined<I> for Pairwise<'
                 limit: i.f32s(f32::NEG_INFINITY),
                 unit: unit[l],
                 rest: rest[l].widen(),
+                at_top: i.f32s(0.0),
                 moments: Moments { squares: squares[l].widen(), gaps: gaps[l].widen() },
                 weight: weight[l],
                 gap: gap[l],
@@ -107,6 +114,7 @@ impl<I: Isa> State<I> {
             limit: second.select(b.limit, a.limit),
             unit: second.select(b.unit, a.unit),
             rest: second.select_d(b.rest, a.rest),
+            at_top: a.at_top,
             moments: if MOMENTS { b.moments.or(second, a.moments) } else { a.moments },
             weight: a.weight + b.weight,
             gap: a.gap + b.gap,

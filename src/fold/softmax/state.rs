@@ -4,6 +4,7 @@ use crate::cpu::isa::{Isa, LANES, Outlined};
 use crate::cpu::lanes::{F32s, F64s, Make, Mask};
 use crate::cpu::math::{or_zero, sum};
 use crate::cpu::source::Ahead;
+use crate::fold::Keep;
 use crate::fold::moments::{Moments, PARTIALS, Partial, join};
 use crate::fold::units::{Count, ONE, Sum, absorb_huge, is_huge, rescale, unit_of};
 use crate::loss::Prepared;
@@ -22,6 +23,8 @@ pub(crate) struct State<I: Isa> {
     /// it out again. NaN if a logit is NaN.
     pub(super) unit: F32s<I>,
     pub(super) rest: F64s<I>,
+    /// e^top in the same units, as far as exponentials are kept.
+    pub(super) at_top: F32s<I>,
     /// Nothing, where they are not asked for.
     pub(super) moments: Moments<I>,
     /// Σ coefficient, and Σ coefficient · (top − x) · SMALL: differences, and sums of both signs, may be beyond any float.
@@ -50,6 +53,7 @@ impl<I: Isa> State<I> {
             limit: i.f32s(f32::NEG_INFINITY),
             unit: i.f32s(0.0),
             rest: i.f64s(-ONE),
+            at_top: i.f32s(0.0),
             moments: Moments::identity(i),
             weight: i.f64s(0.0),
             gap: i.f64s(0.0),
@@ -66,17 +70,18 @@ impl<I: Isa> State<I> {
         x: &[F32s<I>; DEPTH],
         coefficients: &[F32s<I>; DEPTH],
         ahead: Ahead,
+        keep: Keep<'_, DEPTH>,
     ) -> Self {
         let mut s = Self::identity(i);
         // The first one is the top to begin with, and no phantom plays.
         let block = Played::of::<1>(x[0], x, coefficients, ahead);
         (s.unit, s.limit) = unit_of(i, prepared, block.top);
         (s.rest, s.moments) = (i.f64s(0.0), Moments::none(i));
-        s.take_in::<DEPTH, 1, SPREAD, MOMENTS, false>(i, prepared, &block);
+        s.take_in::<DEPTH, 1, SPREAD, MOMENTS, false>(i, prepared, &block, keep);
         s
     }
 
-    /// Takes in logits of each lane.
+    /// Takes in logits of each lane. Says whether the unit stayed, and their exponentials are kept if they were to be.
     #[inline(always)]
     pub(super) fn absorb<const DEPTH: usize, const SPREAD: bool, const MOMENTS: bool>(
         &mut self,
@@ -85,13 +90,15 @@ impl<I: Isa> State<I> {
         x: &[F32s<I>; DEPTH],
         coefficients: &[F32s<I>; DEPTH],
         ahead: Ahead,
-    ) {
+        keep: Keep<'_, DEPTH>,
+    ) -> bool {
         let block = Played::of::<0>(self.top, x, coefficients, ahead);
         if prepared.is_fine() || self.limit.lt(block.top).any() {
             *self = i.call(Outgrown::<I, DEPTH, SPREAD, MOMENTS> { prepared, state: *self, block });
-        } else {
-            self.take_in::<DEPTH, 0, SPREAD, MOMENTS, false>(i, prepared, &block);
+            return false;
         }
+        self.take_in::<DEPTH, 0, SPREAD, MOMENTS, false>(i, prepared, &block, keep);
+        true
     }
 
     /// The same in any case the long way.
@@ -142,36 +149,45 @@ impl<I: Isa> State<I> {
         self.limit = outgrown.select(limit, self.limit);
     }
 
-    /// Adds the losers from `START` on, whose unit is settled, and the coefficients of all.
+    /// Adds the losers from `START` on, whose unit is settled, and the coefficients of all; keeps the exponentials of all.
     #[inline(always)]
     fn take_in<const DEPTH: usize, const START: usize, const SPREAD: bool, const MOMENTS: bool, const FINE: bool>(
         &mut self,
         i: I,
         prepared: &Prepared,
         block: &Played<I, DEPTH>,
+        mut keep: Keep<'_, DEPTH>,
     ) {
         let Played { top, losers, x, ahead, .. } = *block;
+        let count =
+            if MOMENTS { Count::in_small_units(i, prepared, self.unit) } else { Count::in_units(i, prepared, self.unit) };
+        if let Some(kept) = &mut keep {
+            for d in 0..START {
+                let (part, power) = count.exp::<FINE>(i, prepared, x[d]);
+                self.at_top = part * power;
+                self.at_top.store(&mut kept[d]);
+            }
+        }
         for d in 0..START {
             ahead.ask(i, d);
         }
         if MOMENTS {
-            let count = Count::in_small_units(i, prepared, self.unit);
             let anchor = prepared.base.inverse(i, self.unit);
             let mut partial = Partial::none(i);
-            for (d, &loser) in losers[START..].iter().enumerate() {
-                ahead.ask(i, START + d);
-                partial.absorb(d, count.exp::<FINE>(i, prepared, loser), anchor - count.raised(loser));
+            for d in START..DEPTH {
+                ahead.ask(i, d);
+                let exponential = self.of_loser::<DEPTH, FINE>(i, prepared, count, block, d, &mut keep);
+                partial.absorb(d - START, exponential, anchor - count.raised(losers[d]));
             }
             let (rest, moments) = partial.total(i);
             self.rest = self.rest + rest;
             self.moments = self.moments.plus(moments);
         } else {
-            let count = Count::in_units(i, prepared, self.unit);
             let mut sums = [i.f32s(0.0); PARTIALS];
-            for (d, &loser) in losers[START..].iter().enumerate() {
-                ahead.ask(i, START + d);
-                let (part, power) = count.exp::<FINE>(i, prepared, loser);
-                join(&mut sums, d, part, power);
+            for d in START..DEPTH {
+                ahead.ask(i, d);
+                let (part, power) = self.of_loser::<DEPTH, FINE>(i, prepared, count, block, d, &mut keep);
+                join(&mut sums, d - START, part, power);
             }
             self.rest = self.rest + sum(sums).widen();
         }
@@ -187,6 +203,30 @@ impl<I: Isa> State<I> {
             }
         }
         self.top = top;
+    }
+
+    /// The exponential of loser `d` in two factors. Where exponentials are kept, the one of the logit itself is made, and it is those
+    /// that change places: the products are exact, so the bits are the same.
+    #[inline(always)]
+    fn of_loser<const DEPTH: usize, const FINE: bool>(
+        &mut self,
+        i: I,
+        prepared: &Prepared,
+        count: Count<I>,
+        block: &Played<I, DEPTH>,
+        d: usize,
+        keep: &mut Keep<'_, DEPTH>,
+    ) -> (F32s<I>, F32s<I>) {
+        let Some(kept) = keep else {
+            return count.exp::<FINE>(i, prepared, block.losers[d]);
+        };
+        let (part, power) = count.exp::<FINE>(i, prepared, block.x[d]);
+        let e = part * power;
+        e.store(&mut kept[d]);
+        let wins = block.tops[d].lt(block.x[d]);
+        let loser = wins.select(self.at_top, e);
+        self.at_top = wins.select(e, self.at_top);
+        (loser, i.f32s(1.0))
     }
 
     /// Adds the coefficients of a block, and how far their logits are below the top. `MASKED` ones may be −∞.
@@ -218,6 +258,8 @@ impl<I: Isa> State<I> {
 struct Played<I: Isa, const DEPTH: usize> {
     /// The largest so far.
     top: F32s<I>,
+    /// The largest before each.
+    tops: [F32s<I>; DEPTH],
     /// The others.
     losers: [F32s<I>; DEPTH],
     /// As they came.
@@ -230,13 +272,13 @@ impl<I: Isa, const DEPTH: usize> Played<I, DEPTH> {
     /// Each logit from `START` on plays the top; the loser joins the rest. One exponential an element. A NaN always loses.
     #[inline(always)]
     fn of<const START: usize>(top: F32s<I>, x: &[F32s<I>; DEPTH], coefficients: &[F32s<I>; DEPTH], ahead: Ahead) -> Self {
-        let (mut top, mut losers) = (top, *x);
-        for loser in &mut losers[START..] {
-            let x = *loser;
-            *loser = top.min(x);
-            top = x.max(top);
+        let (mut top, mut tops, mut losers) = (top, *x, *x);
+        for d in START..DEPTH {
+            tops[d] = top;
+            losers[d] = top.min(x[d]);
+            top = x[d].max(top);
         }
-        Self { top, losers, x: *x, coefficients: *coefficients, ahead }
+        Self { top, tops, losers, x: *x, coefficients: *coefficients, ahead }
     }
 }
 
@@ -258,9 +300,9 @@ impl<I: Isa, const DEPTH: usize, const SPREAD: bool, const MOMENTS: bool> Outlin
         let mut s = state;
         s.settle::<MOMENTS>(i, prepared, block.top);
         if prepared.is_fine() {
-            s.take_in::<DEPTH, 0, SPREAD, MOMENTS, true>(i, prepared, &block);
+            s.take_in::<DEPTH, 0, SPREAD, MOMENTS, true>(i, prepared, &block, None);
         } else {
-            s.take_in::<DEPTH, 0, SPREAD, MOMENTS, false>(i, prepared, &block);
+            s.take_in::<DEPTH, 0, SPREAD, MOMENTS, false>(i, prepared, &block, None);
         }
         // Where the top is huge, every block comes here.
         let exceptional = is_exceptional(i, prepared, state.top, block.top);
