@@ -181,7 +181,8 @@ fn fold_range<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
     scratch: &mut Scratch,
     keep: &mut [[f32; LANES]],
 ) -> FoldedAcross<I, F> {
-    let (rows, place) = (across.rows, across.row * across.rows.classes);
+    let (rows, prepared) = (across.rows, across.rows.prepared);
+    let place = across.row * rows.classes;
     let mut state = F::identity(i);
     let mut finite = i.f32s(0.0);
     let (keep, _) = keep.as_chunks_mut::<DEPTH>();
@@ -194,10 +195,10 @@ fn fold_range<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
         let (stretches, rest) = x.as_chunks::<STRETCH>();
         let (weighed, weighed_rest) = coefficients.as_chunks::<STRETCH>();
         for (n, x) in stretches.iter().enumerate() {
-            let (x, _) = x.as_chunks::<LANES>();
-            let mut registers = [i.f32s(0.0); DEPTH];
+            let (from, _) = x.as_chunks::<LANES>();
+            let mut x = [i.f32s(0.0); DEPTH];
             for d in 0..DEPTH {
-                registers[d] = i.f32s_of(&x[d]);
+                x[d] = i.f32s_of(&from[d]);
             }
             let mut coefficients = [i.f32s(0.0); DEPTH];
             if SPREAD && let Some(weighed) = weighed.get(n) {
@@ -210,17 +211,9 @@ fn fold_range<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
             let ahead = rows.predictions.ahead(place + first);
             let keep = if kept { keep.get_mut(first / STRETCH) } else { None };
             if first == across.range.start {
-                (state, kept) = F::first::<I, DEPTH, SPREAD, MOMENTS>(i, rows.prepared, &registers, &coefficients, ahead, keep);
+                (state, kept) = F::first::<I, DEPTH, SPREAD, MOMENTS>(i, prepared, &x, &coefficients, ahead, keep);
             } else {
-                kept &= F::absorb::<I, DEPTH, SPREAD, MOMENTS>(
-                    i,
-                    rows.prepared,
-                    &mut state,
-                    &registers,
-                    &coefficients,
-                    ahead,
-                    keep,
-                );
+                kept &= F::absorb::<I, DEPTH, SPREAD, MOMENTS>(i, prepared, &mut state, &x, &coefficients, ahead, keep);
             }
         }
         if rest.is_empty() {
@@ -230,15 +223,14 @@ fn fold_range<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
         let ahead = rows.predictions.ahead(place + first);
         let keep = if kept { keep.get_mut(first / STRETCH) } else { None };
         if rest.len() > PAIR * LANES {
-            let registers = last::<I, DEPTH>(i, x, rest, F::ABSENT);
+            let x = last::<I, DEPTH>(i, x, rest, F::ABSENT);
             let coefficients = last_weights::<I, DEPTH, SPREAD>(i, coefficients, weighed_rest, &mut finite);
-            kept &=
-                F::absorb::<I, DEPTH, SPREAD, MOMENTS>(i, rows.prepared, &mut state, &registers, &coefficients, ahead, keep);
+            kept &= F::absorb::<I, DEPTH, SPREAD, MOMENTS>(i, prepared, &mut state, &x, &coefficients, ahead, keep);
         } else {
-            let registers = last::<I, PAIR>(i, x, rest, F::ABSENT);
+            let x = last::<I, PAIR>(i, x, rest, F::ABSENT);
             let coefficients = last_weights::<I, PAIR, SPREAD>(i, coefficients, weighed_rest, &mut finite);
             let keep = keep.and_then(|keep| keep.first_chunk_mut());
-            kept &= F::absorb::<I, PAIR, SPREAD, MOMENTS>(i, rows.prepared, &mut state, &registers, &coefficients, ahead, keep);
+            kept &= F::absorb::<I, PAIR, SPREAD, MOMENTS>(i, prepared, &mut state, &x, &coefficients, ahead, keep);
         }
     }
     FoldedAcross { state, bad: SPREAD && finite.is_nan().any(), kept: keeps && kept }

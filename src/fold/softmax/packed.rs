@@ -166,9 +166,7 @@ impl<I: Isa> State<I> {
             // Phantoms are huge, but of no account.
             lowest = is_phantom(i, tops[l]).select(lowest, tops[l].min(lowest));
         }
-        if (is_huge(i, prepared, top) | is_huge(i, prepared, lowest)).any() {
-            return i.call(Pairwise::<SPREAD, MOMENTS> { prepared, packed });
-        }
+        let huge = is_huge(i, prepared, top) | is_huge(i, prepared, lowest);
         let (units, rests) = (turned(i, &packed.unit), turned(i, &packed.rest));
         let mut s = Self::identity(i);
         (s.top, s.unit) = (top, unit_of(i, prepared, top).0);
@@ -209,6 +207,26 @@ impl<I: Isa> State<I> {
             }
             s.impossible = packed.impossible(i);
         }
+        if huge.any() {
+            // The others keep their bits.
+            s = i.call(Pairwise::<SPREAD, MOMENTS> { prepared, packed }).or(huge, &s);
+        }
         s
+    }
+
+    /// These in the lanes where the mask is true, else the others.
+    #[inline(always)]
+    fn or(&self, m: Mask<I>, others: &Self) -> Self {
+        Self {
+            top: m.select(self.top, others.top),
+            limit: m.select(self.limit, others.limit),
+            unit: m.select(self.unit, others.unit),
+            rest: m.select_d(self.rest, others.rest),
+            at_top: others.at_top,
+            moments: self.moments.or(m, others.moments),
+            weight: m.select_d(self.weight, others.weight),
+            gap: m.select_d(self.gap, others.gap),
+            impossible: others.impossible,
+        }
     }
 }
