@@ -5,6 +5,7 @@ mod support;
 
 use ndarray::{Array, Axis, IxDyn};
 use support::answers::{self, Asked};
+use support::arrays::Element;
 use support::backends::{self, Arrays, all};
 use support::kinds::{self, Random};
 use support::moderate::{self, Setup};
@@ -356,16 +357,25 @@ fn of_long_rows_of_every_kind() {
                 *target = if *x == f32::NEG_INFINITY || target.is_nan() { 0.0 } else { *target };
             }
         }
+        // bfloat16 has the first sixteen bits of a float.
+        let first_bits = |x: &f32| f32::from_bits(x.to_bits() & 0xffff_0000);
+        let coarse = Problem { predictions: problem.predictions.iter().map(first_bits).collect(), ..problem.clone() };
         let rows: Vec<_> = (0..problem.rows).map(|row| backends::part(&problem, row..row + 1)).collect();
         let want: Vec<f64> = rows.iter().flat_map(slopes).collect();
         for tested in all().iter().filter(|tested| tested.evaluator.backend() == Backend::Cpu) {
             let context = format!("dense={dense}, {classes} classes on {}", tested.name);
             let whole = values(&evaluate(&tested.evaluator, &problem, Gradient::Of(Reduction::Sum)));
             tolerance::check_gradient(&whole, &want, classes).unwrap_or_else(|why| panic!("{context}: {why}"));
-            let outputs = Outputs { gradient: Some(Gradient::Of(Reduction::Sum)), ..backends::all_of(&problem) };
-            let arrays = Arrays::of(&problem);
-            let all = tested.evaluator.evaluate_blocking(&backends::loss(&problem), &arrays.batch(), &outputs);
-            assert!(bits(&values(&all.expect("the problem is sound"))) == bits(&whole), "{context}: with everything");
+            let gradient = Some(Gradient::Of(Reduction::Sum));
+            let outputs = Outputs { gradient, calibration_bins: Some(10), ..backends::all_of(&problem) };
+            let with_everything = |problem: &Problem, element| {
+                let arrays = Arrays::stored(problem, element);
+                let all = tested.evaluator.evaluate_blocking(&backends::loss(problem), &arrays.batch(), &outputs);
+                bits(&values(&all.expect("the problem is sound")))
+            };
+            assert!(with_everything(&problem, Element::F32) == bits(&whole), "{context}: with everything");
+            let [wide, narrow] = [Element::F32, Element::Bf16].map(|element| with_everything(&coarse, element));
+            assert!(wide == narrow, "{context}: as bfloat16");
             for (row, part) in rows.iter().enumerate() {
                 let alone = values(&evaluate(&tested.evaluator, part, Gradient::Of(Reduction::Sum)));
                 assert!(bits(&alone) == bits(&whole[row * classes..][..classes]), "{context}: row {row} by itself");

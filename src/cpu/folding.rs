@@ -186,7 +186,7 @@ fn fold_range<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
     let mut state = F::identity(i);
     let mut finite = i.f32s(0.0);
     let (keep, _) = keep.as_chunks_mut::<DEPTH>();
-    let keeps = F::KEEPS && !keep.is_empty();
+    let keeps = !keep.is_empty();
     let mut kept = keeps;
     for chunk in across.range.clone().step_by(Rows::CHUNK) {
         let x = across.chunk(i, chunk, &mut scratch.widened);
@@ -210,6 +210,7 @@ fn fold_range<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
             let first = chunk + n * STRETCH;
             let ahead = rows.predictions.ahead(place + first);
             let keep = if kept { keep.get_mut(first / STRETCH) } else { None };
+            debug_assert!(keep.is_some() || !(keeps && kept), "there is room for all of the row");
             if first == across.range.start {
                 (state, kept) = F::first::<I, DEPTH, SPREAD, MOMENTS>(i, prepared, &x, &coefficients, ahead, keep);
             } else {

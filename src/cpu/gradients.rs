@@ -254,7 +254,7 @@ impl<I: Isa, F: Fold, T: LossTerm> Derivatives<'_, I, F, T> {
             let (room, _) = self.pending.room().as_chunks_mut::<LANES>();
             let (of_full, kept_of_full) = (&mut room[..full], &kept.registers[chunk / LANES..][..full]);
             for n in 0..full {
-                (i.f32s_of(&kept_of_full[n]) * kept.of.times).store(&mut of_full[n]);
+                (kept.of.counted(i, i.f32s_of(&kept_of_full[n])) * kept.of.times).store(&mut of_full[n]);
             }
             if rest > 0 {
                 let x = across.register(i, end - rest, &mut scratch.widened);

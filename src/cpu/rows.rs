@@ -151,7 +151,7 @@ impl Piece<'_> {
     /// Whether the first walk over a long row keeps what the gradient needs: where that stays near, and a class needs no more.
     fn keeps<F: Fold, T: LossTerm>(&self) -> bool {
         let near = (self.window.classes * size_of::<f32>()) as u64 <= KEPT;
-        F::KEEPS && near && self.wanted.gradient && (T::CLOSED || !self.prepared.spreads())
+        F::keeps(self.prepared) && near && self.wanted.gradient && (T::CLOSED || !self.prepared.spreads())
     }
 
     /// Whether dense targets need their first maxima.
@@ -290,7 +290,7 @@ impl Piece<'_> {
                     let mut sloped = Sloped::<I, F> { row, of, common, kept: None };
                     if kept >> l & 1 != 0
                         && let Some(common) = &common
-                        && let Some(of) = F::of_kept::<I, MOMENTS>(i, prepared, common, &packed, l)
+                        && let Some(of) = F::of_kept::<I>(i, prepared, common, &packed, l)
                     {
                         let registers = &bytemuck::cast_slice(&keep)[l * room..][..room];
                         sloped.kept = Some(Kept { registers, of });

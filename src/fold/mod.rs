@@ -61,7 +61,7 @@ impl<I: Isa> Share<I> {
     }
 }
 
-/// Room for what the first walk leaves of `DEPTH` registers, where that [`KEEPS`](Fold::KEEPS) anything.
+/// Room for what the first walk leaves of `DEPTH` registers, where it [`keeps`](Fold::keeps) anything.
 pub(crate) type Keep<'k, const DEPTH: usize> = Option<&'k mut [[f32; LANES]; DEPTH]>;
 
 /// How what was kept of a row enters its derivatives.
@@ -69,8 +69,18 @@ pub(crate) type Keep<'k, const DEPTH: usize> = Option<&'k mut [[f32; LANES]; DEP
 pub(crate) struct OfKept<I: Isa> {
     /// The derivative by a class without a term is what was kept of it, times this.
     pub times: F32s<I>,
+    /// What is below this adds nothing: with it, the product would be below the normal floats.
+    pub least: F32s<I>,
     /// From here on what was kept is of a [`large`](Fold::large) prediction, or of one that is nearly so.
     pub large: F32s<I>,
+}
+
+impl<I: Isa> OfKept<I> {
+    /// What was kept, or 0 where it adds nothing. A NaN stays.
+    #[inline(always)]
+    pub(crate) fn counted(&self, i: I, kept: F32s<I>) -> F32s<I> {
+        kept.lt(self.least).select(i.f32s(0.0), kept)
+    }
 }
 
 /// The hooks of a fold on the CPU: what its WGSL twin does for a lane of the GPU, for [`LANES`] lanes in step.
@@ -96,9 +106,6 @@ pub(crate) trait Fold {
     /// The terms of a categorical loss come from logarithms in float32, [`log_share`](Fold::log_share), so that a few of them may
     /// be summed in float32 as well.
     const ROUNDED: bool = false;
-
-    /// The first walk can leave what [derivatives](Fold::of_kept) are made of: half of their arithmetic.
-    const KEEPS: bool = false;
 
     /// The empty state.
     fn identity<I: Isa>(i: I) -> Self::State<I>;
@@ -129,6 +136,12 @@ pub(crate) trait Fold {
         let mut state = Self::identity(i);
         let kept = Self::absorb::<I, DEPTH, SPREAD, MOMENTS>(i, prepared, &mut state, x, coefficients, ahead, keep);
         (state, kept)
+    }
+
+    /// Whether the first walk can leave what [derivatives](Fold::of_kept) are made of: half of their arithmetic.
+    #[inline(always)]
+    fn keeps(_: &Prepared) -> bool {
+        false
     }
 
     /// Room for sixteen rows' states.
@@ -221,13 +234,7 @@ pub(crate) trait Fold {
 
     /// How what was kept of row `row` enters its derivatives; none where they would lack digits.
     #[inline(always)]
-    fn of_kept<I: Isa, const MOMENTS: bool>(
-        _: I,
-        _: &Prepared,
-        _: &Self::Common<I>,
-        _: &Self::Packed,
-        _row: usize,
-    ) -> Option<OfKept<I>> {
+    fn of_kept<I: Isa>(_: I, _: &Prepared, _: &Self::Common<I>, _: &Self::Packed, _row: usize) -> Option<OfKept<I>> {
         None
     }
 

@@ -23,7 +23,6 @@ use crate::cpu::lanes::{F32s, F64s, Make, Mask};
 use crate::cpu::math::{OfDifferences, exp, exp2_fine, log1p, log1p_to_one, minus_inverse, power_of_two, round, tanh_of};
 use crate::cpu::source::Ahead;
 use crate::fold::moments;
-use crate::fold::moments::SMALL_EXPONENT;
 use crate::fold::units::{ONE, ONE_EXPONENT, anchor, is_huge};
 use crate::fold::{Fold, Keep, OfKept, Share};
 use crate::loss::Prepared;
@@ -139,7 +138,6 @@ impl Fold for Softmax {
 
     const ABSENT: f32 = f32::NEG_INFINITY;
     const CLOSED: bool = true;
-    const KEEPS: bool = true;
 
     #[inline(always)]
     fn identity<I: Isa>(i: I) -> State<I> {
@@ -174,6 +172,10 @@ impl Fold for Softmax {
             return (State::after::<DEPTH, SPREAD, MOMENTS>(i, prepared, x, coefficients, ahead, keep), true);
         }
         (State::identity(i).outgrown::<DEPTH, SPREAD, MOMENTS>(i, prepared, x, coefficients, ahead), false)
+    }
+
+    fn keeps(prepared: &Prepared) -> bool {
+        prepared.softcap == 0.0 && prepared.has_ordinary_factor() && !prepared.is_fine()
     }
 
     fn packed() -> Packed {
@@ -405,37 +407,31 @@ impl Fold for Softmax {
 
     /// Exponentials were counted in a unit of each lane's own.
     #[inline(always)]
-    fn of_kept<I: Isa, const MOMENTS: bool>(
-        i: I,
-        prepared: &Prepared,
-        common: &Common<I>,
-        packed: &Packed,
-        row: usize,
-    ) -> Option<OfKept<I>> {
-        let exponent = if MOMENTS { ONE_EXPONENT + SMALL_EXPONENT } else { ONE_EXPONENT };
+    fn of_kept<I: Isa>(i: I, prepared: &Prepared, common: &Common<I>, packed: &Packed, row: usize) -> Option<OfKept<I>> {
         let k = round(i, prepared.base.times(i, common.top));
         let part = exp2_fine(i, i.f32s(0.0) - prepared.base.part(i, common.top, k));
-        let k = packed.unit::<I>(i, row) - i.f32s(exponent) - k;
+        let k = packed.unit::<I>(i, row) - i.f32s(ONE_EXPONENT) - k;
         let in_range = i.f32s(-127.0).lt(k) & k.lt(i.f32s(127.0));
         let of_top = part * power_of_two(i, k);
         let times = of_top * common.share;
         // What is below the normal floats lacks digits.
-        let good = in_range & !times.abs(i).lt(i.f32s(f32::MIN_POSITIVE));
+        let normal = i.f32s(f32::MIN_POSITIVE);
+        let good = in_range & !times.abs(i).lt(normal);
         // Exponentials are a few roundings from each other where logits are the same.
-        let large = i.f32s(0.999).over(of_top);
-        (!(!good).any()).then_some(OfKept { times, large })
+        let (least, large) = (normal.over(times.abs(i)), i.f32s(0.999).over(of_top));
+        (!(!good).any()).then_some(OfKept { times, least, large })
     }
 
     #[inline(always)]
     fn kept_through_cost<I: Isa, const LARGE: bool>(
-        _: I,
+        i: I,
         common: &Common<I>,
         kept: F32s<I>,
         of: &OfKept<I>,
         coefficient: F32s<I>,
         x: F32s<I>,
     ) -> F32s<I> {
-        let derivative = kept.fma(of.times, coefficient * common.minus_scale);
+        let derivative = of.counted(i, kept).fma(of.times, coefficient * common.minus_scale);
         if LARGE { x.eq(common.top).select(common.of_top(coefficient), derivative) } else { derivative }
     }
 

@@ -5,7 +5,7 @@ use crate::cpu::lanes::{F32s, F64s, Make, Mask};
 use crate::cpu::math::{or_zero, sum};
 use crate::cpu::source::Ahead;
 use crate::fold::Keep;
-use crate::fold::moments::{Moments, PARTIALS, Partial, join};
+use crate::fold::moments::{self, Moments, PARTIALS, Partial, join};
 use crate::fold::units::{Count, ONE, Sum, absorb_huge, is_huge, rescale, unit_of};
 use crate::loss::Prepared;
 
@@ -163,9 +163,7 @@ impl<I: Isa> State<I> {
             if MOMENTS { Count::in_small_units(i, prepared, self.unit) } else { Count::in_units(i, prepared, self.unit) };
         if let Some(kept) = &mut keep {
             for d in 0..START {
-                let (part, power) = count.exp::<FINE>(i, prepared, x[d]);
-                self.at_top = part * power;
-                self.at_top.store(&mut kept[d]);
+                self.at_top = self.kept::<FINE>(i, prepared, x[d], &mut kept[d]);
             }
         }
         for d in 0..START {
@@ -176,7 +174,7 @@ impl<I: Isa> State<I> {
             let mut partial = Partial::none(i);
             for d in START..DEPTH {
                 ahead.ask(i, d);
-                let exponential = self.of_loser::<DEPTH, FINE>(i, prepared, count, block, d, &mut keep);
+                let exponential = self.of_loser::<DEPTH, MOMENTS, FINE>(i, prepared, count, block, d, &mut keep);
                 partial.absorb(d - START, exponential, anchor - count.raised(losers[d]));
             }
             let (rest, moments) = partial.total(i);
@@ -186,7 +184,7 @@ impl<I: Isa> State<I> {
             let mut sums = [i.f32s(0.0); PARTIALS];
             for d in START..DEPTH {
                 ahead.ask(i, d);
-                let (part, power) = self.of_loser::<DEPTH, FINE>(i, prepared, count, block, d, &mut keep);
+                let (part, power) = self.of_loser::<DEPTH, MOMENTS, FINE>(i, prepared, count, block, d, &mut keep);
                 join(&mut sums, d - START, part, power);
             }
             self.rest = self.rest + sum(sums).widen();
@@ -205,10 +203,11 @@ impl<I: Isa> State<I> {
         self.top = top;
     }
 
-    /// The exponential of loser `d` in two factors. Where exponentials are kept, the one of the logit itself is made, and it is those
-    /// that change places: the products are exact, so the bits are the same.
+    /// The exponential of loser `d` in two factors, the way that moments take it or not. Where exponentials are kept, the one of the
+    /// logit itself is made, without moments' way, and it is those that change places: where they are no less than a normal float,
+    /// the products are exact and the bits the same; what is less is too little for any sum's.
     #[inline(always)]
-    fn of_loser<const DEPTH: usize, const FINE: bool>(
+    fn of_loser<const DEPTH: usize, const MOMENTS: bool, const FINE: bool>(
         &mut self,
         i: I,
         prepared: &Prepared,
@@ -220,13 +219,20 @@ impl<I: Isa> State<I> {
         let Some(kept) = keep else {
             return count.exp::<FINE>(i, prepared, block.losers[d]);
         };
-        let (part, power) = count.exp::<FINE>(i, prepared, block.x[d]);
-        let e = part * power;
-        e.store(&mut kept[d]);
+        let e = self.kept::<FINE>(i, prepared, block.x[d], &mut kept[d]);
         let wins = block.tops[d].lt(block.x[d]);
         let loser = wins.select(self.at_top, e);
         self.at_top = wins.select(e, self.at_top);
-        (loser, i.f32s(1.0))
+        (loser, i.f32s(if MOMENTS { moments::SMALL as f32 } else { 1.0 }))
+    }
+
+    /// The exponential of a logit in the state's unit, which is kept.
+    #[inline(always)]
+    fn kept<const FINE: bool>(&self, i: I, prepared: &Prepared, x: F32s<I>, to: &mut [f32; LANES]) -> F32s<I> {
+        let (part, power) = Count::in_units(i, prepared, self.unit).exp::<FINE>(i, prepared, x);
+        let e = part * power;
+        e.store(to);
+        e
     }
 
     /// Adds the coefficients of a block, and how far their logits are below the top. `MASKED` ones may be −∞.
