@@ -23,7 +23,6 @@ pub(super) struct Slopes<I: Isa> {
 }
 
 /// What the first walk left of a row.
-#[derive(Clone, Copy)]
 pub(super) struct Kept<'k, I: Isa> {
     pub registers: &'k [[f32; LANES]],
     pub of: OfKept<I>,
@@ -198,7 +197,8 @@ impl<I: Isa, F: Fold, T: LossTerm> Derivatives<'_, I, F, T> {
         derivative::<I, F, T>(i, self.prepared, self.row, block, self.of, self.common.as_ref())
     }
 
-    /// All of them where no class but the label has a term.
+    /// All of them where no class but the label has a term. Of what was kept, only the label's register and a last one that is not full
+    /// are looked at again.
     #[inline(always)]
     fn others(
         &mut self,
@@ -208,43 +208,11 @@ impl<I: Isa, F: Fold, T: LossTerm> Derivatives<'_, I, F, T> {
         kept: Option<&Kept<'_, I>>,
         scratch: &mut Scratch,
     ) {
-        if let Some(kept) = kept {
-            return self.others_kept(i, across, common, kept, scratch);
-        }
-        let label = across.label as usize;
-        for chunk in across.range.clone().step_by(Rows::CHUNK) {
-            let x = across.chunk(i, chunk, &mut scratch.widened);
-            let (registers, rest) = x.as_chunks::<LANES>();
-            // Outside of this stretch, it is none of its registers.
-            let of_label = label.wrapping_sub(chunk) / LANES;
-            let mut derivative = i.f32s(0.0);
-            if of_label * LANES < x.len() {
-                let x = register(x, of_label * LANES);
-                derivative = self.derivative(i, &across.block(i, &x, chunk + of_label * LANES));
-            }
-            let (room, _) = self.pending.room().as_chunks_mut::<LANES>();
-            let full = &mut room[..registers.len()];
-            for n in 0..registers.len() {
-                F::through_others(i, common, i.f32s_of(&registers[n])).store(&mut full[n]);
-            }
-            if !rest.is_empty() {
-                let last = F::through_others(i, common, i.f32s_of(&register(rest, 0)));
-                last.store(&mut room[registers.len()]);
-            }
-            if of_label * LANES < x.len() {
-                derivative.store(&mut room[of_label]);
-            }
-            self.pending.add(i, x.len(), self.out);
-        }
-    }
-
-    /// The same of what was kept. Only the label's register and a last one that is not full are looked at again.
-    #[inline(always)]
-    fn others_kept(&mut self, i: I, across: &Across<'_, '_>, common: &F::Common<I>, kept: &Kept<'_, I>, scratch: &mut Scratch) {
         let (label, end) = (across.label as usize, across.range.end);
         for chunk in across.range.clone().step_by(Rows::CHUNK) {
             let count = Rows::CHUNK.min(end - chunk);
             let (full, rest) = (count / LANES, count % LANES);
+            // Outside of this stretch, it is none of its registers.
             let of_label = label.wrapping_sub(chunk) / LANES;
             let mut derivative = i.f32s(0.0);
             if of_label * LANES < count {
@@ -252,9 +220,17 @@ impl<I: Isa, F: Fold, T: LossTerm> Derivatives<'_, I, F, T> {
                 derivative = self.derivative(i, &across.block(i, &x, chunk + of_label * LANES));
             }
             let (room, _) = self.pending.room().as_chunks_mut::<LANES>();
-            let (of_full, kept_of_full) = (&mut room[..full], &kept.registers[chunk / LANES..][..full]);
-            for n in 0..full {
-                (kept.of.counted(i, i.f32s_of(&kept_of_full[n])) * kept.of.times).store(&mut of_full[n]);
+            let of_full = &mut room[..full];
+            if let Some(kept) = kept {
+                let registers = &kept.registers[chunk / LANES..][..full];
+                for n in 0..full {
+                    (kept.of.counted(i, i.f32s_of(&registers[n])) * kept.of.times).store(&mut of_full[n]);
+                }
+            } else {
+                let registers = &across.chunk(i, chunk, &mut scratch.widened).as_chunks::<LANES>().0[..full];
+                for n in 0..full {
+                    F::through_others(i, common, i.f32s_of(&registers[n])).store(&mut of_full[n]);
+                }
             }
             if rest > 0 {
                 let x = across.register(i, end - rest, &mut scratch.widened);

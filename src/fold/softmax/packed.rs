@@ -97,9 +97,6 @@ impl<I: Isa, const SPREAD: bool, const MOMENTS: bool> Outlined<I> for Pairwise<'
             };
             all = if l == 0 { state } else { State::join::<SPREAD, MOMENTS>(i, prepared, &all, &state) };
         }
-        if SPREAD {
-            all.impossible = packed.impossible(i);
-        }
         all
     }
 }
@@ -109,25 +106,8 @@ impl<I: Isa> State<I> {
     #[inline(always)]
     fn join<const SPREAD: bool, const MOMENTS: bool>(i: I, prepared: &Prepared, a: &Self, b: &Self) -> Self {
         let second = a.top.lt(b.top);
-        let high = Self {
-            top: second.select(b.top, a.top),
-            limit: second.select(b.limit, a.limit),
-            unit: second.select(b.unit, a.unit),
-            rest: second.select_d(b.rest, a.rest),
-            at_top: a.at_top,
-            moments: if MOMENTS { b.moments.or(second, a.moments) } else { a.moments },
-            weight: a.weight + b.weight,
-            gap: a.gap + b.gap,
-            impossible: a.impossible | b.impossible,
-        };
-        let low = Self {
-            top: second.select(a.top, b.top),
-            unit: second.select(a.unit, b.unit),
-            rest: second.select_d(a.rest, b.rest),
-            moments: if MOMENTS { a.moments.or(second, b.moments) } else { b.moments },
-            weight: second.select_d(a.weight, b.weight),
-            ..*a
-        };
+        let high = Self { weight: a.weight + b.weight, gap: a.gap + b.gap, ..b.or(second, a) };
+        let low = a.or(second, b);
         let mut s = high;
         // A phantom leaves nothing; but a NaN stays.
         let empty = is_phantom(i, low.top);
@@ -214,7 +194,7 @@ impl<I: Isa> State<I> {
         s
     }
 
-    /// These in the lanes where the mask is true, else the others.
+    /// These in the lanes where the mask is true, else the others; nobody selects what is `impossible`.
     #[inline(always)]
     fn or(&self, m: Mask<I>, others: &Self) -> Self {
         Self {

@@ -161,13 +161,11 @@ impl<I: Isa> State<I> {
         let Played { top, losers, x, ahead, .. } = *block;
         let count =
             if MOMENTS { Count::in_small_units(i, prepared, self.unit) } else { Count::in_units(i, prepared, self.unit) };
-        if let Some(kept) = &mut keep {
-            for d in 0..START {
-                self.at_top = self.kept::<FINE>(i, prepared, x[d], &mut kept[d]);
-            }
-        }
         for d in 0..START {
             ahead.ask(i, d);
+            if let Some(kept) = &mut keep {
+                self.at_top = self.kept::<FINE>(i, prepared, x[d], &mut kept[d]);
+            }
         }
         if MOMENTS {
             let anchor = prepared.base.inverse(i, self.unit);
