@@ -10,8 +10,9 @@ use crate::batch::{TargetSlice, Window};
 use crate::layout::Element;
 use crate::loss::Prepared;
 
-/// Memory that is going to be read. A core that works on what it reads keeps too few lines under way by itself: it asks for a
-/// line ahead with each register that it takes in.
+/// Memory that is going to be read. A core that works on what it reads keeps too few lines under way by itself: with each
+/// register that it takes in it asks for a line of the next window, which comes in several streams at once. Memory answers these
+/// faster than one, as it holds pages open in many places.
 #[derive(Clone, Copy)]
 pub(crate) struct Ahead {
     at: *const u8,
@@ -20,16 +21,16 @@ pub(crate) struct Ahead {
 }
 
 impl Ahead {
-    /// Bytes ahead: what comes in the time that memory takes to answer, and some more.
-    const DISTANCE: usize = 12_288;
+    /// Bytes of a window: what comes in the time that memory takes to answer, many times over, and far less than caches hold.
+    const WINDOW: usize = 32 * 1024;
+    /// A page each: more of them, or less of each, are no faster.
+    const STREAMS: usize = 4;
+    const LINE: usize = 64;
 
     /// Of elements of sixteen a register, from `place` on.
     #[inline(always)]
     pub(super) fn of<T>(all: &[T], place: usize) -> Self {
-        Self {
-            at: all.as_ptr().cast::<u8>().wrapping_add(place * size_of::<T>() + Self::DISTANCE),
-            step: LANES * size_of::<T>(),
-        }
+        Self { at: all.as_ptr().cast::<u8>().wrapping_add(place * size_of::<T>()), step: LANES * size_of::<T>() }
     }
 
     /// What comes `registers` later.
@@ -38,10 +39,16 @@ impl Ahead {
         Self { at: self.at.wrapping_add(registers * self.step), ..self }
     }
 
-    /// Asks for the line of register `n`.
+    /// Asks for the line that is due when register `n` is taken in.
     #[inline(always)]
     pub(crate) fn ask<I: Isa>(self, i: I, n: usize) {
-        i.prefetch(self.at.wrapping_add(n * self.step));
+        const { assert!(Self::WINDOW.is_power_of_two() && Self::WINDOW % (Self::STREAMS * Self::LINE) == 0) };
+        let at = self.at.wrapping_add(n * self.step);
+        let place = at.addr() % Self::WINDOW;
+        let line = place / Self::LINE;
+        let (stream, nth) = (line % Self::STREAMS, line / Self::STREAMS);
+        let due = stream * (Self::WINDOW / Self::STREAMS) + nth * Self::LINE;
+        i.prefetch(at.wrapping_add(Self::WINDOW - place + due));
     }
 }
 

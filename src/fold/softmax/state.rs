@@ -156,36 +156,23 @@ impl<I: Isa> State<I> {
         i: I,
         prepared: &Prepared,
         block: &Played<I, DEPTH>,
-        mut keep: Keep<'_, DEPTH>,
+        keep: Keep<'_, DEPTH>,
     ) {
         let Played { top, losers, x, ahead, .. } = *block;
         let count =
             if MOMENTS { Count::in_small_units(i, prepared, self.unit) } else { Count::in_units(i, prepared, self.unit) };
         for d in 0..START {
             ahead.ask(i, d);
-            if let Some(kept) = &mut keep {
-                self.at_top = self.kept::<FINE>(i, prepared, x[d], &mut kept[d]);
-            }
         }
-        if MOMENTS {
-            let anchor = prepared.base.inverse(i, self.unit);
-            let mut partial = Partial::none(i);
-            for d in START..DEPTH {
-                ahead.ask(i, d);
-                let exponential = self.of_loser::<DEPTH, MOMENTS, FINE>(i, prepared, count, block, d, &mut keep);
-                partial.absorb(d - START, exponential, anchor - count.raised(losers[d]));
+        // One loop for each: compilers do not unroll one for both.
+        match keep {
+            None => self.add::<DEPTH, START, MOMENTS, FINE, false>(i, prepared, count, block, &mut [[0.0; LANES]; DEPTH]),
+            Some(to) => {
+                for d in 0..START {
+                    self.at_top = self.kept::<FINE>(i, prepared, x[d], &mut to[d]);
+                }
+                self.add::<DEPTH, START, MOMENTS, FINE, true>(i, prepared, count, block, to);
             }
-            let (rest, moments) = partial.total(i);
-            self.rest = self.rest + rest;
-            self.moments = self.moments.plus(moments);
-        } else {
-            let mut sums = [i.f32s(0.0); PARTIALS];
-            for d in START..DEPTH {
-                ahead.ask(i, d);
-                let (part, power) = self.of_loser::<DEPTH, MOMENTS, FINE>(i, prepared, count, block, d, &mut keep);
-                join(&mut sums, d - START, part, power);
-            }
-            self.rest = self.rest + sum(sums).widen();
         }
         if SPREAD {
             let mut lowest = x[0];
@@ -201,23 +188,54 @@ impl<I: Isa> State<I> {
         self.top = top;
     }
 
-    /// The exponential of loser `d` in two factors, the way that moments take it or not. Where exponentials are kept, the one of the
-    /// logit itself is made, without moments' way, and it is those that change places: where they are no less than a normal float,
-    /// the products are exact and the bits the same; what is less is too little for any sum's.
+    /// Adds the losers from `START` on. With `KEEPS` the exponentials of these logits are kept, else there is no use for `to`.
     #[inline(always)]
-    fn of_loser<const DEPTH: usize, const MOMENTS: bool, const FINE: bool>(
+    fn add<const DEPTH: usize, const START: usize, const MOMENTS: bool, const FINE: bool, const KEEPS: bool>(
         &mut self,
         i: I,
         prepared: &Prepared,
         count: Count<I>,
         block: &Played<I, DEPTH>,
+        to: &mut [[f32; LANES]; DEPTH],
+    ) {
+        let Played { losers, ahead, .. } = *block;
+        let (anchor, zero) = (prepared.base.inverse(i, self.unit), i.f32s(0.0));
+        let (mut partial, mut sums) = (Partial::none(i), [zero; PARTIALS]);
+        for d in START..DEPTH {
+            ahead.ask(i, d);
+            let exponential = if KEEPS {
+                self.of_loser::<DEPTH, MOMENTS, FINE>(i, prepared, block, d, &mut to[d])
+            } else {
+                count.exp::<FINE>(i, prepared, losers[d])
+            };
+            if MOMENTS {
+                partial.absorb(d - START, exponential, anchor - count.raised(losers[d]));
+            } else {
+                join(&mut sums, d - START, exponential.0, exponential.1);
+            }
+        }
+        if MOMENTS {
+            let (rest, moments) = partial.total(i);
+            self.rest = self.rest + rest;
+            self.moments = self.moments.plus(moments);
+        } else {
+            self.rest = self.rest + sum(sums).widen();
+        }
+    }
+
+    /// The exponential of loser `d` in two factors, those of all being kept: the one of the logit itself is made, without moments'
+    /// way, and it is those that change places. Where they are no less than a normal float, the products are exact and the bits the
+    /// same as without; what is less is too little for any sum's.
+    #[inline(always)]
+    fn of_loser<const DEPTH: usize, const MOMENTS: bool, const FINE: bool>(
+        &mut self,
+        i: I,
+        prepared: &Prepared,
+        block: &Played<I, DEPTH>,
         d: usize,
-        keep: &mut Keep<'_, DEPTH>,
+        to: &mut [f32; LANES],
     ) -> (F32s<I>, F32s<I>) {
-        let Some(kept) = keep else {
-            return count.exp::<FINE>(i, prepared, block.losers[d]);
-        };
-        let e = self.kept::<FINE>(i, prepared, block.x[d], &mut kept[d]);
+        let e = self.kept::<FINE>(i, prepared, block.x[d], to);
         let wins = block.tops[d].lt(block.x[d]);
         let loser = wins.select(self.at_top, e);
         self.at_top = wins.select(e, self.at_top);
