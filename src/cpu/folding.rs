@@ -189,17 +189,14 @@ fn fold_range<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
     let keeps = !keep.is_empty();
     let mut kept = keeps;
     for chunk in across.range.clone().step_by(Rows::CHUNK) {
-        let x = across.chunk(i, chunk, &mut scratch.widened);
+        let end = across.range.end.min(chunk + Rows::CHUNK);
+        let full = (end - chunk) / STRETCH;
         let coefficients = if SPREAD { across.coefficients(i, chunk, &mut scratch.weighed) } else { &[] };
         let targets_ahead = Ahead::of(coefficients, 0);
-        let (stretches, rest) = x.as_chunks::<STRETCH>();
         let (weighed, weighed_rest) = coefficients.as_chunks::<STRETCH>();
-        for (n, x) in stretches.iter().enumerate() {
-            let (from, _) = x.as_chunks::<LANES>();
-            let mut x = [i.f32s(0.0); DEPTH];
-            for d in 0..DEPTH {
-                x[d] = i.f32s_of(&from[d]);
-            }
+        for n in 0..full {
+            let first = chunk + n * STRETCH;
+            let x = across.registers::<I, DEPTH>(i, first);
             let mut coefficients = [i.f32s(0.0); DEPTH];
             if SPREAD && let Some(weighed) = weighed.get(n) {
                 coefficients = weights::<I, DEPTH, SPREAD>(i, weighed.as_chunks().0, &mut finite);
@@ -207,7 +204,6 @@ fn fold_range<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
                     targets_ahead.ask(i, n * DEPTH + d);
                 }
             }
-            let first = chunk + n * STRETCH;
             let ahead = rows.predictions.ahead(place + first);
             let keep = if kept { keep.get_mut(first / STRETCH) } else { None };
             debug_assert!(keep.is_some() || !(keeps && kept), "there is room for all of the row");
@@ -217,10 +213,14 @@ fn fold_range<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
                 kept &= F::absorb::<I, DEPTH, SPREAD, MOMENTS>(i, prepared, &mut state, &x, &coefficients, ahead, keep);
             }
         }
-        if rest.is_empty() {
+        let first = chunk + full * STRETCH;
+        if first == end {
             continue;
         }
-        let first = chunk + x.len() - rest.len();
+        // With the register before it, where there is one: the last sixteen may begin there.
+        let from = if full == 0 { first } else { first - LANES };
+        let x = rows.predictions.floats(i, place + from..place + end, &mut scratch.widened);
+        let rest = &x[first - from..];
         let ahead = rows.predictions.ahead(place + first);
         let keep = if kept { keep.get_mut(first / STRETCH) } else { None };
         if rest.len() > PAIR * LANES {

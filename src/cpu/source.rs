@@ -96,6 +96,16 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// `COUNT` registers of them, from a place on.
+    #[inline(always)]
+    pub(super) fn registers<I: Isa, const COUNT: usize>(self, i: I, place: usize) -> [F32s<I>; COUNT] {
+        match self {
+            Self::F32(all) => load_all(i, all, place, I::f32s_of),
+            Self::F16(all) => load_all(i, all, place, I::f32s_of_f16),
+            Self::Bf16(all) => load_all(i, all, place, I::f32s_of_bf16),
+        }
+    }
+
     /// Some of them as float32: where they lie, or in `widened`, which has room for as many.
     #[inline(always)]
     pub(super) fn floats<'b, I: Isa>(self, i: I, range: Range<usize>, widened: &'b mut [f32]) -> &'b [f32]
@@ -114,6 +124,16 @@ impl<'a> Source<'a> {
 trait Load<I: Isa, T>: Fn(I, &[T; LANES]) -> F32s<I> + Copy {}
 
 impl<I: Isa, T, L: Fn(I, &[T; LANES]) -> F32s<I> + Copy> Load<I, T> for L {}
+
+#[inline(always)]
+fn load_all<I: Isa, T, const COUNT: usize>(i: I, all: &[T], place: usize, load: impl Load<I, T>) -> [F32s<I>; COUNT] {
+    let (from, _) = all[place..][..COUNT * LANES].as_chunks::<LANES>();
+    let mut registers = [i.f32s(0.0); COUNT];
+    for n in 0..COUNT {
+        registers[n] = load(i, &from[n]);
+    }
+    registers
+}
 
 #[inline(always)]
 fn widen<'b, I: Isa>(i: I, halves: &[u16], to: &'b mut [f32], load: impl Load<I, u16>) -> &'b [f32] {

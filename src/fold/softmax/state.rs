@@ -158,7 +158,7 @@ impl<I: Isa> State<I> {
         block: &Played<I, DEPTH>,
         keep: Keep<'_, DEPTH>,
     ) {
-        let Played { top, losers, x, ahead, .. } = *block;
+        let Played { top, x, ahead, .. } = *block;
         let count =
             if MOMENTS { Count::in_small_units(i, prepared, self.unit) } else { Count::in_units(i, prepared, self.unit) };
         for d in 0..START {
