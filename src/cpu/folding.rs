@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use super::isa::{Isa, LANES, Outlined};
 use super::lanes::{F32s, Make, Mask};
 use super::parts;
-use super::source::{Ahead, Rows, Scratch, Tile};
+use super::source::{Rows, Scratch, Tile};
 use super::targets::Across;
 use crate::fold::Fold;
 use crate::loss::Prepared;
@@ -192,7 +192,6 @@ fn fold_range<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
         let end = across.range.end.min(chunk + Rows::CHUNK);
         let full = (end - chunk) / STRETCH;
         let coefficients = if SPREAD { across.coefficients(i, chunk, &mut scratch.weighed) } else { &[] };
-        let targets_ahead = Ahead::of(coefficients, 0);
         let (weighed, weighed_rest) = coefficients.as_chunks::<STRETCH>();
         for n in 0..full {
             let first = chunk + n * STRETCH;
@@ -200,9 +199,7 @@ fn fold_range<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
             let mut coefficients = [i.f32s(0.0); DEPTH];
             if SPREAD && let Some(weighed) = weighed.get(n) {
                 coefficients = weights::<I, DEPTH, SPREAD>(i, weighed.as_chunks().0, &mut finite);
-                for d in 0..DEPTH {
-                    targets_ahead.ask(i, n * DEPTH + d);
-                }
+                across.ask_for_targets(i, first, DEPTH);
             }
             let ahead = rows.predictions.ahead(place + first);
             let keep = if kept { keep.get_mut(first / STRETCH) } else { None };

@@ -42,13 +42,27 @@ impl Ahead {
     /// Asks for the line that is due when register `n` is taken in.
     #[inline(always)]
     pub(crate) fn ask<I: Isa>(self, i: I, n: usize) {
-        const { assert!(Self::WINDOW.is_power_of_two() && Self::WINDOW % (Self::STREAMS * Self::LINE) == 0) };
         let at = self.at.wrapping_add(n * self.step);
-        let place = at.addr() % Self::WINDOW;
+        i.prefetch(at.wrapping_add(Self::distance(at.addr())));
+    }
+
+    /// Asks for those of `count` registers.
+    #[inline(always)]
+    pub(super) fn ask_all<I: Isa>(self, i: I, count: usize) {
+        for n in 0..count {
+            self.ask(i, n);
+        }
+    }
+
+    /// How far it is from an address to the line that is due there: the lines of a window ask for all of the next one, each for
+    /// another.
+    #[inline(always)]
+    const fn distance(address: usize) -> usize {
+        const { assert!(Self::WINDOW.is_power_of_two() && Self::WINDOW.is_multiple_of(Self::STREAMS * Self::LINE)) };
+        let place = address % Self::WINDOW;
         let line = place / Self::LINE;
         let (stream, nth) = (line % Self::STREAMS, line / Self::STREAMS);
-        let due = stream * (Self::WINDOW / Self::STREAMS) + nth * Self::LINE;
-        i.prefetch(at.wrapping_add(Self::WINDOW - place + due));
+        Self::WINDOW - place + stream * (Self::WINDOW / Self::STREAMS) + nth * Self::LINE
     }
 }
 
@@ -267,12 +281,21 @@ impl Tile {
             8 => return self.fill_few::<I, T, 8>(i, rows, load),
             _ => {}
         }
+        if classes <= LANES {
+            return self.fill_columns(i, rows, classes, 0, load);
+        }
         for first in (0..classes).step_by(LANES) {
-            let columns = F32s::transpose(each_lane!(row => load(i, &from(rows, row * classes + first))));
-            // What is past the last class is no class: nobody looks there.
-            if let Some(to) = self.0[first..].first_chunk_mut::<LANES>() {
-                each_lane!(c => columns[c].store(&mut to[c]));
-            }
+            self.fill_columns(i, rows, classes, first, load);
+        }
+    }
+
+    /// Turns sixteen columns of sixteen rows. What is past the last class is no class: nobody looks there.
+    #[inline(always)]
+    fn fill_columns<I: Isa, T>(&mut self, i: I, rows: &[T], classes: usize, first: usize, load: impl Load<I, T>) {
+        let rows = strided(&rows[first..], classes);
+        let columns = F32s::transpose(each_lane!(row => load(i, rows[row])));
+        if let Some(to) = self.0[first..].first_chunk_mut::<LANES>() {
+            each_lane!(c => columns[c].store(&mut to[c]));
         }
     }
 
@@ -357,8 +380,39 @@ fn reversed(class: usize, classes: usize) -> usize {
     if classes == 1 { 0 } else { class.reverse_bits() >> (usize::BITS - classes.ilog2()) }
 }
 
+/// Sixteen times sixteen numbers, `stride` from the first of some to the first of the next.
+#[inline(always)]
+fn strided<T>(all: &[T], stride: usize) -> [&[T; LANES]; LANES] {
+    assert!(stride <= SHORT && (LANES - 1) * stride + LANES <= all.len(), "rows end before their last register");
+    each_lane!(n => {
+        #[expect(unsafe_code, reason = "sixteen checks take longer than the loads")]
+        // SAFETY: n is at most 15, so that LANES numbers from n * stride on are within the slice by the check above, whose product
+        // does not overflow; an array is aligned as its elements are.
+        unsafe {
+            &*all.as_ptr().add(n * stride).cast()
+        }
+    })
+}
+
 /// Sixteen numbers from `first` on.
 #[inline(always)]
 fn from<T: Copy + Default>(all: &[T], first: usize) -> [T; LANES] {
     all[first..].first_chunk::<LANES>().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lines_of_a_window_ask_for_those_of_the_next() {
+        let start = 5 * Ahead::WINDOW;
+        let mut asked: Vec<_> =
+            (start..start + Ahead::WINDOW).step_by(Ahead::LINE).map(|at| at + 12 + Ahead::distance(at + 12)).collect();
+        // In turns from each stream.
+        assert!(asked[..Ahead::STREAMS].windows(2).all(|two| two[1] - two[0] == Ahead::WINDOW / Ahead::STREAMS));
+        asked.sort_unstable();
+        let next: Vec<_> = (start + Ahead::WINDOW..start + 2 * Ahead::WINDOW).step_by(Ahead::LINE).collect();
+        assert_eq!(asked, next);
+    }
 }

@@ -197,6 +197,17 @@ impl<'r, 'a> Across<'r, 'a> {
         }
     }
 
+    /// Asks for what comes some way after the targets of `count` registers from class `first` on, if they are taken as they lie:
+    /// elsewhere a [`block`](Self::block) does.
+    #[inline(always)]
+    pub(super) fn ask_for_targets<I: Isa>(&self, i: I, first: usize, count: usize) {
+        if let Some(dense) = self.dense
+            && self.rows.prepared.takes_targets_as_given()
+        {
+            Ahead::of(dense, first).ask_all(i, count);
+        }
+    }
+
     /// The block of these predictions, which are of class `first` and those after it.
     #[inline(always)]
     pub(super) fn block<I: Isa>(&self, i: I, x: &[f32; LANES], first: usize) -> Block<I> {

@@ -267,6 +267,7 @@ impl<I: Isa, const PULL: bool> Costs<I, PULL> {
             let (x, rest) = across.chunk(i, chunk, &mut scratch.widened).as_chunks::<LANES>();
             let (coefficients, last) = across.coefficients(i, chunk, &mut scratch.weighed).as_chunks::<LANES>();
             for group in groups(x.len()) {
+                across.ask_for_targets(i, chunk + group.start * LANES, group.len());
                 let (x, coefficients) = (&x[group.clone()], &coefficients[group]);
                 self = if any_large::<I, F>(i, common, x) {
                     self.plus::<F, true>(i, common, x, coefficients)
