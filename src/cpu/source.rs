@@ -21,9 +21,9 @@ pub(crate) struct Ahead {
 }
 
 impl Ahead {
-    /// Bytes of a window: what comes in the time that memory takes to answer, many times over, and far less than caches hold.
+    /// Bytes of a window: what comes in the time that memory takes to answer, many times over, and far less than a second cache holds.
     const WINDOW: usize = 32 * 1024;
-    /// A page each: more of them, or less of each, are no faster.
+    /// Two pages each: more of them are no faster.
     const STREAMS: usize = 4;
     const LINE: usize = 64;
 
