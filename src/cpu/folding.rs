@@ -195,7 +195,7 @@ fn fold_range<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
         let (weighed, weighed_rest) = coefficients.as_chunks::<STRETCH>();
         for n in 0..full {
             let first = chunk + n * STRETCH;
-            let x = across.registers::<I, DEPTH>(i, first);
+            let x = rows.predictions.registers::<I, DEPTH>(i, place + first);
             let mut coefficients = [i.f32s(0.0); DEPTH];
             if SPREAD && let Some(weighed) = weighed.get(n) {
                 coefficients = weights::<I, DEPTH, SPREAD>(i, weighed.as_chunks().0, &mut finite);

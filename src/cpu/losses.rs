@@ -59,9 +59,8 @@ type Goal<I> = (F32s<I>, Mask<I>);
 /// Rows of two classes, which stay in registers.
 #[inline(always)]
 fn pair<I: Isa, F: Fold>(i: I, rows: &Rows<'_>) -> (F::Row<I>, Goal<I>) {
-    let mut widened = [0.0; 2 * LANES];
-    let (registers, _) = rows.predictions.floats(i, 0..2 * LANES, &mut widened).as_chunks::<LANES>();
-    let (even, odd) = i.f32s_of(&registers[0]).unzip(i.f32s_of(&registers[1]));
+    let [first, second] = rows.predictions.registers(i, 0);
+    let (even, odd) = first.unzip(second);
     let labels = Labels::of(i, rows, false);
     let goal = labels.class.eq(i.u32s(0)).select(even, odd);
     let (none, ahead) = ([i.f32s(0.0); 2], rows.predictions.ahead(0));

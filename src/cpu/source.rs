@@ -178,7 +178,8 @@ pub(super) struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    /// Predictions of a long row that are widened at a time: 4 KiB, which stay in the nearest cache.
+    /// Classes of a long row that are walked over at a time: what has to be made for them first, 4 KiB of coefficients or of widened
+    /// predictions, stays in the nearest cache.
     pub(super) const CHUNK: usize = 1024;
 
     /// `count` rows of a window, from `first` on.
@@ -281,21 +282,13 @@ impl Tile {
             8 => return self.fill_few::<I, T, 8>(i, rows, load),
             _ => {}
         }
-        if classes <= LANES {
-            return self.fill_columns(i, rows, classes, 0, load);
-        }
         for first in (0..classes).step_by(LANES) {
-            self.fill_columns(i, rows, classes, first, load);
-        }
-    }
-
-    /// Turns sixteen columns of sixteen rows. What is past the last class is no class: nobody looks there.
-    #[inline(always)]
-    fn fill_columns<I: Isa, T>(&mut self, i: I, rows: &[T], classes: usize, first: usize, load: impl Load<I, T>) {
-        let rows = strided(&rows[first..], classes);
-        let columns = F32s::transpose(each_lane!(row => load(i, rows[row])));
-        if let Some(to) = self.0[first..].first_chunk_mut::<LANES>() {
-            each_lane!(c => columns[c].store(&mut to[c]));
+            let rows = strided(&rows[first..], classes);
+            let columns = F32s::transpose(each_lane!(row => load(i, rows[row])));
+            // What is past the last class is no class: nobody looks there.
+            if let Some(to) = self.0[first..].first_chunk_mut::<LANES>() {
+                each_lane!(c => columns[c].store(&mut to[c]));
+            }
         }
     }
 
@@ -310,10 +303,7 @@ impl Tile {
     /// A power of two of classes: the rows' registers, unzipped again and again.
     #[inline(always)]
     fn fill_few<I: Isa, T: Copy + Default, const CLASSES: usize>(&mut self, i: I, rows: &[T], load: impl Load<I, T>) {
-        let mut v = [i.f32s(0.0); CLASSES];
-        for (n, v) in v.iter_mut().enumerate() {
-            *v = load(i, &from(rows, n * LANES));
-        }
+        let mut v: [F32s<I>; CLASSES] = load_all(i, rows, 0, load);
         let mut span = CLASSES;
         while span > 1 {
             let zipped = v;
@@ -380,7 +370,7 @@ fn reversed(class: usize, classes: usize) -> usize {
     if classes == 1 { 0 } else { class.reverse_bits() >> (usize::BITS - classes.ilog2()) }
 }
 
-/// Sixteen times sixteen numbers, `stride` from the first of some to the first of the next.
+/// Sixteen numbers, and as many from each multiple of `stride` on, up to fifteen times it.
 #[inline(always)]
 fn strided<T>(all: &[T], stride: usize) -> [&[T; LANES]; LANES] {
     assert!(stride <= SHORT && (LANES - 1) * stride + LANES <= all.len(), "rows end before their last register");
@@ -392,12 +382,6 @@ fn strided<T>(all: &[T], stride: usize) -> [&[T; LANES]; LANES] {
             &*all.as_ptr().add(n * stride).cast()
         }
     })
-}
-
-/// Sixteen numbers from `first` on.
-#[inline(always)]
-fn from<T: Copy + Default>(all: &[T], first: usize) -> [T; LANES] {
-    all[first..].first_chunk::<LANES>().copied().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -155,12 +155,6 @@ impl<'r, 'a> Across<'r, 'a> {
         Self { range, ..*self }
     }
 
-    /// The predictions of `COUNT` registers from class `first` on.
-    #[inline(always)]
-    pub(super) fn registers<I: Isa, const COUNT: usize>(&self, i: I, first: usize) -> [F32s<I>; COUNT] {
-        self.rows.predictions.registers(i, self.row * self.rows.classes + first)
-    }
-
     /// The predictions of the range in chunks, each with its first class, as float32.
     #[inline(always)]
     pub(super) fn chunk<'b, I: Isa>(&self, i: I, first: usize, widened: &'b mut [f32; Rows::CHUNK]) -> &'b [f32]

@@ -36,7 +36,7 @@ impl Burn {
 }
 
 impl Contestant for Burn {
-    fn library(&self) -> &'static str {
+    fn name(&self) -> &'static str {
         "burn"
     }
 

@@ -8,7 +8,7 @@ use crate::data::Data;
 pub struct Candle;
 
 impl Contestant for Candle {
-    fn library(&self) -> &'static str {
+    fn name(&self) -> &'static str {
         "candle-nn"
     }
 

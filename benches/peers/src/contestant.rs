@@ -36,8 +36,8 @@ pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// A library on a device.
 pub trait Contestant {
-    /// The library's name in Cargo.lock.
-    fn library(&self) -> &'static str;
+    /// Its name in Cargo.lock.
+    fn name(&self) -> &'static str;
 
     /// What it runs on.
     fn device(&self) -> &str;

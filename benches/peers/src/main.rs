@@ -108,7 +108,7 @@ fn run(options: &Options) -> Result<()> {
         for &pass in &options.passes {
             let comparison = measure::compare(&contestants, &data, pass, options.rounds);
             report::print(&comparison);
-            ours_wrong |= comparison.outcomes.iter().any(|outcome| outcome.library == "xent" && !outcome.correct());
+            ours_wrong |= comparison.outcomes.iter().any(|outcome| outcome.name == "xent" && !outcome.correct());
             comparisons.push(comparison);
         }
     }

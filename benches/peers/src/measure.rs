@@ -15,7 +15,7 @@ const ENOUGH: Duration = Duration::from_secs(2);
 
 /// What came of a contestant.
 pub struct Outcome {
-    pub library: &'static str,
+    pub name: &'static str,
     pub device: String,
     /// Median seconds of a run; or what went wrong.
     pub seconds: std::result::Result<f64, String>,
@@ -101,7 +101,7 @@ impl Seat<'_> {
         // What was timed has to be right as well.
         let error = again.as_ref().map_or(f64::INFINITY, |&mean| self.error.max(data.error_of_mean(mean)));
         Outcome {
-            library: self.contestant.library(),
+            name: self.contestant.name(),
             device: self.contestant.device().into(),
             seconds: again.map(|_| median(&mut self.times)),
             error,

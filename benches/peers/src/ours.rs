@@ -39,7 +39,7 @@ impl Ours {
 }
 
 impl Contestant for Ours {
-    fn library(&self) -> &'static str {
+    fn name(&self) -> &'static str {
         "xent"
     }
 

@@ -56,7 +56,7 @@ pub fn print(comparison: &Comparison) {
     println!("{:12} {:48} {:>9} {:>8} {:>8}  {:>9}", "", "", "ms", "GB/s", "of it", "error");
     let roof = if *pass == Pass::Forward { read } else { copy };
     for outcome in outcomes {
-        print!("{:12} {:48}", outcome.library, outcome.device);
+        print!("{:12} {:48}", outcome.name, outcome.device);
         match &outcome.seconds {
             Ok(seconds) => {
                 let speed = *bytes as f64 / seconds;
@@ -85,7 +85,7 @@ pub fn json(machine: &Machine, comparisons: &[Comparison]) -> Value {
             let seconds = outcome.seconds.as_ref();
             let speed = seconds.ok().map(|seconds| c.bytes as f64 / seconds);
             json!({
-                "library": outcome.library, "device": outcome.device, "pass": c.pass.name(), "input": "logits",
+                "library": outcome.name, "device": outcome.device, "pass": c.pass.name(), "input": "logits",
                 "targets": "sparse", "element": "f32", "rows": c.rows, "classes": c.classes,
                 "seconds": seconds.ok(), "gbs": speed.map(|speed| speed / 1e9),
                 "fraction_of_host": speed.map(|speed| speed / roof), "error": outcome.error, "correct": outcome.correct(),
