@@ -28,11 +28,20 @@ pub(super) fn rows_down<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool
     if rows.classes == PAIR && F::has_pairs(rows.prepared) {
         let mut finite = i.f32s(0.0);
         let (x, coefficients) = (columns(i, x, 0), weights::<I, PAIR, SPREAD>(i, &weighed.0, &mut finite));
-        let row = F::pair::<I, SPREAD, MOMENTS>(i, rows.prepared, &x, &coefficients, rows.predictions.ahead(0));
+        let row = F::pair::<I, SPREAD, MOMENTS>(i, rows.prepared, &x, &coefficients);
+        ask_ahead::<I, F>(i, rows, 0, PAIR * LANES);
         return (row, finite.is_nan());
     }
     let (state, bad) = fold_down::<I, F, SPREAD, MOMENTS>(i, rows, x, weighed);
     (F::row::<I, MOMENTS>(i, rows.prepared, &state), bad)
+}
+
+/// Asks for what is due when `count` numbers of these rows from `place` on are taken in, if they are looked at.
+#[inline(always)]
+pub(super) fn ask_ahead<I: Isa, F: Fold>(i: I, rows: &Rows<'_>, place: usize, count: usize) {
+    if const { F::LOOKS } {
+        rows.predictions.ask_ahead(i, place, count);
+    }
 }
 
 /// Folds the rows down the lanes, whose tiles have an absent class behind an odd last one. Also says where a target is not
@@ -46,23 +55,27 @@ pub(super) fn fold_down<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool
 ) -> (F::State<I>, Mask<I>) {
     let (prepared, classes) = (rows.prepared, rows.classes);
     let mut finite = i.f32s(0.0);
-    let ahead = rows.predictions.ahead(0);
     let mut class = if classes < DEPTH { PAIR } else { DEPTH };
+    ask_ahead::<I, F>(i, rows, 0, class * LANES);
     let (mut state, _) = if class == PAIR {
         let (x, coefficients) = (columns(i, x, 0), weights::<I, PAIR, SPREAD>(i, &weighed.0, &mut finite));
-        F::first::<I, PAIR, SPREAD, MOMENTS>(i, prepared, &x, &coefficients, ahead, None)
+        F::first::<I, PAIR, SPREAD, MOMENTS>(i, prepared, &x, &coefficients, None)
     } else {
         let (x, coefficients) = (columns(i, x, 0), weights::<I, DEPTH, SPREAD>(i, &weighed.0, &mut finite));
-        F::first::<I, DEPTH, SPREAD, MOMENTS>(i, prepared, &x, &coefficients, ahead, None)
+        F::first::<I, DEPTH, SPREAD, MOMENTS>(i, prepared, &x, &coefficients, None)
     };
     while class + DEPTH <= classes {
+        ask_ahead::<I, F>(i, rows, class * LANES, DEPTH * LANES);
         let (x, coefficients) = (columns(i, x, class), weights::<I, DEPTH, SPREAD>(i, &weighed.0[class..], &mut finite));
-        F::absorb::<I, DEPTH, SPREAD, MOMENTS>(i, prepared, &mut state, &x, &coefficients, ahead.after(class), None);
+        F::absorb::<I, DEPTH, SPREAD, MOMENTS>(i, prepared, &mut state, &x, &coefficients, None);
         class += DEPTH;
+    }
+    if class < classes {
+        ask_ahead::<I, F>(i, rows, class * LANES, (classes - class) * LANES);
     }
     while class < classes {
         let (x, coefficients) = (columns(i, x, class), weights::<I, PAIR, SPREAD>(i, &weighed.0[class..], &mut finite));
-        F::absorb::<I, PAIR, SPREAD, MOMENTS>(i, prepared, &mut state, &x, &coefficients, ahead.after(class), None);
+        F::absorb::<I, PAIR, SPREAD, MOMENTS>(i, prepared, &mut state, &x, &coefficients, None);
         class += PAIR;
     }
     (state, finite.is_nan())
@@ -199,15 +212,15 @@ fn fold_range<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
             let mut coefficients = [i.f32s(0.0); DEPTH];
             if SPREAD && let Some(weighed) = weighed.get(n) {
                 coefficients = weights::<I, DEPTH, SPREAD>(i, weighed.as_chunks().0, &mut finite);
-                across.ask_for_targets(i, first, DEPTH);
+                across.ask_for_targets(i, first, STRETCH);
             }
-            let ahead = rows.predictions.ahead(place + first);
+            ask_ahead::<I, F>(i, rows, place + first, STRETCH);
             let keep = if kept { keep.get_mut(first / STRETCH) } else { None };
             debug_assert!(keep.is_some() || !(keeps && kept), "there is room for all of the row");
             if first == across.range.start {
-                (state, kept) = F::first::<I, DEPTH, SPREAD, MOMENTS>(i, prepared, &x, &coefficients, ahead, keep);
+                (state, kept) = F::first::<I, DEPTH, SPREAD, MOMENTS>(i, prepared, &x, &coefficients, keep);
             } else {
-                kept &= F::absorb::<I, DEPTH, SPREAD, MOMENTS>(i, prepared, &mut state, &x, &coefficients, ahead, keep);
+                kept &= F::absorb::<I, DEPTH, SPREAD, MOMENTS>(i, prepared, &mut state, &x, &coefficients, keep);
             }
         }
         let first = chunk + full * STRETCH;
@@ -218,17 +231,17 @@ fn fold_range<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
         let from = if full == 0 { first } else { first - LANES };
         let x = rows.predictions.floats(i, place + from..place + end, &mut scratch.widened);
         let rest = &x[first - from..];
-        let ahead = rows.predictions.ahead(place + first);
+        ask_ahead::<I, F>(i, rows, place + first, rest.len());
         let keep = if kept { keep.get_mut(first / STRETCH) } else { None };
         if rest.len() > PAIR * LANES {
             let x = last::<I, DEPTH>(i, x, rest, F::ABSENT);
             let coefficients = last_weights::<I, DEPTH, SPREAD>(i, coefficients, weighed_rest, &mut finite);
-            kept &= F::absorb::<I, DEPTH, SPREAD, MOMENTS>(i, prepared, &mut state, &x, &coefficients, ahead, keep);
+            kept &= F::absorb::<I, DEPTH, SPREAD, MOMENTS>(i, prepared, &mut state, &x, &coefficients, keep);
         } else {
             let x = last::<I, PAIR>(i, x, rest, F::ABSENT);
             let coefficients = last_weights::<I, PAIR, SPREAD>(i, coefficients, weighed_rest, &mut finite);
             let keep = keep.and_then(|keep| keep.first_chunk_mut());
-            kept &= F::absorb::<I, PAIR, SPREAD, MOMENTS>(i, prepared, &mut state, &x, &coefficients, ahead, keep);
+            kept &= F::absorb::<I, PAIR, SPREAD, MOMENTS>(i, prepared, &mut state, &x, &coefficients, keep);
         }
     }
     FoldedAcross { state, bad: SPREAD && finite.is_nan().any(), kept: keeps && kept }

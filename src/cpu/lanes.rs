@@ -69,6 +69,12 @@ pub(crate) trait Make: Isa {
     }
 
     #[inline(always)]
+    fn f32_columns(self, rows: [&[f32; 4]; LANES]) -> [F32s<Self>; 4] {
+        let [a, b, c, d] = self.columns(rows);
+        [F32s(a), F32s(b), F32s(c), F32s(d)]
+    }
+
+    #[inline(always)]
     fn f64s(self, x: f64) -> F64s<Self> {
         F64s(self.splat_d(x))
     }

@@ -4,7 +4,7 @@
 
 use std::marker::PhantomData;
 
-use super::folding::fold_down;
+use super::folding::{ask_ahead, fold_down};
 use super::isa::{Isa, LANES, Outlined};
 use super::lanes::{F32s, Make, Mask};
 use super::rows::put;
@@ -63,8 +63,8 @@ fn pair<I: Isa, F: Fold>(i: I, rows: &Rows<'_>) -> (F::Row<I>, Goal<I>) {
     let (even, odd) = first.unzip(second);
     let labels = Labels::of(i, rows, false);
     let goal = labels.class.eq(i.u32s(0)).select(even, odd);
-    let (none, ahead) = ([i.f32s(0.0); 2], rows.predictions.ahead(0));
-    let row = F::pair::<I, false, false>(i, rows.prepared, &[even, odd], &none, ahead);
+    let row = F::pair::<I, false, false>(i, rows.prepared, &[even, odd], &[i.f32s(0.0); 2]);
+    ask_ahead::<I, F>(i, rows, 0, 2 * LANES);
     (row, (goal, labels.ignored))
 }
 
@@ -80,6 +80,10 @@ fn fold<I: Isa, F: Fold>(i: I, rows: &Rows<'_>, x: &mut Tile) -> (F::State<I>, G
 
 #[inline(always)]
 fn loss<I: Isa, F: Fold, T: LossTerm>(i: I, prepared: &Prepared, row: &F::Row<I>, (goal, ignored): Goal<I>) -> F32s<I> {
-    let (loss, _) = sums::<I, F, T>(i, prepared, row, &Terms::none(i), goal, i.f32s(1.0));
-    Standing { ignored, undefined: F::is_undefined(row) }.apply(i, loss.narrow())
+    let loss = if const { T::CLOSED } && prepared.z_loss == 0.0 {
+        F::rounded_surprise(i, prepared, row, goal)
+    } else {
+        sums::<I, F, T>(i, prepared, row, &Terms::none(i), goal, i.f32s(1.0)).0.narrow()
+    };
+    Standing { ignored, undefined: F::is_undefined(row) }.apply(i, loss)
 }

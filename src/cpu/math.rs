@@ -108,10 +108,7 @@ impl Base {
     /// below the normal floats; NaN stays NaN.
     #[inline(always)]
     pub(crate) fn exp_of_difference<I: Isa>(self, i: I, x: F32s<I>, y: F32s<I>) -> F32s<I> {
-        let difference = x - y;
-        // Knuth's: what is lost is a float.
-        let near_y = x - difference;
-        let lost = (x - (difference + near_y)) + (near_y - y);
+        let (difference, lost) = difference(x, y);
         let (floor, biased) = (self.floor(i, i.f32s(0.0)), biased(i, i.f32s(0.0)));
         let lost = or_zero(i, floor.lt(difference), lost);
         let difference = floor.max(difference);
@@ -296,6 +293,15 @@ pub(crate) fn sum<I: Isa, const DEPTH: usize>(mut v: [F32s<I>; DEPTH]) -> F32s<I
         count = half;
     }
     v[0]
+}
+
+/// x − y, rounded, and what it loses: together they are the difference, unless that is beyond any float.
+#[inline(always)]
+pub(crate) fn difference<I: Isa>(x: F32s<I>, y: F32s<I>) -> (F32s<I>, F32s<I>) {
+    let difference = x - y;
+    // Knuth's: what is lost is a float.
+    let near_y = x - difference;
+    (difference, (x - (difference + near_y)) + (near_y - y))
 }
 
 /// v where the mask is true, else 0.

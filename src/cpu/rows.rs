@@ -175,7 +175,7 @@ impl Piece<'_> {
             x.end(classes, F::ABSENT);
             if let Some(targets) = rows.dense_rows() {
                 dense.fill(i, Source::F32(targets), classes, rows.count);
-                Ahead::of(targets, 0).ask_all(i, classes);
+                Ahead::ask(i, targets, 0, rows.count * classes);
             }
             let labels = Labels::of(i, &rows, self.needs_label());
             dense.end(classes, 0.0);

@@ -10,15 +10,10 @@ use crate::batch::{TargetSlice, Window};
 use crate::layout::Element;
 use crate::loss::Prepared;
 
-/// Memory that is going to be read. A core that works on what it reads keeps too few lines under way by itself: with each
-/// register that it takes in it asks for a line of the next window, which comes in several streams at once. Memory answers these
-/// faster than one, as it holds pages open in many places.
-#[derive(Clone, Copy)]
-pub(crate) struct Ahead {
-    at: *const u8,
-    /// Bytes from one register to the next.
-    step: usize,
-}
+/// Asks for memory that is going to be read. A core that works on what it reads keeps too few lines under way by itself: for each
+/// that it takes in it asks for one of the next window, which comes in several streams at once. Memory answers these faster than
+/// one, as it holds pages open in many places.
+pub(super) struct Ahead;
 
 impl Ahead {
     /// Bytes of a window: what comes in the time that memory takes to answer, many times over, and far less than a second cache holds.
@@ -26,43 +21,30 @@ impl Ahead {
     /// Two pages each: more of them are no faster.
     const STREAMS: usize = 4;
     const LINE: usize = 64;
+    /// A line for each stream.
+    const TURN: usize = Self::STREAMS * Self::LINE;
 
-    /// Of elements of sixteen a register, from `place` on.
+    /// Asks for what is due when `count` numbers from `place` on are taken in.
     #[inline(always)]
-    pub(super) fn of<T>(all: &[T], place: usize) -> Self {
-        Self { at: all.as_ptr().cast::<u8>().wrapping_add(place * size_of::<T>()), step: LANES * size_of::<T>() }
-    }
-
-    /// What comes `registers` later.
-    #[inline(always)]
-    pub(super) fn after(self, registers: usize) -> Self {
-        Self { at: self.at.wrapping_add(registers * self.step), ..self }
-    }
-
-    /// Asks for the line that is due when register `n` is taken in.
-    #[inline(always)]
-    pub(crate) fn ask<I: Isa>(self, i: I, n: usize) {
-        let at = self.at.wrapping_add(n * self.step);
-        i.prefetch(at.wrapping_add(Self::distance(at.addr())));
-    }
-
-    /// Asks for those of `count` registers.
-    #[inline(always)]
-    pub(super) fn ask_all<I: Isa>(self, i: I, count: usize) {
-        for n in 0..count {
-            self.ask(i, n);
+    pub(super) fn ask<I: Isa, T>(i: I, all: &[T], place: usize, count: usize) {
+        let first = all.as_ptr().wrapping_add(place).cast::<u8>();
+        let end = first.addr().wrapping_add(count * size_of::<T>());
+        let mut at = first.addr().next_multiple_of(Self::TURN);
+        while at < end {
+            for line in Self::due(at) {
+                i.prefetch(first.wrapping_add(line.wrapping_sub(first.addr())));
+            }
+            at += Self::TURN;
         }
     }
 
-    /// How far it is from an address to the line that is due there: the lines of a window ask for all of the next one, each for
-    /// another.
+    /// The lines that are due where a turn begins: the turns of a window ask for all of the next one, each for a line of every stream.
     #[inline(always)]
-    const fn distance(address: usize) -> usize {
-        const { assert!(Self::WINDOW.is_power_of_two() && Self::WINDOW.is_multiple_of(Self::STREAMS * Self::LINE)) };
-        let place = address % Self::WINDOW;
-        let line = place / Self::LINE;
-        let (stream, nth) = (line % Self::STREAMS, line / Self::STREAMS);
-        Self::WINDOW - place + stream * (Self::WINDOW / Self::STREAMS) + nth * Self::LINE
+    fn due(turn: usize) -> [usize; Self::STREAMS] {
+        const { assert!(Self::WINDOW.is_power_of_two() && Self::WINDOW.is_multiple_of(Self::STREAMS * Self::TURN)) };
+        let place = turn % Self::WINDOW;
+        let next = turn.wrapping_add(Self::WINDOW - place + place / Self::STREAMS);
+        std::array::from_fn(|stream| next.wrapping_add(stream * (Self::WINDOW / Self::STREAMS)))
     }
 }
 
@@ -75,6 +57,7 @@ pub(super) enum Source<'a> {
 }
 
 impl<'a> Source<'a> {
+    #[inline(always)]
     fn of(window: &Window<'a>) -> Self {
         match window.element {
             Element::F32 => Self::F32(window.predictions),
@@ -83,6 +66,7 @@ impl<'a> Source<'a> {
         }
     }
 
+    #[inline(always)]
     fn from(self, first: usize) -> Self {
         match self {
             Self::F32(all) => Self::F32(&all[first..]),
@@ -91,12 +75,12 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// What comes some way after a place.
+    /// [Asks](Ahead::ask) for what is due when `count` of them are taken in.
     #[inline(always)]
-    pub(super) fn ahead(self, place: usize) -> Ahead {
+    pub(super) fn ask_ahead<I: Isa>(self, i: I, place: usize, count: usize) {
         match self {
-            Self::F32(all) => Ahead::of(all, place),
-            Self::F16(all) | Self::Bf16(all) => Ahead::of(all, place),
+            Self::F32(all) => Ahead::ask(i, all, place, count),
+            Self::F16(all) | Self::Bf16(all) => Ahead::ask(i, all, place, count),
         }
     }
 
@@ -183,6 +167,7 @@ impl<'a> Rows<'a> {
     pub(super) const CHUNK: usize = 1024;
 
     /// `count` rows of a window, from `first` on.
+    #[inline(always)]
     pub(super) fn of(prepared: &'a Prepared, window: &Window<'a>, first: usize, count: usize) -> Self {
         let classes = window.classes;
         Self {
@@ -248,9 +233,9 @@ impl Tile {
     #[inline(always)]
     pub(super) fn fill<I: Isa>(&mut self, i: I, rows: Source<'_>, classes: usize, count: usize) {
         match rows {
-            Source::F32(all) => self.fill_with(i, all, classes, count, I::f32s_of),
-            Source::F16(all) => self.fill_with(i, all, classes, count, I::f32s_of_f16),
-            Source::Bf16(all) => self.fill_with(i, all, classes, count, I::f32s_of_bf16),
+            Source::F32(all) => self.fill_floats(i, all, classes, count),
+            Source::F16(all) => self.fill_halves(i, all, classes, count, I::f32s_of_f16),
+            Source::Bf16(all) => self.fill_halves(i, all, classes, count, I::f32s_of_bf16),
         }
     }
 
@@ -262,34 +247,55 @@ impl Tile {
     }
 
     #[inline(always)]
-    fn fill_with<I: Isa, T: Copy + Default>(&mut self, i: I, rows: &[T], classes: usize, count: usize, load: impl Load<I, T>) {
-        let mut padded;
-        let mut rows = rows;
-        // Whole registers are read at each row's beginning.
-        let needed = (LANES - 1) * classes + classes.next_multiple_of(LANES);
-        if count < LANES || rows.len() < needed {
-            padded = [T::default(); LANES * SHORT + LANES];
-            padded[..count * classes].copy_from_slice(&rows[..count * classes]);
-            for row in count..LANES {
-                padded.copy_within(..classes, row * classes);
-            }
-            rows = &padded;
+    fn fill_floats<I: Isa>(&mut self, i: I, rows: &[f32], classes: usize, count: usize) {
+        let (padded, mut rows) = (&mut None, rows);
+        if count < LANES || rows.len() < (LANES - 1) * classes + classes.next_multiple_of(4) {
+            rows = padded.insert(sixteen(rows, classes, count));
         }
-        match classes {
-            1 => return self.fill_few::<I, T, 1>(i, rows, load),
-            2 => return self.fill_few::<I, T, 2>(i, rows, load),
-            4 => return self.fill_few::<I, T, 4>(i, rows, load),
-            8 => return self.fill_few::<I, T, 8>(i, rows, load),
-            _ => {}
+        if self.fill_power_of_two(i, rows, classes, I::f32s_of) {
+            return;
+        }
+        for first in (0..classes).step_by(4) {
+            let columns = i.f32_columns(strided(&rows[first..], classes));
+            // What is past the last class is no class: nobody looks there.
+            if let Some(to) = self.0[first..].first_chunk_mut::<4>() {
+                for c in 0..4 {
+                    columns[c].store(&mut to[c]);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn fill_halves<I: Isa>(&mut self, i: I, rows: &[u16], classes: usize, count: usize, load: impl Load<I, u16>) {
+        let (padded, mut rows) = (&mut None, rows);
+        if count < LANES || rows.len() < (LANES - 1) * classes + classes.next_multiple_of(LANES) {
+            rows = padded.insert(sixteen(rows, classes, count));
+        }
+        if self.fill_power_of_two(i, rows, classes, load) {
+            return;
         }
         for first in (0..classes).step_by(LANES) {
             let rows = strided(&rows[first..], classes);
             let columns = F32s::transpose(each_lane!(row => load(i, rows[row])));
-            // What is past the last class is no class: nobody looks there.
+            // As above.
             if let Some(to) = self.0[first..].first_chunk_mut::<LANES>() {
                 each_lane!(c => columns[c].store(&mut to[c]));
             }
         }
+    }
+
+    /// Says whether there is such a number of classes.
+    #[inline(always)]
+    fn fill_power_of_two<I: Isa, T>(&mut self, i: I, rows: &[T], classes: usize, load: impl Load<I, T>) -> bool {
+        match classes {
+            1 => self.fill_few::<I, T, 1>(i, rows, load),
+            2 => self.fill_few::<I, T, 2>(i, rows, load),
+            4 => self.fill_few::<I, T, 4>(i, rows, load),
+            8 => self.fill_few::<I, T, 8>(i, rows, load),
+            _ => return false,
+        }
+        true
     }
 
     /// Puts an absent class behind the last, which makes a pair of an odd one.
@@ -302,7 +308,7 @@ impl Tile {
 
     /// A power of two of classes: the rows' registers, unzipped again and again.
     #[inline(always)]
-    fn fill_few<I: Isa, T: Copy + Default, const CLASSES: usize>(&mut self, i: I, rows: &[T], load: impl Load<I, T>) {
+    fn fill_few<I: Isa, T, const CLASSES: usize>(&mut self, i: I, rows: &[T], load: impl Load<I, T>) {
         let mut v: [F32s<I>; CLASSES] = load_all(i, rows, 0, load);
         let mut span = CLASSES;
         while span > 1 {
@@ -370,13 +376,24 @@ fn reversed(class: usize, classes: usize) -> usize {
     if classes == 1 { 0 } else { class.reverse_bits() >> (usize::BITS - classes.ilog2()) }
 }
 
-/// Sixteen numbers, and as many from each multiple of `stride` on, up to fifteen times it.
+/// Sixteen short rows of which `count` are there, the first in place of the others, and what may be read after them.
 #[inline(always)]
-fn strided<T>(all: &[T], stride: usize) -> [&[T; LANES]; LANES] {
-    assert!(stride <= SHORT && (LANES - 1) * stride + LANES <= all.len(), "rows end before their last register");
+fn sixteen<T: Copy + Default>(rows: &[T], classes: usize, count: usize) -> [T; LANES * SHORT + LANES] {
+    let mut padded = [T::default(); LANES * SHORT + LANES];
+    padded[..count * classes].copy_from_slice(&rows[..count * classes]);
+    for row in count..LANES {
+        padded.copy_within(..classes, row * classes);
+    }
+    padded
+}
+
+/// `COUNT` numbers from each multiple of `stride` on, up to fifteen times it.
+#[inline(always)]
+fn strided<T, const COUNT: usize>(all: &[T], stride: usize) -> [&[T; COUNT]; LANES] {
+    assert!(stride <= SHORT && (LANES - 1) * stride + COUNT <= all.len(), "rows end before their last register");
     each_lane!(n => {
         #[expect(unsafe_code, reason = "sixteen checks take longer than the loads")]
-        // SAFETY: n is at most 15, so that LANES numbers from n * stride on are within the slice by the check above, whose product
+        // SAFETY: n is at most 15, so that COUNT numbers from n * stride on are within the slice by the check above, whose product
         // does not overflow; an array is aligned as its elements are.
         unsafe {
             &*all.as_ptr().add(n * stride).cast()
@@ -389,12 +406,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_lines_of_a_window_ask_for_those_of_the_next() {
+    fn the_turns_of_a_window_ask_for_the_lines_of_the_next() {
         let start = 5 * Ahead::WINDOW;
-        let mut asked: Vec<_> =
-            (start..start + Ahead::WINDOW).step_by(Ahead::LINE).map(|at| at + 12 + Ahead::distance(at + 12)).collect();
-        // In turns from each stream.
-        assert!(asked[..Ahead::STREAMS].windows(2).all(|two| two[1] - two[0] == Ahead::WINDOW / Ahead::STREAMS));
+        let turns = (start..start + Ahead::WINDOW).step_by(Ahead::TURN);
+        let mut asked: Vec<_> = turns.map(Ahead::due).collect();
+        for lines in &asked {
+            assert!(lines.windows(2).all(|two| two[1] - two[0] == Ahead::WINDOW / Ahead::STREAMS), "not a line of each stream");
+        }
+        let mut asked = std::mem::take(&mut asked).concat();
         asked.sort_unstable();
         let next: Vec<_> = (start + Ahead::WINDOW..start + 2 * Ahead::WINDOW).step_by(Ahead::LINE).collect();
         assert_eq!(asked, next);

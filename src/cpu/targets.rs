@@ -191,14 +191,14 @@ impl<'r, 'a> Across<'r, 'a> {
         }
     }
 
-    /// Asks for what comes some way after the targets of `count` registers from class `first` on, if they are taken as they lie:
+    /// [Asks](Ahead::ask) for what is due when `count` targets from class `first` on are taken in, if they are taken as they lie:
     /// elsewhere a [`block`](Self::block) does.
     #[inline(always)]
     pub(super) fn ask_for_targets<I: Isa>(&self, i: I, first: usize, count: usize) {
         if let Some(dense) = self.dense
             && self.rows.prepared.takes_targets_as_given()
         {
-            Ahead::of(dense, first).ask_all(i, count);
+            Ahead::ask(i, dense, first, count);
         }
     }
 
@@ -208,7 +208,7 @@ impl<'r, 'a> Across<'r, 'a> {
         let is_label = i.count_from(first as u32).eq(i.u32s(self.label));
         let mut target = None;
         if let Some(dense) = self.dense {
-            Ahead::of(dense, first).ask(i, 0);
+            Ahead::ask(i, dense, first, LANES);
             target = Some(i.f32s_of(&register(dense, first)));
         }
         let weight = self.rows.prepared.class_weights.as_deref().map(|weights| i.f32s_of(&register(weights, first)));

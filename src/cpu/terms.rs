@@ -267,7 +267,7 @@ impl<I: Isa, const PULL: bool> Costs<I, PULL> {
             let (x, rest) = across.chunk(i, chunk, &mut scratch.widened).as_chunks::<LANES>();
             let (coefficients, last) = across.coefficients(i, chunk, &mut scratch.weighed).as_chunks::<LANES>();
             for group in groups(x.len()) {
-                across.ask_for_targets(i, chunk + group.start * LANES, group.len());
+                across.ask_for_targets(i, chunk + group.start * LANES, group.len() * LANES);
                 let (x, coefficients) = (&x[group.clone()], &coefficients[group]);
                 self = if any_large::<I, F>(i, common, x) {
                     self.plus::<F, true>(i, common, x, coefficients)
@@ -393,7 +393,10 @@ pub(super) fn sums<I: Isa, F: Fold, T: LossTerm>(
     } else if prepared.spreads() {
         F::closed_terms(i, row)
     } else {
-        let of = F::share(i, prepared, row, goal);
+        let mut of = F::share(i, prepared, row, goal);
+        if const { T::CLOSED } {
+            of.surprise = F::surprise(i, prepared, row, goal);
+        }
         let term = T::term(i, prepared, &of, weight, i.f32s(1.0));
         (term.loss, term.slope.widen())
     };

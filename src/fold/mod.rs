@@ -9,7 +9,6 @@ mod units;
 
 use crate::cpu::isa::{Isa, LANES};
 use crate::cpu::lanes::{F32s, F64s, Make, Mask, each_lane};
-use crate::cpu::source::Ahead;
 use crate::loss::Prepared;
 
 /// The folds: one entry for each pair of twins in `shaders/fold` and `src/fold`.
@@ -97,6 +96,9 @@ pub(crate) trait Fold {
     /// What a row's classes have in common, in the second walk.
     type Common<I: Isa>: Copy + Send + Sync;
 
+    /// The first walk looks at the predictions.
+    const LOOKS: bool = true;
+
     /// What stands in for a class that is not there: it changes no state.
     const ABSENT: f32;
 
@@ -111,15 +113,13 @@ pub(crate) trait Fold {
     fn identity<I: Isa>(i: I) -> Self::State<I>;
 
     /// Takes in `DEPTH` predictions for each lane, with `SPREAD` their coefficients, with `MOMENTS` what
-    /// [`closed_calibration`](Fold::closed_calibration) needs, and asks for as many registers ahead. Says whether all is kept that
-    /// was to be: what is not makes all that has been kept before worthless.
+    /// [`closed_calibration`](Fold::closed_calibration) needs. Says whether all is kept that was to be: what is not makes all that has been kept before worthless.
     fn absorb<I: Isa, const DEPTH: usize, const SPREAD: bool, const MOMENTS: bool>(
         i: I,
         prepared: &Prepared,
         state: &mut Self::State<I>,
         x: &[F32s<I>; DEPTH],
         coefficients: &[F32s<I>; DEPTH],
-        ahead: Ahead,
         keep: Keep<'_, DEPTH>,
     ) -> bool;
 
@@ -130,11 +130,10 @@ pub(crate) trait Fold {
         prepared: &Prepared,
         x: &[F32s<I>; DEPTH],
         coefficients: &[F32s<I>; DEPTH],
-        ahead: Ahead,
         keep: Keep<'_, DEPTH>,
     ) -> (Self::State<I>, bool) {
         let mut state = Self::identity(i);
-        let kept = Self::absorb::<I, DEPTH, SPREAD, MOMENTS>(i, prepared, &mut state, x, coefficients, ahead, keep);
+        let kept = Self::absorb::<I, DEPTH, SPREAD, MOMENTS>(i, prepared, &mut state, x, coefficients, keep);
         (state, kept)
     }
 
@@ -172,14 +171,25 @@ pub(crate) trait Fold {
         prepared: &Prepared,
         x: &[F32s<I>; 2],
         coefficients: &[F32s<I>; 2],
-        ahead: Ahead,
     ) -> Self::Row<I> {
-        let (state, _) = Self::first::<I, 2, SPREAD, MOMENTS>(i, prepared, x, coefficients, ahead, None);
+        let (state, _) = Self::first::<I, 2, SPREAD, MOMENTS>(i, prepared, x, coefficients, None);
         Self::row::<I, MOMENTS>(i, prepared, &state)
     }
 
     /// The row of one lane in all lanes.
     fn lane<I: Isa>(i: I, row: &Self::Row<I>, lane: usize) -> Self::Row<I>;
+
+    /// −log p of one class: the loss of a row whose targets are a label, if the loss is [`LossTerm::CLOSED`](crate::loss::LossTerm::CLOSED).
+    #[inline(always)]
+    fn surprise<I: Isa>(i: I, prepared: &Prepared, row: &Self::Row<I>, x: F32s<I>) -> F64s<I> {
+        Self::share(i, prepared, row, x).surprise
+    }
+
+    /// [`surprise`](Self::surprise) as float32: the same number, rounded, or a shorter way to it.
+    #[inline(always)]
+    fn rounded_surprise<I: Isa>(i: I, prepared: &Prepared, row: &Self::Row<I>, x: F32s<I>) -> F32s<I> {
+        Self::surprise(i, prepared, row, x).narrow()
+    }
 
     /// Where the row has no probabilities: its loss is NaN.
     fn is_undefined<I: Isa>(row: &Self::Row<I>) -> Mask<I>;

@@ -2,7 +2,6 @@
 
 use crate::cpu::isa::Isa;
 use crate::cpu::lanes::{F32s, F64s, Make, Mask};
-use crate::cpu::source::Ahead;
 use crate::fold::{Fold, Keep, Share};
 use crate::loss::Prepared;
 
@@ -21,6 +20,7 @@ impl Fold for Plain {
     type Row<I: Isa> = Nothing<I>;
     type Common<I: Isa> = F32s<I>;
 
+    const LOOKS: bool = false;
     const ABSENT: f32 = 0.0;
 
     #[inline(always)]
@@ -35,7 +35,6 @@ impl Fold for Plain {
         _: &mut Nothing<I>,
         _: &[F32s<I>; DEPTH],
         _: &[F32s<I>; DEPTH],
-        _: Ahead,
         _: Keep<'_, DEPTH>,
     ) -> bool {
         false

@@ -11,7 +11,6 @@
 use crate::cpu::isa::{Isa, LANES};
 use crate::cpu::lanes::{F32s, F64s, Make, Mask};
 use crate::cpu::math::{log, log_of, minus_inverse, or_zero};
-use crate::cpu::source::Ahead;
 use crate::fold::{Fold, Keep, Lines, LinesD, Share, turned, turned_d};
 use crate::loss::Prepared;
 
@@ -98,11 +97,9 @@ impl Fold for Shares {
         s: &mut State<I>,
         x: &[F32s<I>; DEPTH],
         _: &[F32s<I>; DEPTH],
-        ahead: Ahead,
         _: Keep<'_, DEPTH>,
     ) -> bool {
-        for (d, &x) in x.iter().enumerate() {
-            ahead.ask(i, d);
+        for &x in x {
             // A NaN is not larger, so it ends in the rest.
             let wins = s.big.abs(i).lt(x.abs(i));
             s.rest = s.rest + wins.select(s.big, x).widen();

@@ -20,8 +20,9 @@ use state::State;
 
 use crate::cpu::isa::{Isa, Outlined};
 use crate::cpu::lanes::{F32s, F64s, Make, Mask};
-use crate::cpu::math::{OfDifferences, exp, exp2_fine, log1p, log1p_to_one, minus_inverse, power_of_two, round, tanh_of};
-use crate::cpu::source::Ahead;
+use crate::cpu::math::{
+    OfDifferences, difference, exp, exp2_fine, log1p, log1p_to_one, minus_inverse, power_of_two, round, tanh_of,
+};
 use crate::fold::moments;
 use crate::fold::units::{ONE, ONE_EXPONENT, anchor, is_huge};
 use crate::fold::{Fold, Keep, OfKept, Share};
@@ -84,18 +85,13 @@ fn moved<I: Isa>(i: I, prepared: &Prepared, x: F32s<I>) -> (F32s<I>, F32s<I>) {
     (masked.select(x, cap * value), masked.select(sharpness, slope * sharpness))
 }
 
-/// Whether the largest of the first logits is an ordinary number in every lane. A NaN among them may stay for the sum to find.
+/// The logit after softcap.
 #[inline(always)]
-fn is_settled<I: Isa, const DEPTH: usize>(i: I, prepared: &Prepared, x: &[F32s<I>; DEPTH]) -> bool {
-    let mut top = x[0];
-    for x in &x[1..] {
-        top = x.max(top);
-    }
-    // A NaN is huge, and so is a phantom.
-    !prepared.is_fine() && !is_huge(i, prepared, top).any()
+fn softcapped<I: Isa>(i: I, prepared: &Prepared, x: F32s<I>) -> F32s<I> {
+    if prepared.softcap == 0.0 { x } else { moved(i, prepared, x).0 }
 }
 
-/// Logits after softcap.
+/// Logits after softcap, for a fold.
 #[inline(always)]
 fn capped<I: Isa, const DEPTH: usize>(i: I, prepared: &Prepared, x: &[F32s<I>; DEPTH]) -> [F32s<I>; DEPTH] {
     if prepared.softcap == 0.0 { *x } else { i.call(Capped { prepared, x: *x }) }
@@ -122,6 +118,16 @@ impl<I: Isa, const DEPTH: usize> Outlined<I> for Capped<'_, I, DEPTH> {
 }
 
 impl<I: Isa> Row<I> {
+    /// −log p of a logit after softcap, and where float32 has a number for it: two roundings more than those of the row's own
+    /// logarithm.
+    #[inline(always)]
+    fn near_surprise(&self, i: I, prepared: &Prepared, x: F32s<I>) -> (F32s<I>, Mask<I>) {
+        let factor = i.f32s(prepared.factor() as f32);
+        let (below, lost) = difference(self.top, x);
+        let surprise = below.fma(factor, lost.fma(factor, self.log1p_others));
+        (surprise, surprise.lt(i.f32s(f32::INFINITY)))
+    }
+
     /// `weight` times how far a logit is below the top; 0 for what is masked.
     #[inline(always)]
     fn gap_of(&self, i: I, prepared: &Prepared, weight: F32s<I>, x: F32s<I>) -> F64s<I> {
@@ -151,11 +157,10 @@ impl Fold for Softmax {
         s: &mut State<I>,
         x: &[F32s<I>; DEPTH],
         coefficients: &[F32s<I>; DEPTH],
-        ahead: Ahead,
         keep: Keep<'_, DEPTH>,
     ) -> bool {
         let x = &capped(i, prepared, x);
-        s.absorb::<DEPTH, SPREAD, MOMENTS>(i, prepared, x, coefficients, ahead, keep)
+        s.absorb::<DEPTH, SPREAD, MOMENTS>(i, prepared, x, coefficients, keep)
     }
 
     #[inline(always)]
@@ -164,14 +169,13 @@ impl Fold for Softmax {
         prepared: &Prepared,
         x: &[F32s<I>; DEPTH],
         coefficients: &[F32s<I>; DEPTH],
-        ahead: Ahead,
         keep: Keep<'_, DEPTH>,
     ) -> (State<I>, bool) {
         let x = &capped(i, prepared, x);
-        if is_settled(i, prepared, x) {
-            return (State::after::<DEPTH, SPREAD, MOMENTS>(i, prepared, x, coefficients, ahead, keep), true);
+        if let Some(state) = State::after::<DEPTH, SPREAD, MOMENTS>(i, prepared, x, coefficients, keep) {
+            return (state, true);
         }
-        (State::identity(i).outgrown::<DEPTH, SPREAD, MOMENTS>(i, prepared, x, coefficients, ahead), false)
+        (State::identity(i).outgrown::<DEPTH, SPREAD, MOMENTS>(i, prepared, x, coefficients), false)
     }
 
     fn keeps(prepared: &Prepared) -> bool {
@@ -201,11 +205,11 @@ impl Fold for Softmax {
         let k = round(i, prepared.base.times(i, top));
         let part = exp2_fine(i, i.f32s(0.0) - prepared.base.part(i, top, k));
         let power = power_of_two(i, huge.select(i.f32s(0.0), s.unit - k));
-        let in_tops = i.f64s(1.0 / ONE) * (part * power).widen();
+        let in_tops = (part * power * i.f32s((1.0 / ONE) as f32)).widen();
         let others = (s.rest * in_tops).narrow();
         let one = i.f32s(1.0);
-        // Without a finite logit the phantom was never outplayed. A NaN fails every comparison.
-        let defined = i.f64s(-0.5 * ONE).lt(s.rest) & s.top.lt(i.f32s(f32::INFINITY));
+        // Without a finite logit the phantom was never outplayed: −1 is left. A NaN fails every comparison.
+        let defined = i.f32s(-0.5).lt(others) & s.top.lt(i.f32s(f32::INFINITY));
         let factor = i.f64s(prepared.factor() / f64::from(state::SMALL));
         let inverse = i.f32s(0.0) - minus_inverse(i, one + others);
         let log1p_others = log1p(i, others, inverse);
@@ -242,10 +246,7 @@ impl Fold for Softmax {
         prepared: &Prepared,
         x: &[F32s<I>; 2],
         coefficients: &[F32s<I>; 2],
-        ahead: Ahead,
     ) -> Row<I> {
-        ahead.ask(i, 0);
-        ahead.ask(i, 1);
         // A NaN is one of them in any case.
         let (top, low) = (x[0].max(x[1]), x[1].min(x[0]));
         let others = prepared.base.exp_of_difference(i, low, top);
@@ -324,7 +325,7 @@ impl Fold for Softmax {
 
     #[inline(always)]
     fn share<I: Isa>(i: I, prepared: &Prepared, row: &Row<I>, x: F32s<I>) -> Share<I> {
-        let x = if prepared.softcap == 0.0 { x } else { moved(i, prepared, x).0 };
+        let x = softcapped(i, prepared, x);
         let one = i.f32s(1.0);
         let below = (row.top.widen() - x.widen()) * i.f64s(prepared.factor());
         let is_top = x.eq(row.top);
@@ -332,6 +333,24 @@ impl Fold for Softmax {
         let p = is_top.select(row.inverse, exp(i, above) * row.inverse);
         let rest = is_top.select(row.others * row.inverse, one - p);
         Share { x, p, rest, surprise: row.log1p_others.widen() + below, clipped: i.mask_of(0) }
+    }
+
+    #[inline(always)]
+    fn surprise<I: Isa>(i: I, prepared: &Prepared, row: &Row<I>, x: F32s<I>) -> F64s<I> {
+        let (near, is_near) = row.near_surprise(i, prepared, softcapped(i, prepared, x));
+        if (!is_near).any() {
+            return is_near.select_d(near.widen(), Self::share(i, prepared, row, x).surprise);
+        }
+        near.widen()
+    }
+
+    #[inline(always)]
+    fn rounded_surprise<I: Isa>(i: I, prepared: &Prepared, row: &Row<I>, x: F32s<I>) -> F32s<I> {
+        let (near, is_near) = row.near_surprise(i, prepared, softcapped(i, prepared, x));
+        if (!is_near).any() {
+            return is_near.select(near, Self::share(i, prepared, row, x).surprise.narrow());
+        }
+        near
     }
 
     #[inline(always)]

@@ -175,6 +175,10 @@ impl Isa for Arrays {
             (each_lane!(l => at(l)), each_lane!(l => at(LANES + l)))
         }
 
+        fn columns(self, rows: [&[f32; 4]; LANES]) -> [Floats; 4] {
+            std::array::from_fn(|column| rows.map(|row| row[column]))
+        }
+
         fn transpose(rows: [Floats; LANES]) -> [Floats; LANES] {
             each_lane!(l => each_lane!(row => rows[row][l]))
         }

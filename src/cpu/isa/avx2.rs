@@ -302,6 +302,31 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
+    fn columns(self, rows: [&[f32; 4]; LANES]) -> [Two; 4] {
+        let mut columns = [self.splat(0.0); 4];
+        for half in 0..2 {
+            // Rows n and n + 4 of the half in each.
+            let mut pairs = [columns[0][0]; 4];
+            for n in 0..4 {
+                let (low, high) = (rows[8 * half + n], rows[8 * half + 4 + n]);
+                // Also: each array has four floats to read.
+                pairs[n] = intrinsic!({
+                    let low = _mm256_castps128_ps256(_mm_loadu_ps(low.as_ptr()));
+                    _mm256_insertf128_ps::<1>(low, _mm_loadu_ps(high.as_ptr()))
+                });
+            }
+            let [a, b, c, d] = pairs;
+            let (ab, cd) = intrinsic!((_mm256_unpacklo_ps(a, b), _mm256_unpacklo_ps(c, d)));
+            let (ab_high, cd_high) = intrinsic!((_mm256_unpackhi_ps(a, b), _mm256_unpackhi_ps(c, d)));
+            columns[0][half] = intrinsic!(_mm256_shuffle_ps::<0x44>(ab, cd));
+            columns[1][half] = intrinsic!(_mm256_shuffle_ps::<0xee>(ab, cd));
+            columns[2][half] = intrinsic!(_mm256_shuffle_ps::<0x44>(ab_high, cd_high));
+            columns[3][half] = intrinsic!(_mm256_shuffle_ps::<0xee>(ab_high, cd_high));
+        }
+        columns
+    }
+
+    #[inline(always)]
     fn transpose(rows: [Two; LANES]) -> [Two; LANES] {
         let mut turned = rows;
         // Four blocks of eight by eight, each turned by itself and put where it belongs.

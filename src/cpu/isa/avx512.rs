@@ -243,6 +243,27 @@ impl Isa for Avx512 {
     }
 
     #[inline(always)]
+    fn columns(self, rows: [&[f32; 4]; LANES]) -> [__m512; 4] {
+        // Rows n, n + 4, n + 8 and n + 12 in each: what is put in as it is loaded leaves the shuffles' port alone.
+        let mut fours = [self.splat(0.0); 4];
+        for n in 0..4 {
+            // Also: each array has four floats to read.
+            fours[n] = intrinsic!({
+                let first = _mm512_castps128_ps512(_mm_loadu_ps(rows[n].as_ptr()));
+                let two = _mm512_insertf32x4::<1>(first, _mm_loadu_ps(rows[n + 4].as_ptr()));
+                let three = _mm512_insertf32x4::<2>(two, _mm_loadu_ps(rows[n + 8].as_ptr()));
+                _mm512_insertf32x4::<3>(three, _mm_loadu_ps(rows[n + 12].as_ptr()))
+            });
+        }
+        let [a, b, c, d] = fours;
+        let (ab, cd) = intrinsic!((_mm512_unpacklo_ps(a, b), _mm512_unpacklo_ps(c, d)));
+        let (ab_high, cd_high) = intrinsic!((_mm512_unpackhi_ps(a, b), _mm512_unpackhi_ps(c, d)));
+        let low = intrinsic!([_mm512_shuffle_ps::<0x44>(ab, cd), _mm512_shuffle_ps::<0xee>(ab, cd)]);
+        let high = intrinsic!([_mm512_shuffle_ps::<0x44>(ab_high, cd_high), _mm512_shuffle_ps::<0xee>(ab_high, cd_high)]);
+        [low[0], low[1], high[0], high[1]]
+    }
+
+    #[inline(always)]
     fn transpose(rows: [__m512; LANES]) -> [__m512; LANES] {
         // Pairs of rows, then fours of them within 128 bits; then those fours change places.
         let mut pairs = rows;

@@ -178,6 +178,8 @@ pub(crate) trait Isa: Copy + Send + Sync + 'static {
     fn unzip(a: Self::F, b: Self::F) -> (Self::F, Self::F);
     /// The values of two vectors in turn: the inverse of [`unzip`](Self::unzip).
     fn zip(a: Self::F, b: Self::F) -> (Self::F, Self::F);
+    /// Four numbers of each of sixteen rows: the first of each in one vector, then the second.
+    fn columns(self, rows: [&[f32; 4]; LANES]) -> [Self::F; 4];
     /// Sixteen vectors, lanes and vectors exchanged.
     fn transpose(rows: [Self::F; LANES]) -> [Self::F; LANES];
 

@@ -3,7 +3,6 @@
 use crate::cpu::isa::{Isa, LANES, Outlined};
 use crate::cpu::lanes::{F32s, F64s, Make, Mask};
 use crate::cpu::math::{or_zero, sum};
-use crate::cpu::source::Ahead;
 use crate::fold::Keep;
 use crate::fold::moments::{self, Moments, PARTIALS, Partial, join};
 use crate::fold::units::{Count, ONE, Sum, absorb_huge, is_huge, rescale, unit_of};
@@ -61,24 +60,26 @@ impl<I: Isa> State<I> {
         }
     }
 
-    /// The state after the first logits of each lane, which are ordinary: the unit is next to the top, and nothing has to be moved
-    /// there.
+    /// The state after the first logits of each lane, if the largest is an ordinary number in all of them: the unit is next to the
+    /// top, nothing has to be moved there, and no phantom plays. A NaN among them may stay for the sum to find.
     #[inline(always)]
     pub(super) fn after<const DEPTH: usize, const SPREAD: bool, const MOMENTS: bool>(
         i: I,
         prepared: &Prepared,
         x: &[F32s<I>; DEPTH],
         coefficients: &[F32s<I>; DEPTH],
-        ahead: Ahead,
         keep: Keep<'_, DEPTH>,
-    ) -> Self {
+    ) -> Option<Self> {
+        let block = Played::first(x, coefficients);
+        // A NaN is huge, and so is a phantom.
+        if prepared.is_fine() || is_huge(i, prepared, block.top).any() {
+            return None;
+        }
         let mut s = Self::identity(i);
-        // The first one is the top to begin with, and no phantom plays.
-        let block = Played::of::<1>(x[0], x, coefficients, ahead);
         (s.unit, s.limit) = unit_of(i, prepared, block.top);
         (s.rest, s.moments) = (i.f64s(0.0), Moments::none(i));
-        s.take_in::<DEPTH, 1, SPREAD, MOMENTS, false>(i, prepared, &block, keep);
-        s
+        s.take_in::<DEPTH, true, SPREAD, MOMENTS, false>(i, prepared, &block, keep);
+        Some(s)
     }
 
     /// Takes in logits of each lane. Says whether the unit stayed, and their exponentials are kept if they were to be.
@@ -89,15 +90,14 @@ impl<I: Isa> State<I> {
         prepared: &Prepared,
         x: &[F32s<I>; DEPTH],
         coefficients: &[F32s<I>; DEPTH],
-        ahead: Ahead,
         keep: Keep<'_, DEPTH>,
     ) -> bool {
-        let block = Played::of::<0>(self.top, x, coefficients, ahead);
+        let block = Played::against(self.top, x, coefficients);
         if prepared.is_fine() || self.limit.lt(block.top).any() {
             *self = i.call(Outgrown::<I, DEPTH, SPREAD, MOMENTS> { prepared, state: *self, block });
             return false;
         }
-        self.take_in::<DEPTH, 0, SPREAD, MOMENTS, false>(i, prepared, &block, keep);
+        self.take_in::<DEPTH, false, SPREAD, MOMENTS, false>(i, prepared, &block, keep);
         true
     }
 
@@ -109,9 +109,8 @@ impl<I: Isa> State<I> {
         prepared: &Prepared,
         x: &[F32s<I>; DEPTH],
         coefficients: &[F32s<I>; DEPTH],
-        ahead: Ahead,
     ) -> Self {
-        let block = Played::of::<0>(self.top, x, coefficients, ahead);
+        let block = Played::against(self.top, x, coefficients);
         i.call(Outgrown::<I, DEPTH, SPREAD, MOMENTS> { prepared, state: self, block })
     }
 
@@ -149,35 +148,26 @@ impl<I: Isa> State<I> {
         self.limit = outgrown.select(limit, self.limit);
     }
 
-    /// Adds the losers from `START` on, whose unit is settled, and the coefficients of all; keeps the exponentials of all.
+    /// Adds the losers, whose unit is settled, and the coefficients of all; keeps the exponentials of all.
     #[inline(always)]
-    fn take_in<const DEPTH: usize, const START: usize, const SPREAD: bool, const MOMENTS: bool, const FINE: bool>(
+    fn take_in<const DEPTH: usize, const FIRST: bool, const SPREAD: bool, const MOMENTS: bool, const FINE: bool>(
         &mut self,
         i: I,
         prepared: &Prepared,
         block: &Played<I, DEPTH>,
         keep: Keep<'_, DEPTH>,
     ) {
-        let Played { top, x, ahead, .. } = *block;
-        let count =
-            if MOMENTS { Count::in_small_units(i, prepared, self.unit) } else { Count::in_units(i, prepared, self.unit) };
-        for d in 0..START {
-            ahead.ask(i, d);
-        }
+        let top = block.top;
         // One loop for each: compilers do not unroll one for both.
         match keep {
-            None => self.add::<DEPTH, START, MOMENTS, FINE, false>(i, prepared, count, block, &mut [[0.0; LANES]; DEPTH]),
-            Some(to) => {
-                for d in 0..START {
-                    self.at_top = self.kept::<FINE>(i, prepared, x[d], &mut to[d]);
-                }
-                self.add::<DEPTH, START, MOMENTS, FINE, true>(i, prepared, count, block, to);
-            }
+            None => self.add::<DEPTH, FIRST, MOMENTS, FINE, false>(i, prepared, block, &mut [[0.0; LANES]; DEPTH]),
+            Some(to) => self.add::<DEPTH, FIRST, MOMENTS, FINE, true>(i, prepared, block, to),
         }
         if SPREAD {
-            let mut lowest = x[0];
-            for x in &x[1..] {
-                lowest = x.min(lowest);
+            // The lowest lost its first match.
+            let mut lowest = block.losers[0];
+            for loser in &block.losers[1..DEPTH / 2] {
+                lowest = loser.min(lowest);
             }
             if lowest.eq(i.f32s(f32::NEG_INFINITY)).any() {
                 self.weigh::<DEPTH, true>(i, block);
@@ -188,30 +178,42 @@ impl<I: Isa> State<I> {
         self.top = top;
     }
 
-    /// Adds the losers from `START` on. With `KEEPS` the exponentials of these logits are kept, else there is no use for `to`.
+    /// Adds the losers. With `KEEPS` the exponentials of the logits are kept, else there is no use for `to`.
     #[inline(always)]
-    fn add<const DEPTH: usize, const START: usize, const MOMENTS: bool, const FINE: bool, const KEEPS: bool>(
+    fn add<const DEPTH: usize, const FIRST: bool, const MOMENTS: bool, const FINE: bool, const KEEPS: bool>(
         &mut self,
         i: I,
         prepared: &Prepared,
-        count: Count<I>,
         block: &Played<I, DEPTH>,
         to: &mut [[f32; LANES]; DEPTH],
     ) {
-        let Played { losers, ahead, .. } = *block;
+        let losers = &block.losers;
         let (anchor, zero) = (prepared.base.inverse(i, self.unit), i.f32s(0.0));
         let (mut partial, mut sums) = (Partial::none(i), [zero; PARTIALS]);
-        for d in START..DEPTH {
-            ahead.ask(i, d);
+        let units = Count::in_units(i, prepared, self.unit);
+        let count = if MOMENTS { Count::in_small_units(i, prepared, self.unit) } else { units };
+        let mut kept = [zero; DEPTH];
+        if KEEPS {
+            for d in 0..DEPTH {
+                let (part, power) = units.exp::<FINE>(i, prepared, block.x[d]);
+                kept[d] = part * power;
+                kept[d].store(&mut to[d]);
+            }
+            kept = self.lose::<DEPTH, FIRST>(block, kept);
+        }
+        for d in 0..if FIRST { DEPTH - 1 } else { DEPTH } {
+            // Where exponentials are kept, those of the logits are made, without moments' way, and it is they that change places. Where
+            // they are no less than a normal float, the products are exact and the bits the same as without; what is less is too little
+            // for any sum's.
             let exponential = if KEEPS {
-                self.of_loser::<DEPTH, MOMENTS, FINE>(i, prepared, block, d, &mut to[d])
+                (kept[d], i.f32s(if MOMENTS { moments::SMALL as f32 } else { 1.0 }))
             } else {
                 count.exp::<FINE>(i, prepared, losers[d])
             };
             if MOMENTS {
-                partial.absorb(d - START, exponential, anchor - count.raised(losers[d]));
+                partial.absorb(d, exponential, anchor - count.raised(losers[d]));
             } else {
-                join(&mut sums, d - START, exponential.0, exponential.1);
+                join(&mut sums, d, exponential.0, exponential.1);
             }
         }
         if MOMENTS {
@@ -223,32 +225,33 @@ impl<I: Isa> State<I> {
         }
     }
 
-    /// The exponential of loser `d` in two factors, those of all being kept: the one of the logit itself is made, without moments'
-    /// way, and it is those that change places. Where they are no less than a normal float, the products are exact and the bits the
-    /// same as without; what is less is too little for any sum's.
+    /// The exponentials of the losers, given those of the logits: they play as their logits do. The top's stays.
     #[inline(always)]
-    fn of_loser<const DEPTH: usize, const MOMENTS: bool, const FINE: bool>(
+    fn lose<const DEPTH: usize, const FIRST: bool>(
         &mut self,
-        i: I,
-        prepared: &Prepared,
         block: &Played<I, DEPTH>,
-        d: usize,
-        to: &mut [f32; LANES],
-    ) -> (F32s<I>, F32s<I>) {
-        let e = self.kept::<FINE>(i, prepared, block.x[d], to);
-        let wins = block.tops[d].lt(block.x[d]);
-        let loser = wins.select(self.at_top, e);
-        self.at_top = wins.select(e, self.at_top);
-        (loser, i.f32s(if MOMENTS { moments::SMALL as f32 } else { 1.0 }))
-    }
-
-    /// The exponential of a logit in the state's unit, which is kept.
-    #[inline(always)]
-    fn kept<const FINE: bool>(&self, i: I, prepared: &Prepared, x: F32s<I>, to: &mut [f32; LANES]) -> F32s<I> {
-        let (part, power) = Count::in_units(i, prepared, self.unit).exp::<FINE>(i, prepared, x);
-        let e = part * power;
-        e.store(to);
-        e
+        mut e: [F32s<I>; DEPTH],
+    ) -> [F32s<I>; DEPTH] {
+        let mut losers = e;
+        let (mut x, mut left, mut n) = (block.x, DEPTH, 0);
+        while left > 1 {
+            left /= 2;
+            for d in 0..left {
+                let second_wins = x[2 * d].lt(x[2 * d + 1]);
+                losers[n] = second_wins.select(e[2 * d], e[2 * d + 1]);
+                e[d] = second_wins.select(e[2 * d + 1], e[2 * d]);
+                x[d] = winner(x[2 * d], x[2 * d + 1]);
+                n += 1;
+            }
+        }
+        if FIRST {
+            self.at_top = e[0];
+        } else {
+            let wins = self.top.lt(x[0]);
+            losers[DEPTH - 1] = wins.select(self.at_top, e[0]);
+            self.at_top = wins.select(e[0], self.at_top);
+        }
+        losers
     }
 
     /// Adds the coefficients of a block, and how far their logits are below the top. `MASKED` ones may be −∞.
@@ -275,33 +278,58 @@ impl<I: Isa> State<I> {
     }
 }
 
-/// A block of logits that have played the top, with what belongs to them.
+/// A block of logits that have played, in pairs, winners against winners: a core waits for three matches of eight logits' where one
+/// against the other would be seven. The best plays the top. A loser joins the rest: one exponential an element.
 #[derive(Clone, Copy)]
 struct Played<I: Isa, const DEPTH: usize> {
     /// The largest so far.
     top: F32s<I>,
-    /// The largest before each.
-    tops: [F32s<I>; DEPTH],
-    /// The others.
+    /// The others. Of a first block the last of these is none.
     losers: [F32s<I>; DEPTH],
     /// As they came.
     x: [F32s<I>; DEPTH],
     coefficients: [F32s<I>; DEPTH],
-    ahead: Ahead,
 }
 
 impl<I: Isa, const DEPTH: usize> Played<I, DEPTH> {
-    /// Each logit from `START` on plays the top; the loser joins the rest. One exponential an element. A NaN always loses.
+    /// The best is the top.
     #[inline(always)]
-    fn of<const START: usize>(top: F32s<I>, x: &[F32s<I>; DEPTH], coefficients: &[F32s<I>; DEPTH], ahead: Ahead) -> Self {
-        let (mut top, mut tops, mut losers) = (top, *x, *x);
-        for d in START..DEPTH {
-            tops[d] = top;
-            losers[d] = top.min(x[d]);
-            top = x[d].max(top);
+    fn first(x: &[F32s<I>; DEPTH], coefficients: &[F32s<I>; DEPTH]) -> Self {
+        const { assert!(DEPTH.is_power_of_two(), "someone has no opponent") };
+        let (mut best, mut losers) = (*x, *x);
+        let (mut left, mut n) = (DEPTH, 0);
+        while left > 1 {
+            left /= 2;
+            for d in 0..left {
+                let (one, other) = (best[2 * d], best[2 * d + 1]);
+                losers[n] = loser(one, other);
+                best[d] = winner(one, other);
+                n += 1;
+            }
         }
-        Self { top, tops, losers, x: *x, coefficients: *coefficients, ahead }
+        Self { top: best[0], losers, x: *x, coefficients: *coefficients }
     }
+
+    /// The best plays the top: a NaN loses against it, if not before.
+    #[inline(always)]
+    fn against(top: F32s<I>, x: &[F32s<I>; DEPTH], coefficients: &[F32s<I>; DEPTH]) -> Self {
+        let mut played = Self::first(x, coefficients);
+        let best = played.top;
+        played.losers[DEPTH - 1] = loser(top, best);
+        played.top = winner(top, best);
+        played
+    }
+}
+
+/// The second where one is NaN, as in [`winner`] the first: nothing is lost.
+#[inline(always)]
+fn loser<I: Isa>(one: F32s<I>, other: F32s<I>) -> F32s<I> {
+    one.min(other)
+}
+
+#[inline(always)]
+fn winner<I: Isa>(one: F32s<I>, other: F32s<I>) -> F32s<I> {
+    other.max(one)
 }
 
 /// A block whose top has outgrown the state's unit, or whose exponentials need a term more.
@@ -322,9 +350,9 @@ impl<I: Isa, const DEPTH: usize, const SPREAD: bool, const MOMENTS: bool> Outlin
         let mut s = state;
         s.settle::<MOMENTS>(i, prepared, block.top);
         if prepared.is_fine() {
-            s.take_in::<DEPTH, 0, SPREAD, MOMENTS, true>(i, prepared, &block, None);
+            s.take_in::<DEPTH, false, SPREAD, MOMENTS, true>(i, prepared, &block, None);
         } else {
-            s.take_in::<DEPTH, 0, SPREAD, MOMENTS, false>(i, prepared, &block, None);
+            s.take_in::<DEPTH, false, SPREAD, MOMENTS, false>(i, prepared, &block, None);
         }
         // Where the top is huge, every block comes here.
         let exceptional = is_exceptional(i, prepared, state.top, block.top);
