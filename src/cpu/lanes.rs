@@ -2,7 +2,7 @@
 
 use std::ops::{Add, BitAnd, BitOr, Mul, Not, Sub};
 
-use super::isa::{Isa, LANES, Line};
+use super::isa::{COLUMNS, Isa, LANES, Line};
 
 /// An array of one expression for each lane, written out: in a closure that is not inlined vectors would pass through
 /// memory, without the instructions they are made for.
@@ -69,7 +69,7 @@ pub(crate) trait Make: Isa {
     }
 
     #[inline(always)]
-    fn f32_columns(self, rows: [&[f32; 4]; LANES]) -> [F32s<Self>; 4] {
+    fn f32_columns(self, rows: [&[f32; COLUMNS]; LANES]) -> [F32s<Self>; COLUMNS] {
         let [a, b, c, d] = self.columns(rows);
         [F32s(a), F32s(b), F32s(c), F32s(d)]
     }

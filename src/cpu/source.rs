@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use half::{bf16, f16};
 
-use super::isa::{Isa, LANES};
+use super::isa::{COLUMNS, Isa, LANES};
 use super::lanes::{F32s, Make, U32s, each_lane};
 use crate::batch::{TargetSlice, Window};
 use crate::layout::Element;
@@ -249,17 +249,17 @@ impl Tile {
     #[inline(always)]
     fn fill_floats<I: Isa>(&mut self, i: I, rows: &[f32], classes: usize, count: usize) {
         let (padded, mut rows) = (&mut None, rows);
-        if count < LANES || rows.len() < (LANES - 1) * classes + classes.next_multiple_of(4) {
+        if count < LANES || rows.len() < (LANES - 1) * classes + classes.next_multiple_of(COLUMNS) {
             rows = padded.insert(sixteen(rows, classes, count));
         }
         if self.fill_power_of_two(i, rows, classes, I::f32s_of) {
             return;
         }
-        for first in (0..classes).step_by(4) {
+        for first in (0..classes).step_by(COLUMNS) {
             let columns = i.f32_columns(strided(&rows[first..], classes));
             // What is past the last class is no class: nobody looks there.
-            if let Some(to) = self.0[first..].first_chunk_mut::<4>() {
-                for c in 0..4 {
+            if let Some(to) = self.0[first..].first_chunk_mut::<COLUMNS>() {
+                for c in 0..COLUMNS {
                     columns[c].store(&mut to[c]);
                 }
             }
@@ -409,11 +409,11 @@ mod tests {
     fn the_turns_of_a_window_ask_for_the_lines_of_the_next() {
         let start = 5 * Ahead::WINDOW;
         let turns = (start..start + Ahead::WINDOW).step_by(Ahead::TURN);
-        let mut asked: Vec<_> = turns.map(Ahead::due).collect();
-        for lines in &asked {
+        let turns: Vec<_> = turns.map(Ahead::due).collect();
+        for lines in &turns {
             assert!(lines.windows(2).all(|two| two[1] - two[0] == Ahead::WINDOW / Ahead::STREAMS), "not a line of each stream");
         }
-        let mut asked = std::mem::take(&mut asked).concat();
+        let mut asked = turns.concat();
         asked.sort_unstable();
         let next: Vec<_> = (start + Ahead::WINDOW..start + 2 * Ahead::WINDOW).step_by(Ahead::LINE).collect();
         assert_eq!(asked, next);

@@ -212,7 +212,7 @@ impl Fold for Softmax {
         let defined = i.f32s(-0.5).lt(others) & s.top.lt(i.f32s(f32::INFINITY));
         let factor = i.f64s(prepared.factor() / f64::from(state::SMALL));
         let inverse = i.f32s(0.0) - minus_inverse(i, one + others);
-        let log1p_others = log1p(i, others, inverse);
+        let log1p_others = log1p(i, others);
         let (mut entropy, mut squares) = (i.f64s(0.0), i.f64s(0.0));
         if MOMENTS {
             let small = in_tops * i.f64s(1.0 / moments::SMALL);

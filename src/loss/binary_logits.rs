@@ -23,7 +23,7 @@ impl LossTerm for BinaryLogits {
         let positive = zero.lt(of.x);
         let slope = positive.select(complement - tail, tail - coefficient);
         let straight = positive.select(complement, coefficient).widen() * size.widen();
-        let loss = (straight + log1p(i, e, inverse).widen()) * i.f64s(f64::from(prepared.share));
+        let loss = (straight + log1p(i, e).widen()) * i.f64s(f64::from(prepared.share));
         let finite = of.x.is_finite(i);
         Term { loss: finite.select_d(loss, i.f64s(f64::NAN)), slope: finite.select(slope, i.f32s(f32::NAN)) }
     }

@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-use super::{Isa, LANES, Line, MINUS_INVERSE, Outlined};
+use super::{COLUMNS, Isa, LANES, Line, MINUS_INVERSE, Outlined};
 use crate::cpu::lanes::each_lane;
 
 /// No more than the target promises.
@@ -175,7 +175,7 @@ impl Isa for Arrays {
             (each_lane!(l => at(l)), each_lane!(l => at(LANES + l)))
         }
 
-        fn columns(self, rows: [&[f32; 4]; LANES]) -> [Floats; 4] {
+        fn columns(self, rows: [&[f32; COLUMNS]; LANES]) -> [Floats; COLUMNS] {
             std::array::from_fn(|column| rows.map(|row| row[column]))
         }
 

@@ -3,7 +3,7 @@
 #[allow(clippy::wildcard_imports, reason = "the intrinsics, whose names say where they are from")]
 use std::arch::x86_64::*;
 
-use super::{Isa, LANES, Line, MINUS_INVERSE, Outlined};
+use super::{COLUMNS, Isa, LANES, Line, MINUS_INVERSE, Outlined};
 
 /// A processor with AVX2, FMA and F16C.
 #[derive(Clone, Copy)]
@@ -302,11 +302,11 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
-    fn columns(self, rows: [&[f32; 4]; LANES]) -> [Two; 4] {
-        let mut columns = [self.splat(0.0); 4];
+    fn columns(self, rows: [&[f32; COLUMNS]; LANES]) -> [Two; COLUMNS] {
+        let mut columns = [self.splat(0.0); COLUMNS];
         for half in 0..2 {
             // Rows n and n + 4 of the half in each.
-            let mut pairs = [columns[0][0]; 4];
+            let mut pairs = [columns[0][0]; COLUMNS];
             for n in 0..4 {
                 let (low, high) = (rows[8 * half + n], rows[8 * half + 4 + n]);
                 // Also: each array has four floats to read.

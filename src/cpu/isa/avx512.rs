@@ -3,7 +3,7 @@
 #[allow(clippy::wildcard_imports, reason = "the intrinsics, whose names say where they are from")]
 use std::arch::x86_64::*;
 
-use super::{Isa, LANES, Line, MINUS_INVERSE, Outlined};
+use super::{COLUMNS, Isa, LANES, Line, MINUS_INVERSE, Outlined};
 
 /// A processor with AVX-512 F, BW, DQ and VL, and with FMA.
 #[derive(Clone, Copy)]
@@ -243,9 +243,9 @@ impl Isa for Avx512 {
     }
 
     #[inline(always)]
-    fn columns(self, rows: [&[f32; 4]; LANES]) -> [__m512; 4] {
+    fn columns(self, rows: [&[f32; COLUMNS]; LANES]) -> [__m512; COLUMNS] {
         // Rows n, n + 4, n + 8 and n + 12 in each: what is put in as it is loaded leaves the shuffles' port alone.
-        let mut fours = [self.splat(0.0); 4];
+        let mut fours = [self.splat(0.0); COLUMNS];
         for n in 0..4 {
             // Also: each array has four floats to read.
             fours[n] = intrinsic!({

@@ -14,6 +14,9 @@ use array::Arrays;
 /// Lanes that work in step: one AVX-512 register of float32, two of AVX2, four of NEON.
 pub(crate) const LANES: usize = 16;
 
+/// Columns that sixteen rows are turned into at a time.
+pub(crate) const COLUMNS: usize = 4;
+
 /// The bits that −1 / v has where v's are taken away, nearly: exponents change sign, and so do mantissas. Of such constants it
 /// leaves about the least of the errors.
 const MINUS_INVERSE: u32 = 0xfef3_11c7;
@@ -178,8 +181,8 @@ pub(crate) trait Isa: Copy + Send + Sync + 'static {
     fn unzip(a: Self::F, b: Self::F) -> (Self::F, Self::F);
     /// The values of two vectors in turn: the inverse of [`unzip`](Self::unzip).
     fn zip(a: Self::F, b: Self::F) -> (Self::F, Self::F);
-    /// Four numbers of each of sixteen rows: the first of each in one vector, then the second.
-    fn columns(self, rows: [&[f32; 4]; LANES]) -> [Self::F; 4];
+    /// Some numbers of each of sixteen rows: the first of each in one vector, the second in the next.
+    fn columns(self, rows: [&[f32; COLUMNS]; LANES]) -> [Self::F; COLUMNS];
     /// Sixteen vectors, lanes and vectors exchanged.
     fn transpose(rows: [Self::F; LANES]) -> [Self::F; LANES];
 

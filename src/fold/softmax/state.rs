@@ -61,7 +61,7 @@ impl<I: Isa> State<I> {
     }
 
     /// The state after the first logits of each lane, if the largest is an ordinary number in all of them: the unit is next to the
-    /// top, nothing has to be moved there, and no phantom plays. A NaN among them may stay for the sum to find.
+    /// top, nothing has to be moved there, and no phantom plays or stays. A NaN among them may be left for the sum to find.
     #[inline(always)]
     pub(super) fn after<const DEPTH: usize, const SPREAD: bool, const MOMENTS: bool>(
         i: I,
@@ -77,7 +77,6 @@ impl<I: Isa> State<I> {
         }
         let mut s = Self::identity(i);
         (s.unit, s.limit) = unit_of(i, prepared, block.top);
-        (s.rest, s.moments) = (i.f64s(0.0), Moments::none(i));
         s.take_in::<DEPTH, true, SPREAD, MOMENTS, false>(i, prepared, &block, keep);
         Some(s)
     }
@@ -218,10 +217,12 @@ impl<I: Isa> State<I> {
         }
         if MOMENTS {
             let (rest, moments) = partial.total(i);
-            self.rest = self.rest + rest;
-            self.moments = self.moments.plus(moments);
+            self.rest = if FIRST { rest } else { self.rest + rest };
+            self.moments = if FIRST { moments } else { self.moments.plus(moments) };
         } else {
-            self.rest = self.rest + sum(sums).widen();
+            // A pair joins two of them.
+            let joined = if DEPTH < PARTIALS { sums[0] + sums[1] } else { sum(sums) };
+            self.rest = if FIRST { joined.widen() } else { self.rest + joined.widen() };
         }
     }
 
