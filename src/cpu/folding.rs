@@ -56,7 +56,7 @@ pub(super) fn fold_down<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool
     let (prepared, classes) = (rows.prepared, rows.classes);
     let mut finite = i.f32s(0.0);
     let mut class = if classes < DEPTH { PAIR } else { DEPTH };
-    ask_ahead::<I, F>(i, rows, 0, class * LANES);
+    ask_ahead::<I, F>(i, rows, 0, class.min(classes) * LANES);
     let (mut state, _) = if class == PAIR {
         let (x, coefficients) = (columns(i, x, 0), weights::<I, PAIR, SPREAD>(i, &weighed.0, &mut finite));
         F::first::<I, PAIR, SPREAD, MOMENTS>(i, prepared, &x, &coefficients, None)

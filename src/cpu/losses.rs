@@ -80,6 +80,7 @@ fn fold<I: Isa, F: Fold>(i: I, rows: &Rows<'_>, x: &mut Tile) -> (F::State<I>, G
 
 #[inline(always)]
 fn loss<I: Isa, F: Fold, T: LossTerm>(i: I, prepared: &Prepared, row: &F::Row<I>, (goal, ignored): Goal<I>) -> F32s<I> {
+    // What `sums` comes to with a weight of 1, bit for bit.
     let loss = if const { T::CLOSED } && prepared.z_loss == 0.0 {
         F::rounded_surprise(i, prepared, row, goal)
     } else {

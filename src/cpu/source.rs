@@ -248,9 +248,11 @@ impl Tile {
 
     #[inline(always)]
     fn fill_floats<I: Isa>(&mut self, i: I, rows: &[f32], classes: usize, count: usize) {
-        let (padded, mut rows) = (&mut None, rows);
+        let padded;
+        let mut rows = rows;
         if count < LANES || rows.len() < (LANES - 1) * classes + classes.next_multiple_of(COLUMNS) {
-            rows = padded.insert(sixteen(rows, classes, count));
+            padded = sixteen(rows, classes, count);
+            rows = &padded;
         }
         if self.fill_power_of_two(i, rows, classes, I::f32s_of) {
             return;
@@ -268,9 +270,11 @@ impl Tile {
 
     #[inline(always)]
     fn fill_halves<I: Isa>(&mut self, i: I, rows: &[u16], classes: usize, count: usize, load: impl Load<I, u16>) {
-        let (padded, mut rows) = (&mut None, rows);
+        let padded;
+        let mut rows = rows;
         if count < LANES || rows.len() < (LANES - 1) * classes + classes.next_multiple_of(LANES) {
-            rows = padded.insert(sixteen(rows, classes, count));
+            padded = sixteen(rows, classes, count);
+            rows = &padded;
         }
         if self.fill_power_of_two(i, rows, classes, load) {
             return;

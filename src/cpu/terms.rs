@@ -406,7 +406,7 @@ pub(super) fn sums<I: Isa, F: Fold, T: LossTerm>(
 /// Cross-entropy with the target as given, entropy, and squared distance to the label, from the fold.
 #[inline(always)]
 pub(super) fn calibration<I: Isa, F: Fold>(i: I, prepared: &Prepared, row: &F::Row<I>, goal: F32s<I>) -> [F64s<I>; 3] {
-    let plain = if prepared.dense { F::closed_terms(i, row).0 } else { F::share(i, prepared, row, goal).surprise };
+    let plain = if prepared.dense { F::closed_terms(i, row).0 } else { F::surprise(i, prepared, row, goal) };
     let (entropy, brier) = F::closed_calibration(i, prepared, row, goal);
     [plain, entropy, brier]
 }

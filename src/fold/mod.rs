@@ -113,7 +113,8 @@ pub(crate) trait Fold {
     fn identity<I: Isa>(i: I) -> Self::State<I>;
 
     /// Takes in `DEPTH` predictions for each lane, with `SPREAD` their coefficients, with `MOMENTS` what
-    /// [`closed_calibration`](Fold::closed_calibration) needs. Says whether all is kept that was to be: what is not makes all that has been kept before worthless.
+    /// [`closed_calibration`](Fold::closed_calibration) needs. Says whether all is kept that was to be: what is not makes all that
+    /// has been kept before worthless.
     fn absorb<I: Isa, const DEPTH: usize, const SPREAD: bool, const MOMENTS: bool>(
         i: I,
         prepared: &Prepared,
@@ -179,7 +180,8 @@ pub(crate) trait Fold {
     /// The row of one lane in all lanes.
     fn lane<I: Isa>(i: I, row: &Self::Row<I>, lane: usize) -> Self::Row<I>;
 
-    /// −log p of one class: the loss of a row whose targets are a label, if the loss is [`LossTerm::CLOSED`](crate::loss::LossTerm::CLOSED).
+    /// −log p of one class: the loss of a row whose targets are a label, if the loss is
+    /// [`LossTerm::CLOSED`](crate::loss::LossTerm::CLOSED).
     #[inline(always)]
     fn surprise<I: Isa>(i: I, prepared: &Prepared, row: &Self::Row<I>, x: F32s<I>) -> F64s<I> {
         Self::share(i, prepared, row, x).surprise

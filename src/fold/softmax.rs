@@ -119,7 +119,7 @@ impl<I: Isa, const DEPTH: usize> Outlined<I> for Capped<'_, I, DEPTH> {
 
 impl<I: Isa> Row<I> {
     /// −log p of a logit after softcap, and where float32 has a number for it: two roundings more than those of the row's own
-    /// logarithm.
+    /// logarithm where fma rounds once, else three.
     #[inline(always)]
     fn near_surprise(&self, i: I, prepared: &Prepared, x: F32s<I>) -> (F32s<I>, Mask<I>) {
         let factor = i.f32s(prepared.factor() as f32);

@@ -156,14 +156,13 @@ impl<I: Isa> State<I> {
         block: &Played<I, DEPTH>,
         keep: Keep<'_, DEPTH>,
     ) {
-        let top = block.top;
         // One loop for each: compilers do not unroll one for both.
         match keep {
             None => self.add::<DEPTH, FIRST, MOMENTS, FINE, false>(i, prepared, block, &mut [[0.0; LANES]; DEPTH]),
             Some(to) => self.add::<DEPTH, FIRST, MOMENTS, FINE, true>(i, prepared, block, to),
         }
         if SPREAD {
-            // The lowest lost its first match.
+            // The lowest lost its first match, unless to a NaN, and then the row has no loss.
             let mut lowest = block.losers[0];
             for loser in &block.losers[1..DEPTH / 2] {
                 lowest = loser.min(lowest);
@@ -174,7 +173,7 @@ impl<I: Isa> State<I> {
                 self.weigh::<DEPTH, false>(i, block);
             }
         }
-        self.top = top;
+        self.top = block.top;
     }
 
     /// Adds the losers. With `KEEPS` the exponentials of the logits are kept, else there is no use for `to`.
@@ -192,6 +191,7 @@ impl<I: Isa> State<I> {
         let units = Count::in_units(i, prepared, self.unit);
         let count = if MOMENTS { Count::in_small_units(i, prepared, self.unit) } else { units };
         let mut kept = [zero; DEPTH];
+        let losing = if FIRST { DEPTH - 1 } else { DEPTH };
         if KEEPS {
             for d in 0..DEPTH {
                 let (part, power) = units.exp::<FINE>(i, prepared, block.x[d]);
@@ -200,7 +200,7 @@ impl<I: Isa> State<I> {
             }
             kept = self.lose::<DEPTH, FIRST>(block, kept);
         }
-        for d in 0..if FIRST { DEPTH - 1 } else { DEPTH } {
+        for d in 0..losing {
             // Where exponentials are kept, those of the logits are made, without moments' way, and it is they that change places. Where
             // they are no less than a normal float, the products are exact and the bits the same as without; what is less is too little
             // for any sum's.
