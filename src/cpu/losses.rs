@@ -1,5 +1,5 @@
 //! Losses alone, of short rows with class indices: a driver of its own, since there all that is left to do once a row is
-//! folded, a division and a logarithm one after the other, takes longer than the fold. Twice sixteen rows go through
+//! folded, a logarithm above all, one step after the other, takes longer than the fold. Twice sixteen rows go through
 //! each step together, so that a core has something else to do while it waits for a step's result.
 
 use std::marker::PhantomData;
