@@ -70,9 +70,12 @@ impl<I: Isa> State<I> {
         coefficients: &[F32s<I>; DEPTH],
         keep: Keep<'_, DEPTH>,
     ) -> Option<Self> {
+        if prepared.is_fine() {
+            return None;
+        }
         let block = Played::first(x, coefficients);
         // A NaN is huge, and so is a phantom.
-        if prepared.is_fine() || is_huge(i, prepared, block.top).any() {
+        if is_huge(i, prepared, block.top).any() {
             return None;
         }
         let mut s = Self::identity(i);
@@ -93,7 +96,7 @@ impl<I: Isa> State<I> {
     ) -> bool {
         let block = Played::against(self.top, x, coefficients);
         if prepared.is_fine() || self.limit.lt(block.top).any() {
-            *self = i.call(Outgrown::<I, DEPTH, SPREAD, MOMENTS> { prepared, state: *self, block });
+            *self = self.outgrown::<DEPTH, SPREAD, MOMENTS>(i, prepared, x, coefficients);
             return false;
         }
         self.take_in::<DEPTH, false, SPREAD, MOMENTS, false>(i, prepared, &block, keep);
@@ -109,8 +112,9 @@ impl<I: Isa> State<I> {
         x: &[F32s<I>; DEPTH],
         coefficients: &[F32s<I>; DEPTH],
     ) -> Self {
-        let block = Played::against(self.top, x, coefficients);
-        i.call(Outgrown::<I, DEPTH, SPREAD, MOMENTS> { prepared, state: self, block })
+        // They play again there: who has played would be in memory for it, whether or not this is called.
+        let coefficients = if SPREAD { *coefficients } else { [i.f32s(0.0); DEPTH] };
+        i.call(Outgrown::<I, DEPTH, SPREAD, MOMENTS> { prepared, state: self, x: *x, coefficients })
     }
 
     pub(super) fn sums(&self) -> [Sum; LANES] {
@@ -153,7 +157,7 @@ impl<I: Isa> State<I> {
         &mut self,
         i: I,
         prepared: &Prepared,
-        block: &Played<I, DEPTH>,
+        block: &Played<'_, I, DEPTH>,
         keep: Keep<'_, DEPTH>,
     ) {
         // One loop for each: compilers do not unroll one for both.
@@ -182,7 +186,7 @@ impl<I: Isa> State<I> {
         &mut self,
         i: I,
         prepared: &Prepared,
-        block: &Played<I, DEPTH>,
+        block: &Played<'_, I, DEPTH>,
         to: &mut [[f32; LANES]; DEPTH],
     ) {
         let losers = &block.losers;
@@ -230,34 +234,30 @@ impl<I: Isa> State<I> {
     #[inline(always)]
     fn lose<const DEPTH: usize, const FIRST: bool>(
         &mut self,
-        block: &Played<I, DEPTH>,
-        mut e: [F32s<I>; DEPTH],
+        block: &Played<'_, I, DEPTH>,
+        e: [F32s<I>; DEPTH],
     ) -> [F32s<I>; DEPTH] {
-        let mut losers = e;
-        let (mut x, mut left, mut n) = (block.x, DEPTH, 0);
-        while left > 1 {
-            left /= 2;
-            for d in 0..left {
-                let second_wins = x[2 * d].lt(x[2 * d + 1]);
-                losers[n] = second_wins.select(e[2 * d], e[2 * d + 1]);
-                e[d] = second_wins.select(e[2 * d + 1], e[2 * d]);
-                x[d] = winner(x[2 * d], x[2 * d + 1]);
-                n += 1;
-            }
+        let (mut winners, mut losers) = (e, e);
+        for n in 0..DEPTH - 1 {
+            let second_wins = block.player(2 * n).lt(block.player(2 * n + 1));
+            let (one, other) = (player(&e, &winners, 2 * n), player(&e, &winners, 2 * n + 1));
+            losers[n] = second_wins.select(one, other);
+            winners[n] = second_wins.select(other, one);
         }
+        let (x, e) = (block.winners[DEPTH - 2], winners[DEPTH - 2]);
         if FIRST {
-            self.at_top = e[0];
+            self.at_top = e;
         } else {
-            let wins = self.top.lt(x[0]);
-            losers[DEPTH - 1] = wins.select(self.at_top, e[0]);
-            self.at_top = wins.select(e[0], self.at_top);
+            let wins = self.top.lt(x);
+            losers[DEPTH - 1] = wins.select(self.at_top, e);
+            self.at_top = wins.select(e, self.at_top);
         }
         losers
     }
 
     /// Adds the coefficients of a block, and how far their logits are below the top. `MASKED` ones may be −∞.
     #[inline(always)]
-    fn weigh<const DEPTH: usize, const MASKED: bool>(&mut self, i: I, block: &Played<I, DEPTH>) {
+    fn weigh<const DEPTH: usize, const MASKED: bool>(&mut self, i: I, block: &Played<'_, I, DEPTH>) {
         let (zero, one, small) = (i.f32s(0.0), i.f32s(1.0), i.f32s(SMALL));
         let small_top = small * block.top;
         let (mut gaps, mut weights) = ([zero; PARTIALS], [zero; PARTIALS]);
@@ -279,46 +279,54 @@ impl<I: Isa> State<I> {
     }
 }
 
+/// Who plays in a knockout: in match n its players 2n and 2n + 1, of whom the first have come and the others have won.
+#[inline(always)]
+fn player<T: Copy, const DEPTH: usize>(came: &[T; DEPTH], winners: &[T; DEPTH], n: usize) -> T {
+    if n < DEPTH { came[n] } else { winners[n - DEPTH] }
+}
+
 /// A block of logits that have played, in pairs, winners against winners: a core waits for three matches of eight logits' where one
 /// against the other would be seven. The best plays the top. A loser joins the rest: one exponential an element.
 #[derive(Clone, Copy)]
-struct Played<I: Isa, const DEPTH: usize> {
+struct Played<'x, I: Isa, const DEPTH: usize> {
     /// The largest so far.
     top: F32s<I>,
+    /// Of each match. The last is none.
+    winners: [F32s<I>; DEPTH],
     /// The others. Of a first block the last of these is none.
     losers: [F32s<I>; DEPTH],
     /// As they came.
-    x: [F32s<I>; DEPTH],
-    coefficients: [F32s<I>; DEPTH],
+    x: &'x [F32s<I>; DEPTH],
+    coefficients: &'x [F32s<I>; DEPTH],
 }
 
-impl<I: Isa, const DEPTH: usize> Played<I, DEPTH> {
+impl<'x, I: Isa, const DEPTH: usize> Played<'x, I, DEPTH> {
     /// The best is the top.
     #[inline(always)]
-    fn first(x: &[F32s<I>; DEPTH], coefficients: &[F32s<I>; DEPTH]) -> Self {
+    fn first(x: &'x [F32s<I>; DEPTH], coefficients: &'x [F32s<I>; DEPTH]) -> Self {
         const { assert!(DEPTH.is_power_of_two(), "someone has no opponent") };
-        let (mut best, mut losers) = (*x, *x);
-        let (mut left, mut n) = (DEPTH, 0);
-        while left > 1 {
-            left /= 2;
-            for d in 0..left {
-                let (one, other) = (best[2 * d], best[2 * d + 1]);
-                losers[n] = loser(one, other);
-                best[d] = winner(one, other);
-                n += 1;
-            }
+        let (mut winners, mut losers) = (*x, *x);
+        // One loop over all rounds: compilers unroll it, and keep what is in it in registers.
+        for n in 0..DEPTH - 1 {
+            let (one, other) = (player(x, &winners, 2 * n), player(x, &winners, 2 * n + 1));
+            (winners[n], losers[n]) = (winner(one, other), loser(one, other));
         }
-        Self { top: best[0], losers, x: *x, coefficients: *coefficients }
+        Self { top: winners[DEPTH - 2], winners, losers, x, coefficients }
     }
 
     /// The best plays the top: a NaN loses against it, if not before.
     #[inline(always)]
-    fn against(top: F32s<I>, x: &[F32s<I>; DEPTH], coefficients: &[F32s<I>; DEPTH]) -> Self {
+    fn against(top: F32s<I>, x: &'x [F32s<I>; DEPTH], coefficients: &'x [F32s<I>; DEPTH]) -> Self {
         let mut played = Self::first(x, coefficients);
         let best = played.top;
         played.losers[DEPTH - 1] = loser(top, best);
         played.top = winner(top, best);
         played
+    }
+
+    #[inline(always)]
+    fn player(&self, n: usize) -> F32s<I> {
+        player(self.x, &self.winners, n)
     }
 }
 
@@ -337,7 +345,8 @@ fn winner<I: Isa>(one: F32s<I>, other: F32s<I>) -> F32s<I> {
 struct Outgrown<'p, I: Isa, const DEPTH: usize, const SPREAD: bool, const MOMENTS: bool> {
     prepared: &'p Prepared,
     state: State<I>,
-    block: Played<I, DEPTH>,
+    x: [F32s<I>; DEPTH],
+    coefficients: [F32s<I>; DEPTH],
 }
 
 impl<I: Isa, const DEPTH: usize, const SPREAD: bool, const MOMENTS: bool> Outlined<I>
@@ -347,7 +356,8 @@ impl<I: Isa, const DEPTH: usize, const SPREAD: bool, const MOMENTS: bool> Outlin
 
     #[inline(always)]
     fn run(self, i: I) -> State<I> {
-        let Self { prepared, state, block } = self;
+        let Self { prepared, state, x, coefficients } = self;
+        let block = Played::against(state.top, &x, &coefficients);
         let mut s = state;
         s.settle::<MOMENTS>(i, prepared, block.top);
         if prepared.is_fine() {
