@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 
 use super::isa::{Isa, LANES, Line, Outlined};
-use super::lanes::{F32s, Make, Mask};
+use super::lanes::{F32s, Make, Mask, U32s};
 use super::parts;
 use super::source::{Rows, SHORT, Scratch, Tile};
 use super::targets::{Across, Block, Down, Walk, any_large, groups, register};
@@ -61,11 +61,7 @@ impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for GradientDown<'_, '_, I, F, T>
         match F::common(i, prepared, row, of.pull, of.scale) {
             Some(common) if !prepared.spreads() => {
                 let of_label = derivative::<I, F, T>(i, prepared, row, &down.label(i, goal, of.weight), of, Some(&common));
-                for class in 0..classes {
-                    let of_other = F::through_others(i, &common, i.f32s_of(&down.x.0[class]));
-                    let is_label = i.u32s(class as u32).eq(down.labels.class);
-                    is_label.select(of_label, of_other).store(&mut derivatives.0[class]);
-                }
+                others_down::<I, F>(i, &common, &down.x.0[..classes], down.labels.class, of_label, derivatives);
             }
             Some(common) if const { T::CLOSED } => {
                 through_costs::<I, F, true>(i, &common, &down.x.0[..classes], &weighed.0, &mut derivatives.0);
@@ -77,13 +73,24 @@ impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for GradientDown<'_, '_, I, F, T>
                 }
             }
         }
-        if (of.standing.ignored | of.standing.undefined).any() {
-            for derivative in &mut derivatives.0[..classes] {
-                of.standing.apply(i, i.f32s_of(derivative)).store(derivative);
-            }
-        }
-        derivatives.write(i, classes, pending.room());
-        pending.add(i, down.rows.count * classes, out);
+        pending.add_down(i, down.rows, &of.standing, derivatives, out);
+    }
+}
+
+/// The derivatives of rows down the lanes by their predictions `x`, of which none but the label's has a term.
+#[inline(always)]
+pub(super) fn others_down<I: Isa, F: Fold>(
+    i: I,
+    common: &F::Common<I>,
+    x: &[[f32; LANES]],
+    label: U32s<I>,
+    of_label: F32s<I>,
+    derivatives: &mut Tile,
+) {
+    for class in 0..x.len() {
+        let of_other = F::through_others(i, common, i.f32s_of(&x[class]));
+        let is_label = i.u32s(class as u32).eq(label);
+        is_label.select(of_label, of_other).store(&mut derivatives.0[class]);
     }
 }
 
@@ -379,6 +386,25 @@ impl Pending {
         if self.count >= Self::ENOUGH {
             self.write(i, out);
         }
+    }
+
+    /// Adds what is in a tile: the derivatives of rows down the lanes, of which those are told apart that have none.
+    #[inline(always)]
+    pub(super) fn add_down<I: Isa>(
+        &mut self,
+        i: I,
+        rows: &Rows<'_>,
+        standing: &Standing<I>,
+        derivatives: &mut Tile,
+        out: &mut [f32],
+    ) {
+        if (standing.ignored | standing.undefined).any() {
+            for derivative in &mut derivatives.0[..rows.classes] {
+                standing.apply(i, i.f32s_of(derivative)).store(derivative);
+            }
+        }
+        derivatives.write(i, rows.classes, self.room());
+        self.add(i, rows.count * rows.classes, out);
     }
 
     /// Adds `count` times the same.

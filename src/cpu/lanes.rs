@@ -68,10 +68,20 @@ pub(crate) trait Make: Isa {
         F32s(self.gather(from, at.0))
     }
 
+    /// Four numbers of each of four rows, a row after the other.
     #[inline(always)]
-    fn f32_columns(self, rows: [&[f32; COLUMNS]; LANES]) -> [F32s<Self>; COLUMNS] {
-        let [a, b, c, d] = self.columns(rows);
-        [F32s(a), F32s(b), F32s(c), F32s(d)]
+    fn f32s_of_rows(self, rows: [&[f32; COLUMNS]; 4]) -> F32s<Self> {
+        F32s(self.load_rows(rows))
+    }
+
+    #[inline(always)]
+    fn f32s_of_f16_rows(self, rows: [&[u16; COLUMNS]; 4]) -> F32s<Self> {
+        F32s(self.load_rows_f16(rows))
+    }
+
+    #[inline(always)]
+    fn f32s_of_bf16_rows(self, rows: [&[u16; COLUMNS]; 4]) -> F32s<Self> {
+        F32s(self.load_rows_bf16(rows))
     }
 
     #[inline(always)]
@@ -252,6 +262,13 @@ impl<I: Isa> F32s<I> {
     #[inline(always)]
     pub(crate) fn stream(self, to: &mut Line) {
         I::stream(self.0, to);
+    }
+
+    /// Columns of sixteen rows, of which the nth vector holds four numbers of row n, then of row n + 4, n + 8 and n + 12.
+    #[inline(always)]
+    pub(crate) fn columns(rows: [Self; COLUMNS]) -> [Self; COLUMNS] {
+        let [a, b, c, d] = I::columns([rows[0].0, rows[1].0, rows[2].0, rows[3].0]);
+        [Self(a), Self(b), Self(c), Self(d)]
     }
 
     /// Sixteen vectors, lanes and vectors exchanged.

@@ -12,7 +12,7 @@ use super::folding::{fold_across, kept_room, merged, rows_down};
 use super::gradients::{GradientDown, Kept, Pending, Sloped, Slopes, gradient_of_row};
 use super::isa::{Isa, LANES, Line, Outlined, Work};
 use super::lanes::{F32s, Make, Mask};
-use super::losses::LossesDown;
+use super::losses::LabelsDown;
 use super::rank::{RankDown, rank_of_row};
 use super::source::{Ahead, Rows, SHORT, Scratch, Source, Tile};
 use super::targets::{Across, Down, Labels, WeighDown};
@@ -130,11 +130,11 @@ impl Piece<'_> {
         self.wanted.calibration && self.prepared.closes_calibration()
     }
 
-    /// Whether losses are all that is wanted, and the label all that they need once a row is folded.
-    fn wants_losses_alone(&self) -> bool {
-        let Wanted { ranks, logsumexp, calibration, gradient } = self.wanted;
+    /// Whether losses and gradients are all that is wanted, and the label all that they need once a row is folded.
+    fn needs_labels_alone(&self) -> bool {
+        let Wanted { ranks, logsumexp, calibration, gradient: _ } = self.wanted;
         let label_alone = !self.prepared.spreads() && self.prepared.class_weights.is_none();
-        label_alone && !(ranks || logsumexp || calibration || gradient)
+        label_alone && !(ranks || logsumexp || calibration)
     }
 
     /// How many long rows are folded before the first of them is walked over again. Their results do not depend on it.
@@ -166,8 +166,14 @@ impl Piece<'_> {
         let (prepared, classes, all) = (self.prepared, self.window.classes, self.records.losses.len());
         let sums = self.sums();
         let mut start = 0;
-        if const { !SPREAD && !MOMENTS } && classes <= LANES && self.wants_losses_alone() {
-            start = i.call(LossesDown::<F, T> { prepared, window: self.window, out: self.records.losses, of: PhantomData });
+        if const { !SPREAD && !MOMENTS } && self.needs_labels_alone() {
+            let (window, scales, of) = (self.window, self.scales, PhantomData);
+            let (losses, gradient, pending) = (&mut *self.records.losses, &mut *self.records.gradient, &mut pending);
+            if !self.wanted.gradient {
+                start = i.call(LabelsDown::<F, T, false> { prepared, window, losses, scales, gradient, pending, of });
+            } else if const { T::CLOSED } && F::is_ordinary(prepared) {
+                start = i.call(LabelsDown::<F, T, true> { prepared, window, losses, scales, gradient, pending, of });
+            }
         }
         for first in (start..all).step_by(LANES) {
             let rows = Rows::of(prepared, self.window, first, LANES.min(all - first));

@@ -123,6 +123,11 @@ trait Load<I: Isa, T>: Fn(I, &[T; LANES]) -> F32s<I> + Copy {}
 
 impl<I: Isa, T, L: Fn(I, &[T; LANES]) -> F32s<I> + Copy> Load<I, T> for L {}
 
+/// How some numbers of each of four rows do.
+trait LoadRows<I: Isa, T>: Fn(I, [&[T; COLUMNS]; 4]) -> F32s<I> + Copy {}
+
+impl<I: Isa, T, L: Fn(I, [&[T; COLUMNS]; 4]) -> F32s<I> + Copy> LoadRows<I, T> for L {}
+
 #[inline(always)]
 fn load_all<I: Isa, T, const COUNT: usize>(i: I, all: &[T], place: usize, load: impl Load<I, T>) -> [F32s<I>; COUNT] {
     let (from, _) = all[place..][..COUNT * LANES].as_chunks::<LANES>();
@@ -233,9 +238,9 @@ impl Tile {
     #[inline(always)]
     pub(super) fn fill<I: Isa>(&mut self, i: I, rows: Source<'_>, classes: usize, count: usize) {
         match rows {
-            Source::F32(all) => self.fill_floats(i, all, classes, count),
-            Source::F16(all) => self.fill_halves(i, all, classes, count, I::f32s_of_f16),
-            Source::Bf16(all) => self.fill_halves(i, all, classes, count, I::f32s_of_bf16),
+            Source::F32(all) => self.turn(i, all, classes, count, I::f32s_of, I::f32s_of_rows),
+            Source::F16(all) => self.turn(i, all, classes, count, I::f32s_of_f16, I::f32s_of_f16_rows),
+            Source::Bf16(all) => self.turn(i, all, classes, count, I::f32s_of_bf16, I::f32s_of_bf16_rows),
         }
     }
 
@@ -247,44 +252,36 @@ impl Tile {
     }
 
     #[inline(always)]
-    fn fill_floats<I: Isa>(&mut self, i: I, rows: &[f32], classes: usize, count: usize) {
+    fn turn<I: Isa, T: Copy + Default>(
+        &mut self,
+        i: I,
+        rows: &[T],
+        classes: usize,
+        count: usize,
+        load: impl Load<I, T>,
+        load_rows: impl LoadRows<I, T>,
+    ) {
         let padded;
         let mut rows = rows;
         if count < LANES || rows.len() < (LANES - 1) * classes + classes.next_multiple_of(COLUMNS) {
             padded = sixteen(rows, classes, count);
             rows = &padded;
         }
-        if self.fill_power_of_two(i, rows, classes, I::f32s_of) {
+        if self.fill_power_of_two(i, rows, classes, load) {
             return;
         }
         for first in (0..classes).step_by(COLUMNS) {
-            let columns = i.f32_columns(strided(&rows[first..], classes));
+            let rows = strided(&rows[first..], classes);
+            let mut fours = [i.f32s(0.0); COLUMNS];
+            for n in 0..COLUMNS {
+                fours[n] = load_rows(i, [rows[n], rows[n + 4], rows[n + 8], rows[n + 12]]);
+            }
+            let columns = F32s::columns(fours);
             // What is past the last class is no class: nobody looks there.
             if let Some(to) = self.0[first..].first_chunk_mut::<COLUMNS>() {
                 for c in 0..COLUMNS {
                     columns[c].store(&mut to[c]);
                 }
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn fill_halves<I: Isa>(&mut self, i: I, rows: &[u16], classes: usize, count: usize, load: impl Load<I, u16>) {
-        let padded;
-        let mut rows = rows;
-        if count < LANES || rows.len() < (LANES - 1) * classes + classes.next_multiple_of(LANES) {
-            padded = sixteen(rows, classes, count);
-            rows = &padded;
-        }
-        if self.fill_power_of_two(i, rows, classes, load) {
-            return;
-        }
-        for first in (0..classes).step_by(LANES) {
-            let rows = strided(&rows[first..], classes);
-            let columns = F32s::transpose(each_lane!(row => load(i, rows[row])));
-            // As above.
-            if let Some(to) = self.0[first..].first_chunk_mut::<LANES>() {
-                each_lane!(c => columns[c].store(&mut to[c]));
             }
         }
     }

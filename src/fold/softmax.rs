@@ -187,7 +187,7 @@ impl Fold for Softmax {
     }
 
     fn keeps(prepared: &Prepared) -> bool {
-        prepared.softcap == 0.0 && prepared.has_ordinary_factor() && !prepared.is_fine()
+        Self::is_ordinary(prepared) && !prepared.is_fine()
     }
 
     fn packed() -> Packed {
@@ -243,7 +243,8 @@ impl Fold for Softmax {
         }
     }
 
-    fn has_pairs(prepared: &Prepared) -> bool {
+    /// A softcap gives each logit another slope, and a softmax that is far too flat or steep has no float for its floor.
+    fn is_ordinary(prepared: &Prepared) -> bool {
         prepared.softcap == 0.0 && prepared.has_ordinary_factor()
     }
 
@@ -409,8 +410,7 @@ impl Fold for Softmax {
 
     #[inline(always)]
     fn common<I: Isa>(i: I, prepared: &Prepared, row: &Row<I>, pull: F32s<I>, scale: F32s<I>) -> Option<Common<I>> {
-        // A softcap gives each logit another slope, and a softmax that is far too flat or steep has no float for its floor.
-        if prepared.softcap != 0.0 || !prepared.has_ordinary_factor() {
+        if !Self::is_ordinary(prepared) {
             return None;
         }
         let scale = scale * i.f32s(prepared.factor() as f32);
@@ -482,5 +482,8 @@ impl Fold for Softmax {
 /// The derivative of the z-loss by the logsumexp, whose own by a logit is p.
 #[inline(always)]
 fn by_logsumexp<I: Isa>(i: I, prepared: &Prepared, row: &Row<I>) -> F32s<I> {
+    if prepared.z_loss == 0.0 {
+        return i.f32s(0.0);
+    }
     i.f32s(2.0 * prepared.z_loss) * Softmax::logsumexp(i, prepared, row).narrow()
 }

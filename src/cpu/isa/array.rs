@@ -61,6 +61,18 @@ impl Isa for Arrays {
             each_lane!(l => bf16::from_bits(bits[l]).to_f32())
         }
 
+        fn load_rows(self, rows: [&[f32; COLUMNS]; 4]) -> Floats {
+            each_lane!(l => rows[l / COLUMNS][l % COLUMNS])
+        }
+
+        fn load_rows_f16(self, rows: [&[u16; COLUMNS]; 4]) -> Floats {
+            self.load_f16(&each_lane!(l => rows[l / COLUMNS][l % COLUMNS]))
+        }
+
+        fn load_rows_bf16(self, rows: [&[u16; COLUMNS]; 4]) -> Floats {
+            self.load_bf16(&each_lane!(l => rows[l / COLUMNS][l % COLUMNS]))
+        }
+
         fn gather(self, from: &[f32], at: Words) -> Floats {
             each_lane!(l => from.get(at[l] as usize).copied().unwrap_or(0.0))
         }
@@ -175,8 +187,8 @@ impl Isa for Arrays {
             (each_lane!(l => at(l)), each_lane!(l => at(LANES + l)))
         }
 
-        fn columns(self, rows: [&[f32; COLUMNS]; LANES]) -> [Floats; COLUMNS] {
-            std::array::from_fn(|column| rows.map(|row| row[column]))
+        fn columns(rows: [Floats; COLUMNS]) -> [Floats; COLUMNS] {
+            std::array::from_fn(|column| each_lane!(row => rows[row % 4][row / 4 * COLUMNS + column]))
         }
 
         fn transpose(rows: [Floats; LANES]) -> [Floats; LANES] {

@@ -76,6 +76,18 @@ fn joined(low: __m256d, high: __m256d) -> __m256 {
     intrinsic!(_mm256_castpd_ps(_mm256_permute4x64_pd::<0xd8>(_mm256_castps_pd(mixed))))
 }
 
+#[inline(always)]
+fn widen_bf16(bits: __m128i) -> __m256 {
+    intrinsic!(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(bits))))
+}
+
+/// Four halves of each of two rows.
+#[inline(always)]
+fn halves_of_rows(one: &[u16; COLUMNS], other: &[u16; COLUMNS]) -> __m128i {
+    // Also: each array has 64 bits to read, at any alignment.
+    intrinsic!(_mm_unpacklo_epi64(_mm_loadl_epi64(one.as_ptr().cast()), _mm_loadl_epi64(other.as_ptr().cast())))
+}
+
 impl Isa for Avx2 {
     const FUSED: bool = true;
 
@@ -108,11 +120,27 @@ impl Isa for Avx2 {
 
     #[inline(always)]
     fn load_bf16(self, bits: &[u16; LANES]) -> Two {
-        two!(|i| {
-            // Also: the array has sixteen halves to read.
-            let wide = intrinsic!(_mm256_cvtepu16_epi32(_mm_loadu_si128(bits.as_ptr().add(8 * i).cast())));
-            intrinsic!(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide)))
-        })
+        // Also: the array has sixteen halves to read.
+        two!(|i| widen_bf16(intrinsic!(_mm_loadu_si128(bits.as_ptr().add(8 * i).cast()))))
+    }
+
+    #[inline(always)]
+    fn load_rows(self, rows: [&[f32; COLUMNS]; 4]) -> Two {
+        // Also: each array has four floats to read.
+        two!(|i| intrinsic!({
+            let low = _mm256_castps128_ps256(_mm_loadu_ps(rows[2 * i].as_ptr()));
+            _mm256_insertf128_ps::<1>(low, _mm_loadu_ps(rows[2 * i + 1].as_ptr()))
+        }))
+    }
+
+    #[inline(always)]
+    fn load_rows_f16(self, rows: [&[u16; COLUMNS]; 4]) -> Two {
+        two!(|i| intrinsic!(_mm256_cvtph_ps(halves_of_rows(rows[2 * i], rows[2 * i + 1]))))
+    }
+
+    #[inline(always)]
+    fn load_rows_bf16(self, rows: [&[u16; COLUMNS]; 4]) -> Two {
+        two!(|i| widen_bf16(halves_of_rows(rows[2 * i], rows[2 * i + 1])))
     }
 
     #[inline(always)]
@@ -302,20 +330,10 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
-    fn columns(self, rows: [&[f32; COLUMNS]; LANES]) -> [Two; COLUMNS] {
-        let mut columns = [self.splat(0.0); COLUMNS];
+    fn columns(rows: [Two; COLUMNS]) -> [Two; COLUMNS] {
+        let mut columns = rows;
         for half in 0..2 {
-            // Rows n and n + 4 of the half in each.
-            let mut pairs = [columns[0][0]; COLUMNS];
-            for n in 0..4 {
-                let (low, high) = (rows[8 * half + n], rows[8 * half + 4 + n]);
-                // Also: each array has four floats to read.
-                pairs[n] = intrinsic!({
-                    let low = _mm256_castps128_ps256(_mm_loadu_ps(low.as_ptr()));
-                    _mm256_insertf128_ps::<1>(low, _mm_loadu_ps(high.as_ptr()))
-                });
-            }
-            let [a, b, c, d] = pairs;
+            let [a, b, c, d] = [rows[0][half], rows[1][half], rows[2][half], rows[3][half]];
             let (ab, cd) = intrinsic!((_mm256_unpacklo_ps(a, b), _mm256_unpacklo_ps(c, d)));
             let (ab_high, cd_high) = intrinsic!((_mm256_unpackhi_ps(a, b), _mm256_unpackhi_ps(c, d)));
             columns[0][half] = intrinsic!(_mm256_shuffle_ps::<0x44>(ab, cd));

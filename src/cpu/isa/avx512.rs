@@ -42,6 +42,23 @@ macro_rules! intrinsic {
 
 type Pair = [__m512d; 2];
 
+#[inline(always)]
+fn widen_bf16(bits: __m256i) -> __m512 {
+    intrinsic!(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(bits))))
+}
+
+/// Four halves of each of four rows.
+#[inline(always)]
+fn halves_of_rows(rows: [&[u16; COLUMNS]; 4]) -> __m256i {
+    // Also: each array has 64 bits to read, at any alignment.
+    intrinsic!({
+        let (one, two) = (_mm_loadl_epi64(rows[0].as_ptr().cast()), _mm_loadl_epi64(rows[1].as_ptr().cast()));
+        let (three, four) = (_mm_loadl_epi64(rows[2].as_ptr().cast()), _mm_loadl_epi64(rows[3].as_ptr().cast()));
+        let low = _mm256_castsi128_si256(_mm_unpacklo_epi64(one, two));
+        _mm256_inserti128_si256::<1>(low, _mm_unpacklo_epi64(three, four))
+    })
+}
+
 impl Isa for Avx512 {
     const FUSED: bool = true;
 
@@ -75,8 +92,28 @@ impl Isa for Avx512 {
     #[inline(always)]
     fn load_bf16(self, bits: &[u16; LANES]) -> __m512 {
         // Also: the array has 32 bytes to read.
-        let wide = intrinsic!(_mm512_cvtepu16_epi32(_mm256_loadu_si256(bits.as_ptr().cast())));
-        intrinsic!(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide)))
+        widen_bf16(intrinsic!(_mm256_loadu_si256(bits.as_ptr().cast())))
+    }
+
+    #[inline(always)]
+    fn load_rows(self, rows: [&[f32; COLUMNS]; 4]) -> __m512 {
+        // What is put in as it is loaded leaves the shuffles' port alone. Also: each array has four floats to read.
+        intrinsic!({
+            let one = _mm512_castps128_ps512(_mm_loadu_ps(rows[0].as_ptr()));
+            let two = _mm512_insertf32x4::<1>(one, _mm_loadu_ps(rows[1].as_ptr()));
+            let three = _mm512_insertf32x4::<2>(two, _mm_loadu_ps(rows[2].as_ptr()));
+            _mm512_insertf32x4::<3>(three, _mm_loadu_ps(rows[3].as_ptr()))
+        })
+    }
+
+    #[inline(always)]
+    fn load_rows_f16(self, rows: [&[u16; COLUMNS]; 4]) -> __m512 {
+        intrinsic!(_mm512_cvtph_ps(halves_of_rows(rows)))
+    }
+
+    #[inline(always)]
+    fn load_rows_bf16(self, rows: [&[u16; COLUMNS]; 4]) -> __m512 {
+        widen_bf16(halves_of_rows(rows))
     }
 
     #[inline(always)]
@@ -243,19 +280,8 @@ impl Isa for Avx512 {
     }
 
     #[inline(always)]
-    fn columns(self, rows: [&[f32; COLUMNS]; LANES]) -> [__m512; COLUMNS] {
-        // Rows n, n + 4, n + 8 and n + 12 in each: what is put in as it is loaded leaves the shuffles' port alone.
-        let mut fours = [self.splat(0.0); COLUMNS];
-        for n in 0..4 {
-            // Also: each array has four floats to read.
-            fours[n] = intrinsic!({
-                let first = _mm512_castps128_ps512(_mm_loadu_ps(rows[n].as_ptr()));
-                let two = _mm512_insertf32x4::<1>(first, _mm_loadu_ps(rows[n + 4].as_ptr()));
-                let three = _mm512_insertf32x4::<2>(two, _mm_loadu_ps(rows[n + 8].as_ptr()));
-                _mm512_insertf32x4::<3>(three, _mm_loadu_ps(rows[n + 12].as_ptr()))
-            });
-        }
-        let [a, b, c, d] = fours;
+    fn columns(rows: [__m512; COLUMNS]) -> [__m512; COLUMNS] {
+        let [a, b, c, d] = rows;
         let (ab, cd) = intrinsic!((_mm512_unpacklo_ps(a, b), _mm512_unpacklo_ps(c, d)));
         let (ab_high, cd_high) = intrinsic!((_mm512_unpackhi_ps(a, b), _mm512_unpackhi_ps(c, d)));
         let low = intrinsic!([_mm512_shuffle_ps::<0x44>(ab, cd), _mm512_shuffle_ps::<0xee>(ab, cd)]);

@@ -139,6 +139,10 @@ pub(crate) trait Isa: Copy + Send + Sync + 'static {
     /// float16 and bfloat16, exactly.
     fn load_f16(self, bits: &[u16; LANES]) -> Self::F;
     fn load_bf16(self, bits: &[u16; LANES]) -> Self::F;
+    /// Four numbers of each of four rows, a row after the other.
+    fn load_rows(self, rows: [&[f32; COLUMNS]; 4]) -> Self::F;
+    fn load_rows_f16(self, rows: [&[u16; COLUMNS]; 4]) -> Self::F;
+    fn load_rows_bf16(self, rows: [&[u16; COLUMNS]; 4]) -> Self::F;
     /// The values at these places; 0 from outside.
     fn gather(self, from: &[f32], at: Self::U) -> Self::F;
     /// Asks for the line of memory at any address, where there is an instruction for it.
@@ -181,8 +185,9 @@ pub(crate) trait Isa: Copy + Send + Sync + 'static {
     fn unzip(a: Self::F, b: Self::F) -> (Self::F, Self::F);
     /// The values of two vectors in turn: the inverse of [`unzip`](Self::unzip).
     fn zip(a: Self::F, b: Self::F) -> (Self::F, Self::F);
-    /// Some numbers of each of sixteen rows: the first of each in one vector, the second in the next.
-    fn columns(self, rows: [&[f32; COLUMNS]; LANES]) -> [Self::F; COLUMNS];
+    /// Columns of sixteen rows: the first of each row in one vector, the second in the next. Of the vectors given, the nth holds four
+    /// numbers of row n, then of row n + 4, n + 8 and n + 12.
+    fn columns(rows: [Self::F; COLUMNS]) -> [Self::F; COLUMNS];
     /// Sixteen vectors, lanes and vectors exchanged.
     fn transpose(rows: [Self::F; LANES]) -> [Self::F; LANES];
 
