@@ -94,15 +94,7 @@ fn softcapped<I: Isa>(i: I, prepared: &Prepared, x: F32s<I>) -> F32s<I> {
 /// Logits after softcap, for a fold.
 #[inline(always)]
 fn capped<I: Isa, const DEPTH: usize>(i: I, prepared: &Prepared, x: &[F32s<I>; DEPTH]) -> [F32s<I>; DEPTH] {
-    let mut capped = *x;
-    if prepared.softcap != 0.0 {
-        let x = i.call(Capped { prepared, x: *x });
-        // One by one: what a call writes to is in memory, and the others would be with it.
-        for d in 0..DEPTH {
-            capped[d] = x[d];
-        }
-    }
-    capped
+    if prepared.softcap == 0.0 { *x } else { i.call(Capped { prepared, x: *x }) }
 }
 
 struct Capped<'p, I: Isa, const DEPTH: usize> {

@@ -11,6 +11,21 @@ use crate::loss::Prepared;
 /// Scales gaps down: 2^-32.
 pub(super) const SMALL: f32 = 2.328_306_4e-10;
 
+/// A statement for each number below a constant that is at most eight. Of a loop as long as these compilers leave some as they are,
+/// and all that it indexes in memory.
+macro_rules! each_below {
+    ($d:ident of $count:ident => $statement:block) => {
+        each_below!(@ $d, $count, $statement, 0 1 2 3 4 5 6 7)
+    };
+    (@ $d:ident, $count:ident, $statement:block, $($n:literal)*) => {
+        const { assert!($count <= 8, "there is no statement for each") };
+        $(if $n < $count {
+            let $d: usize = $n;
+            $statement
+        })*
+    };
+}
+
 #[derive(Clone, Copy)]
 pub(crate) struct State<I: Isa> {
     /// The largest logit; the lowest float before any.
@@ -197,11 +212,11 @@ impl<I: Isa> State<I> {
         let mut kept = [zero; DEPTH];
         let losing = if FIRST { DEPTH - 1 } else { DEPTH };
         if KEEPS {
-            for d in 0..DEPTH {
+            each_below!(d of DEPTH => {
                 let (part, power) = units.exp::<FINE>(i, prepared, block.x[d]);
                 kept[d] = part * power;
                 kept[d].store(&mut to[d]);
-            }
+            });
             kept = self.lose::<DEPTH, FIRST>(block, kept);
         }
         for d in 0..losing {
