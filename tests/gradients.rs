@@ -265,6 +265,76 @@ fn have_the_same_bits_past_the_caches() {
     }
 }
 
+/// Whole groups of short rows with class indices take a way of their own where losses and gradients are all that is wanted, however
+/// predictions are stored: the right losses, and the bits of the way that all others take.
+#[test]
+fn of_labels_alone_have_the_same_bits() {
+    const ROWS: usize = 2 * 32 + 7;
+    let setups = moderate::setups();
+    for (index, setup) in setups.iter().enumerate().filter(|(_, setup)| setup.extra.kind == Kind::Categorical) {
+        for classes in [1, 2, 3, 4, 5, 7, 8, 10, 16, 17, 64, 127, 128] {
+            let mut problem = moderate::problem((index * 200 + classes) as u64, setup, false, ROWS, classes, 1e-7);
+            problem.ignore_index = Some(-1);
+            problem.sample_weights = Some((0..ROWS).map(|row| 0.5 * (row % 5) as f64).collect());
+            let Targets::Classes(labels) = &mut problem.targets else { panic!("class indices") };
+            (labels[3], labels[40], labels[69]) = (-1, -1, -1);
+            problem.predictions[20 * classes] = f32::NAN;
+            // Every element holds numbers of few digits that are not too small.
+            for x in &mut problem.predictions {
+                *x = if x.abs() < 0.01 { 0.015_625 } else { f32::from_bits(x.to_bits() & 0xfff8_0000) };
+            }
+            let truth = problem.truth();
+            for tested in all().iter().filter(|tested| tested.evaluator.backend() == Backend::Cpu) {
+                let mut all = None;
+                for element in [Element::F32, Element::F16, Element::Bf16] {
+                    let arrays = Arrays::stored(&problem, element);
+                    for accuracy in [true, false] {
+                        let context =
+                            format!("{}, {classes} classes, {element:?}, accuracy {accuracy}, {}", setup.name, tested.name);
+                        let outputs = Outputs { losses: true, accuracy, ..outputs(Gradient::Scaled(0.37)) };
+                        let evaluation =
+                            tested.evaluator.evaluate_blocking(&backends::loss(&problem), &arrays.batch(), &outputs);
+                        let evaluation = evaluation.expect("the problem is sound");
+                        let losses = backends::compare_losses(&evaluation, &problem, &truth);
+                        let losses = losses.unwrap_or_else(|why| panic!("{context}: {why}"));
+                        let got = (bits(&losses), bits(&values(&evaluation)));
+                        assert!(all.get_or_insert_with(|| got.clone()) == &got, "{context}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A logsumexp beyond the floats is of no account where there is no z-loss.
+#[test]
+fn of_logits_at_the_end_of_the_floats_are_numbers() {
+    for temperature in [0.5, 1.0] {
+        let setup = Setup { name: "huge logits", input: Input::Logits, extra: Extra { temperature, ..Extra::default() } };
+        for classes in [2, 3, 130] {
+            let mut problem = moderate::problem(23, &setup, false, 40, classes, 1e-7);
+            for row in problem.predictions.chunks_mut(classes) {
+                row.fill(-3e38);
+                (row[0], row[1]) = (3e38, 3e38);
+            }
+            let Targets::Classes(labels) = &mut problem.targets else { panic!("class indices") };
+            labels.fill(1);
+            let mut want = vec![0.0; classes];
+            (want[0], want[1]) = (0.5, -0.5);
+            for tested in all() {
+                let got = values(&evaluate(&tested.evaluator, &problem, Gradient::Of(Reduction::Sum)));
+                let factor = (1.0 / temperature) as f32;
+                let want: Vec<f32> = want.iter().map(|slope| slope * factor).collect();
+                assert!(
+                    got.chunks(classes).all(|row| row == want),
+                    "{temperature}, {classes} classes, {}: {got:?}",
+                    tested.name
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn of_a_mean_need_the_whole_batch() {
     let problem = moderate::problem(17, &moderate::setups()[0], false, 3, 4, 1e-7);

@@ -25,7 +25,7 @@ pub(super) fn rows_down<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool
     x: &Tile,
     weighed: &Tile,
 ) -> (F::Row<I>, Mask<I>) {
-    if rows.classes == PAIR && F::is_ordinary(rows.prepared) {
+    if rows.classes == PAIR && F::has_short_forms(rows.prepared) {
         let mut finite = i.f32s(0.0);
         let (x, coefficients) = (columns(i, x, 0), weights::<I, PAIR, SPREAD>(i, &weighed.0, &mut finite));
         let row = F::pair::<I, SPREAD, MOMENTS>(i, rows.prepared, &x, &coefficients);

@@ -61,7 +61,7 @@ impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for GradientDown<'_, '_, I, F, T>
         match F::common(i, prepared, row, of.pull, of.scale) {
             Some(common) if !prepared.spreads() => {
                 let of_label = derivative::<I, F, T>(i, prepared, row, &down.label(i, goal, of.weight), of, Some(&common));
-                others_down::<I, F>(i, &common, &down.x.0[..classes], down.labels.class, of_label, derivatives);
+                labelled_down::<I, F>(i, &common, &down.x.0[..classes], down.labels.class, of_label, derivatives);
             }
             Some(common) if const { T::CLOSED } => {
                 through_costs::<I, F, true>(i, &common, &down.x.0[..classes], &weighed.0, &mut derivatives.0);
@@ -77,9 +77,10 @@ impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for GradientDown<'_, '_, I, F, T>
     }
 }
 
-/// The derivatives of rows down the lanes by their predictions `x`, of which none but the label's has a term.
+/// The derivatives of rows down the lanes by their predictions `x`, of which none but the label has a term: `of_label`, the others'
+/// from what they have in common.
 #[inline(always)]
-pub(super) fn others_down<I: Isa, F: Fold>(
+pub(super) fn labelled_down<I: Isa, F: Fold>(
     i: I,
     common: &F::Common<I>,
     x: &[[f32; LANES]],

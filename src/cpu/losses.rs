@@ -1,13 +1,13 @@
-//! Short rows with class indices, of which losses and gradients are all that is wanted: a driver of its own, since there all that is
-//! left to do once a row is folded, a logarithm above all, one step after the other, takes longer than the fold. Twice sixteen
-//! rows go through each step together, so that a core has something else to do while it waits for a step's result.
+//! Short rows with class indices, of which losses and gradients are all that is wanted: a driver of its own, since what is left to do
+//! once a row is folded, a logarithm above all, is one step after the other, which takes longer than the fold of few classes. Twice
+//! sixteen rows come to their losses together, so that a core has something else to do while it waits for a step's result.
 
 use std::marker::PhantomData;
 
 use super::folding::{ask_ahead, fold_down};
-use super::gradients::{Pending, others_down};
+use super::gradients::{Pending, labelled_down};
 use super::isa::{Isa, LANES, Outlined};
-use super::lanes::{F32s, F64s, Make};
+use super::lanes::{F32s, Make};
 use super::rows::put;
 use super::source::{Rows, Tile};
 use super::targets::Labels;
@@ -16,9 +16,9 @@ use crate::batch::Window;
 use crate::fold::Fold;
 use crate::loss::{LossTerm, Prepared};
 
-/// The losses of a window's rows, and with `GRADIENT` their gradients, as many as make whole groups; says how many. Gradients are those
-/// of a loss that is [`CLOSED`](LossTerm::CLOSED), of rows that are [ordinary](Fold::is_ordinary).
-pub(super) struct LabelsDown<'s, F, T, const GRADIENT: bool> {
+/// The losses of a window's rows, and with `GRADIENT` their gradients, as many rows as make whole turns; says how many. Gradients are
+/// those of a loss that is [`CLOSED`](LossTerm::CLOSED), with options that leave it [short forms](Fold::has_short_forms).
+pub(super) struct LossesDown<'s, F, T, const GRADIENT: bool> {
     pub prepared: &'s Prepared,
     pub window: &'s Window<'s>,
     pub losses: &'s mut [f32],
@@ -28,12 +28,12 @@ pub(super) struct LabelsDown<'s, F, T, const GRADIENT: bool> {
     pub of: PhantomData<(F, T)>,
 }
 
-impl<I: Isa, F: Fold, T: LossTerm, const GRADIENT: bool> Outlined<I> for LabelsDown<'_, F, T, GRADIENT> {
+impl<I: Isa, F: Fold, T: LossTerm, const GRADIENT: bool> Outlined<I> for LossesDown<'_, F, T, GRADIENT> {
     type Output = usize;
 
     #[inline(always)]
     fn run(self, i: I) -> usize {
-        if self.window.classes == 2 && F::is_ordinary(self.prepared) {
+        if self.window.classes == 2 && F::has_short_forms(self.prepared) {
             self.walk::<I, true>(i)
         } else {
             self.walk::<I, false>(i)
@@ -41,7 +41,7 @@ impl<I: Isa, F: Fold, T: LossTerm, const GRADIENT: bool> Outlined<I> for LabelsD
     }
 }
 
-impl<F: Fold, T: LossTerm, const GRADIENT: bool> LabelsDown<'_, F, T, GRADIENT> {
+impl<F: Fold, T: LossTerm, const GRADIENT: bool> LossesDown<'_, F, T, GRADIENT> {
     #[inline(always)]
     fn walk<I: Isa, const PAIRS: bool>(self, i: I) -> usize {
         let Self { prepared, window, losses, scales, gradient, pending, .. } = self;
@@ -61,14 +61,14 @@ impl<F: Fold, T: LossTerm, const GRADIENT: bool> LabelsDown<'_, F, T, GRADIENT> 
                 let a = Group { rows: rows_of_a, row: a, labels: labels_of_a, goal: goal_of_a };
                 (a, Group { rows: rows_of_b, row: b, labels: labels_of_b, goal: goal_of_b })
             };
-            let (loss_of_a, loss_of_b) = (a.loss::<T>(i), b.loss::<T>(i));
-            put(losses, first, LANES, loss_of_a);
-            put(losses, second, LANES, loss_of_b);
+            let (of_a, of_b) = (a.outcome::<T, GRADIENT>(i), b.outcome::<T, GRADIENT>(i));
+            put(losses, first, LANES, of_a.loss);
+            put(losses, second, LANES, of_b.loss);
             if GRADIENT {
-                a.derive::<T>(i, &x_of_a, &scales[first..], &mut derivatives);
-                pending.add_down(i, &a.rows, &a.standing(loss_of_a), &mut derivatives, gradient);
-                b.derive::<T>(i, &x_of_b, &scales[second..], &mut derivatives);
-                pending.add_down(i, &b.rows, &b.standing(loss_of_b), &mut derivatives, gradient);
+                a.derive(i, &of_a, &x_of_a, &scales[first..], &mut derivatives);
+                pending.add_down(i, &a.rows, &of_a.standing, &mut derivatives, gradient);
+                b.derive(i, &of_b, &x_of_b, &scales[second..], &mut derivatives);
+                pending.add_down(i, &b.rows, &of_b.standing, &mut derivatives, gradient);
             }
         }
         whole
@@ -109,40 +109,39 @@ fn fold<I: Isa, F: Fold>(i: I, rows: &Rows<'_>, x: &mut Tile) -> (F::State<I>, L
     (state, labels, goal)
 }
 
+/// What comes of a group.
+struct Outcome<I: Isa> {
+    loss: F32s<I>,
+    pull: F32s<I>,
+    /// Of gradients.
+    standing: Standing<I>,
+}
+
 impl<I: Isa, F: Fold> Group<'_, I, F> {
     #[inline(always)]
-    fn loss<T: LossTerm>(&self, i: I) -> F32s<I> {
-        let prepared = self.rows.prepared;
-        // What `sums` comes to with a weight of 1, bit for bit.
-        let loss = if const { T::CLOSED } && prepared.z_loss == 0.0 {
-            F::rounded_surprise(i, prepared, &self.row, self.goal)
+    fn outcome<T: LossTerm, const GRADIENT: bool>(&self, i: I) -> Outcome<I> {
+        let (prepared, ignored) = (self.rows.prepared, self.labels.ignored);
+        let (loss, pull) = if const { T::CLOSED && !GRADIENT } && prepared.z_loss == 0.0 {
+            // What `sums` comes to with a weight of 1, bit for bit.
+            (F::rounded_surprise(i, prepared, &self.row, self.goal), i.f32s(0.0))
         } else {
-            self.sums::<T>(i).0.narrow()
+            let (loss, pull) = sums::<I, F, T>(i, prepared, &self.row, &Terms::none(i), self.goal, i.f32s(1.0));
+            (loss.narrow(), pull.narrow())
         };
-        Standing { ignored: self.labels.ignored, undefined: F::is_undefined(&self.row) }.apply(i, loss)
-    }
-
-    #[inline(always)]
-    fn sums<T: LossTerm>(&self, i: I) -> (F64s<I>, F64s<I>) {
-        sums::<I, F, T>(i, self.rows.prepared, &self.row, &Terms::none(i), self.goal, i.f32s(1.0))
-    }
-
-    /// A loss that is NaN leaves no gradient.
-    #[inline(always)]
-    fn standing(&self, loss: F32s<I>) -> Standing<I> {
-        Standing { ignored: self.labels.ignored, undefined: loss.is_nan() }
+        let loss = Standing { ignored, undefined: F::is_undefined(&self.row) }.apply(i, loss);
+        // A loss that is NaN leaves no gradient.
+        Outcome { loss, pull, standing: Standing { ignored, undefined: loss.is_nan() } }
     }
 
     /// The derivatives by predictions, which are in a tile.
     #[inline(always)]
-    fn derive<T: LossTerm>(&self, i: I, x: &Tile, scales: &[f32], derivatives: &mut Tile) {
+    fn derive(&self, i: I, of: &Outcome<I>, x: &Tile, scales: &[f32], derivatives: &mut Tile) {
         let (prepared, classes) = (self.rows.prepared, self.rows.classes);
-        let pull = self.sums::<T>(i).1.narrow();
-        if let Some(scales) = scales.first_chunk()
-            && let Some(common) = F::common(i, prepared, &self.row, pull, i.f32s_of(scales) * i.f32s(prepared.share))
-        {
-            let of_label = F::through_cost::<I, true>(i, &common, self.goal, i.f32s(1.0));
-            others_down::<I, F>(i, &common, &x.0[..classes], self.labels.class, of_label, derivatives);
-        }
+        let mut scale = [0.0; LANES];
+        scale.copy_from_slice(&scales[..LANES]);
+        let scale = i.f32s_of(&scale) * i.f32s(prepared.share);
+        let Some(common) = F::common(i, prepared, &self.row, of.pull, scale) else { unreachable!("there are short forms") };
+        let of_label = F::through_cost::<I, true>(i, &common, self.goal, i.f32s(1.0));
+        labelled_down::<I, F>(i, &common, &x.0[..classes], self.labels.class, of_label, derivatives);
     }
 }

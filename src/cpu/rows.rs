@@ -12,7 +12,7 @@ use super::folding::{fold_across, kept_room, merged, rows_down};
 use super::gradients::{GradientDown, Kept, Pending, Sloped, Slopes, gradient_of_row};
 use super::isa::{Isa, LANES, Line, Outlined, Work};
 use super::lanes::{F32s, Make, Mask};
-use super::losses::LabelsDown;
+use super::losses::LossesDown;
 use super::rank::{RankDown, rank_of_row};
 use super::source::{Ahead, Rows, SHORT, Scratch, Source, Tile};
 use super::targets::{Across, Down, Labels, WeighDown};
@@ -130,7 +130,7 @@ impl Piece<'_> {
         self.wanted.calibration && self.prepared.closes_calibration()
     }
 
-    /// Whether losses and gradients are all that is wanted, and the label all that they need once a row is folded.
+    /// Whether losses and gradients are all that is wanted, and no class but the label has a term.
     fn needs_labels_alone(&self) -> bool {
         let Wanted { ranks, logsumexp, calibration, gradient: _ } = self.wanted;
         let label_alone = !self.prepared.spreads() && self.prepared.class_weights.is_none();
@@ -170,9 +170,9 @@ impl Piece<'_> {
             let (window, scales, of) = (self.window, self.scales, PhantomData);
             let (losses, gradient, pending) = (&mut *self.records.losses, &mut *self.records.gradient, &mut pending);
             if !self.wanted.gradient {
-                start = i.call(LabelsDown::<F, T, false> { prepared, window, losses, scales, gradient, pending, of });
-            } else if const { T::CLOSED } && F::is_ordinary(prepared) {
-                start = i.call(LabelsDown::<F, T, true> { prepared, window, losses, scales, gradient, pending, of });
+                start = i.call(LossesDown::<F, T, false> { prepared, window, losses, scales, gradient, pending, of });
+            } else if const { T::CLOSED } && F::has_short_forms(prepared) {
+                start = i.call(LossesDown::<F, T, true> { prepared, window, losses, scales, gradient, pending, of });
             }
         }
         for first in (start..all).step_by(LANES) {

@@ -123,7 +123,7 @@ trait Load<I: Isa, T>: Fn(I, &[T; LANES]) -> F32s<I> + Copy {}
 
 impl<I: Isa, T, L: Fn(I, &[T; LANES]) -> F32s<I> + Copy> Load<I, T> for L {}
 
-/// How some numbers of each of four rows do.
+/// How four stored numbers of each of four rows become float32.
 trait LoadRows<I: Isa, T>: Fn(I, [&[T; COLUMNS]; 4]) -> F32s<I> + Copy {}
 
 impl<I: Isa, T, L: Fn(I, [&[T; COLUMNS]; 4]) -> F32s<I> + Copy> LoadRows<I, T> for L {}
@@ -388,13 +388,13 @@ fn sixteen<T: Copy + Default>(rows: &[T], classes: usize, count: usize) -> [T; L
     padded
 }
 
-/// `COUNT` numbers from each multiple of `stride` on, up to fifteen times it.
+/// The numbers of four columns from each multiple of `stride` on, up to fifteen times it.
 #[inline(always)]
-fn strided<T, const COUNT: usize>(all: &[T], stride: usize) -> [&[T; COUNT]; LANES] {
-    assert!(stride <= SHORT && (LANES - 1) * stride + COUNT <= all.len(), "rows end before their last register");
+fn strided<T>(all: &[T], stride: usize) -> [&[T; COLUMNS]; LANES] {
+    assert!(stride <= SHORT && (LANES - 1) * stride + COLUMNS <= all.len(), "rows end before their last columns");
     each_lane!(n => {
         #[expect(unsafe_code, reason = "sixteen checks take longer than the loads")]
-        // SAFETY: n is at most 15, so that COUNT numbers from n * stride on are within the slice by the check above, whose product
+        // SAFETY: n is at most 15, so that COLUMNS numbers from n * stride on are within the slice by the check above, whose product
         // does not overflow; an array is aligned as its elements are.
         unsafe {
             &*all.as_ptr().add(n * stride).cast()

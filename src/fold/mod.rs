@@ -160,9 +160,9 @@ pub(crate) trait Fold {
     /// The rows of the lanes, all of them folded.
     fn row<I: Isa, const MOMENTS: bool>(i: I, prepared: &Prepared, state: &Self::State<I>) -> Self::Row<I>;
 
-    /// Whether [`pair`](Fold::pair) takes rows of two classes, and derivatives have something in [`common`](Fold::common), whatever is
-    /// in the rows.
-    fn is_ordinary(_: &Prepared) -> bool {
+    /// Whether the options leave rows their short forms, whatever is in them: those of two classes [`pair`](Fold::pair), and derivatives
+    /// what [`common`](Fold::common) makes.
+    fn has_short_forms(_: &Prepared) -> bool {
         true
     }
 
@@ -239,8 +239,8 @@ pub(crate) trait Fold {
         pull: F32s<I>,
     ) -> F32s<I>;
 
-    /// What a row's classes have in common, and their derivatives, `scale` included; none where these have a longer form, since rows
-    /// are not [ordinary](Fold::is_ordinary).
+    /// What a row's classes have in common, and their derivatives, `scale` included; none where these have a longer form: where there are no
+    /// [short ones](Fold::has_short_forms).
     fn common<I: Isa>(i: I, prepared: &Prepared, row: &Self::Row<I>, pull: F32s<I>, scale: F32s<I>) -> Option<Self::Common<I>>;
 
     /// [`through`](Fold::through) of a slope of 0, times the scale: the class has no term.

@@ -179,7 +179,7 @@ impl Fold for Softmax {
     }
 
     fn keeps(prepared: &Prepared) -> bool {
-        Self::is_ordinary(prepared) && !prepared.is_fine()
+        Self::has_short_forms(prepared) && !prepared.is_fine()
     }
 
     fn packed() -> Packed {
@@ -236,7 +236,7 @@ impl Fold for Softmax {
     }
 
     /// A softcap gives each logit another slope, and a softmax that is far too flat or steep has no float for its floor.
-    fn is_ordinary(prepared: &Prepared) -> bool {
+    fn has_short_forms(prepared: &Prepared) -> bool {
         prepared.softcap == 0.0 && prepared.has_ordinary_factor()
     }
 
@@ -402,7 +402,7 @@ impl Fold for Softmax {
 
     #[inline(always)]
     fn common<I: Isa>(i: I, prepared: &Prepared, row: &Row<I>, pull: F32s<I>, scale: F32s<I>) -> Option<Common<I>> {
-        if !Self::is_ordinary(prepared) {
+        if !Self::has_short_forms(prepared) {
             return None;
         }
         let scale = scale * i.f32s(prepared.factor() as f32);

@@ -195,8 +195,11 @@ pub fn compare(evaluation: &Evaluation, problem: &Problem, truth: &Truth) -> Res
     Ok(())
 }
 
-/// Compares the losses of rows with the truth.
-fn compare_losses(evaluation: &Evaluation, problem: &Problem, truth: &Truth) -> Result<Vec<f32>, String> {
+/// Compares the losses of rows with the truth, and returns them.
+///
+/// # Errors
+/// With the row and both numbers.
+pub fn compare_losses(evaluation: &Evaluation, problem: &Problem, truth: &Truth) -> Result<Vec<f32>, String> {
     let losses = evaluation.losses.as_ref().ok_or("no losses")?;
     if losses.len() != problem.rows {
         return Err(format!("{} losses of {} rows", losses.len(), problem.rows));

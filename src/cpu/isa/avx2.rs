@@ -81,11 +81,14 @@ fn widen_bf16(bits: __m128i) -> __m256 {
     intrinsic!(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(bits))))
 }
 
-/// Four halves of each of two rows.
-#[inline(always)]
-fn halves_of_rows(one: &[u16; COLUMNS], other: &[u16; COLUMNS]) -> __m128i {
-    // Also: each array has 64 bits to read, at any alignment.
-    intrinsic!(_mm_unpacklo_epi64(_mm_loadl_epi64(one.as_ptr().cast()), _mm_loadl_epi64(other.as_ptr().cast())))
+impl Avx2 {
+    /// Four 16-bit numbers of each of two rows.
+    #[expect(clippy::unused_self, reason = "without it, nothing would stand behind the intrinsics")]
+    #[inline(always)]
+    fn load_halves_of_rows(self, one: &[u16; COLUMNS], other: &[u16; COLUMNS]) -> __m128i {
+        // Also: each array has 64 bits to read, at any alignment.
+        intrinsic!(_mm_unpacklo_epi64(_mm_loadl_epi64(one.as_ptr().cast()), _mm_loadl_epi64(other.as_ptr().cast())))
+    }
 }
 
 impl Isa for Avx2 {
@@ -135,12 +138,12 @@ impl Isa for Avx2 {
 
     #[inline(always)]
     fn load_rows_f16(self, rows: [&[u16; COLUMNS]; 4]) -> Two {
-        two!(|i| intrinsic!(_mm256_cvtph_ps(halves_of_rows(rows[2 * i], rows[2 * i + 1]))))
+        two!(|i| intrinsic!(_mm256_cvtph_ps(self.load_halves_of_rows(rows[2 * i], rows[2 * i + 1]))))
     }
 
     #[inline(always)]
     fn load_rows_bf16(self, rows: [&[u16; COLUMNS]; 4]) -> Two {
-        two!(|i| widen_bf16(halves_of_rows(rows[2 * i], rows[2 * i + 1])))
+        two!(|i| widen_bf16(self.load_halves_of_rows(rows[2 * i], rows[2 * i + 1])))
     }
 
     #[inline(always)]

@@ -47,16 +47,19 @@ fn widen_bf16(bits: __m256i) -> __m512 {
     intrinsic!(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(bits))))
 }
 
-/// Four halves of each of four rows.
-#[inline(always)]
-fn halves_of_rows(rows: [&[u16; COLUMNS]; 4]) -> __m256i {
-    // Also: each array has 64 bits to read, at any alignment.
-    intrinsic!({
-        let (one, two) = (_mm_loadl_epi64(rows[0].as_ptr().cast()), _mm_loadl_epi64(rows[1].as_ptr().cast()));
-        let (three, four) = (_mm_loadl_epi64(rows[2].as_ptr().cast()), _mm_loadl_epi64(rows[3].as_ptr().cast()));
-        let low = _mm256_castsi128_si256(_mm_unpacklo_epi64(one, two));
-        _mm256_inserti128_si256::<1>(low, _mm_unpacklo_epi64(three, four))
-    })
+impl Avx512 {
+    /// Four 16-bit numbers of each of four rows.
+    #[expect(clippy::unused_self, reason = "without it, nothing would stand behind the intrinsics")]
+    #[inline(always)]
+    fn load_halves_of_rows(self, rows: [&[u16; COLUMNS]; 4]) -> __m256i {
+        // Also: each array has 64 bits to read, at any alignment.
+        intrinsic!({
+            let (one, two) = (_mm_loadl_epi64(rows[0].as_ptr().cast()), _mm_loadl_epi64(rows[1].as_ptr().cast()));
+            let (three, four) = (_mm_loadl_epi64(rows[2].as_ptr().cast()), _mm_loadl_epi64(rows[3].as_ptr().cast()));
+            let low = _mm256_castsi128_si256(_mm_unpacklo_epi64(one, two));
+            _mm256_inserti128_si256::<1>(low, _mm_unpacklo_epi64(three, four))
+        })
+    }
 }
 
 impl Isa for Avx512 {
@@ -108,12 +111,12 @@ impl Isa for Avx512 {
 
     #[inline(always)]
     fn load_rows_f16(self, rows: [&[u16; COLUMNS]; 4]) -> __m512 {
-        intrinsic!(_mm512_cvtph_ps(halves_of_rows(rows)))
+        intrinsic!(_mm512_cvtph_ps(self.load_halves_of_rows(rows)))
     }
 
     #[inline(always)]
     fn load_rows_bf16(self, rows: [&[u16; COLUMNS]; 4]) -> __m512 {
-        widen_bf16(halves_of_rows(rows))
+        widen_bf16(self.load_halves_of_rows(rows))
     }
 
     #[inline(always)]

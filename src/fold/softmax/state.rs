@@ -11,8 +11,8 @@ use crate::loss::Prepared;
 /// Scales gaps down: 2^-32.
 pub(super) const SMALL: f32 = 2.328_306_4e-10;
 
-/// A statement for each number below a constant that is at most eight. Of a loop as long as these compilers leave some as they are,
-/// and all that it indexes in memory.
+/// A statement for each number below a constant that is at most eight. Compilers leave a loop over long ones as it is, and all that it
+/// indexes in memory.
 macro_rules! each_below {
     ($d:ident of $count:ident => $statement:block) => {
         each_below!(@ $d, $count, $statement, 0 1 2 3 4 5 6 7)
@@ -109,8 +109,12 @@ impl<I: Isa> State<I> {
         coefficients: &[F32s<I>; DEPTH],
         keep: Keep<'_, DEPTH>,
     ) -> bool {
+        if prepared.is_fine() {
+            *self = self.outgrown::<DEPTH, SPREAD, MOMENTS>(i, prepared, x, coefficients);
+            return false;
+        }
         let block = Played::against(self.top, x, coefficients);
-        if prepared.is_fine() || self.limit.lt(block.top).any() {
+        if self.limit.lt(block.top).any() {
             *self = self.outgrown::<DEPTH, SPREAD, MOMENTS>(i, prepared, x, coefficients);
             return false;
         }
@@ -127,7 +131,8 @@ impl<I: Isa> State<I> {
         x: &[F32s<I>; DEPTH],
         coefficients: &[F32s<I>; DEPTH],
     ) -> Self {
-        // They play again there: who has played would be in memory for it, whether or not this is called.
+        // They play again there: who has played would go to memory for it in every turn, whether or not this is called, and so would
+        // coefficients that are all 0.
         let coefficients = if SPREAD { *coefficients } else { [i.f32s(0.0); DEPTH] };
         i.call(Outgrown::<I, DEPTH, SPREAD, MOMENTS> { prepared, state: self, x: *x, coefficients })
     }
@@ -319,7 +324,7 @@ impl<'x, I: Isa, const DEPTH: usize> Played<'x, I, DEPTH> {
     /// The best is the top.
     #[inline(always)]
     fn first(x: &'x [F32s<I>; DEPTH], coefficients: &'x [F32s<I>; DEPTH]) -> Self {
-        const { assert!(DEPTH.is_power_of_two(), "someone has no opponent") };
+        const { assert!(DEPTH > 1 && DEPTH.is_power_of_two(), "someone has no opponent") };
         let (mut winners, mut losers) = (*x, *x);
         // One loop over all rounds: compilers unroll it, and keep what is in it in registers.
         for n in 0..DEPTH - 1 {
