@@ -45,8 +45,12 @@ impl<F: Fold, T: LossTerm, const GRADIENT: bool> LossesDown<'_, F, T, GRADIENT> 
     #[inline(always)]
     fn walk<I: Isa, const PAIRS: bool>(self, i: I) -> usize {
         let Self { prepared, window, losses, scales, gradient, pending, .. } = self;
-        let (mut x_of_a, mut x_of_b, mut derivatives) = (Tile::new(), Tile::new(), Tile::new());
         let whole = losses.len() - losses.len() % (2 * LANES);
+        if whole == 0 {
+            // To make the tiles would take longer than a few rows.
+            return 0;
+        }
+        let (mut x_of_a, mut x_of_b, mut derivatives) = (Tile::new(), Tile::new(), Tile::new());
         for first in (0..whole).step_by(2 * LANES) {
             let second = first + LANES;
             let rows_of_a = Rows::of(prepared, window, first, LANES);

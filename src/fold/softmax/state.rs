@@ -109,17 +109,15 @@ impl<I: Isa> State<I> {
         coefficients: &[F32s<I>; DEPTH],
         keep: Keep<'_, DEPTH>,
     ) -> bool {
-        if prepared.is_fine() {
-            *self = self.outgrown::<DEPTH, SPREAD, MOMENTS>(i, prepared, x, coefficients);
-            return false;
+        if !prepared.is_fine() {
+            let block = Played::against(self.top, x, coefficients);
+            if !self.limit.lt(block.top).any() {
+                self.take_in::<DEPTH, false, SPREAD, MOMENTS, false>(i, prepared, &block, keep);
+                return true;
+            }
         }
-        let block = Played::against(self.top, x, coefficients);
-        if self.limit.lt(block.top).any() {
-            *self = self.outgrown::<DEPTH, SPREAD, MOMENTS>(i, prepared, x, coefficients);
-            return false;
-        }
-        self.take_in::<DEPTH, false, SPREAD, MOMENTS, false>(i, prepared, &block, keep);
-        true
+        *self = self.outgrown::<DEPTH, SPREAD, MOMENTS>(i, prepared, x, coefficients);
+        false
     }
 
     /// The same in any case the long way.
