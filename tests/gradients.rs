@@ -265,20 +265,28 @@ fn have_the_same_bits_past_the_caches() {
     }
 }
 
-/// Whole groups of short rows with class indices take a way of their own where losses and gradients are all that is wanted, however
-/// predictions are stored: the right losses, and the bits of the way that all others take.
+/// Whole groups of short rows take a way of their own where losses and gradients are all that is wanted, however predictions are
+/// stored: the right losses, and the bits of the way that all others take.
 #[test]
-fn of_labels_alone_have_the_same_bits() {
+fn with_losses_alone_have_the_same_bits() {
     const ROWS: usize = 2 * 32 + 7;
     let setups = moderate::setups();
     for (index, setup) in setups.iter().enumerate().filter(|(_, setup)| setup.extra.kind == Kind::Categorical) {
-        for classes in [1, 2, 3, 4, 5, 7, 8, 10, 16, 17, 64, 127, 128] {
-            let mut problem = moderate::problem((index * 200 + classes) as u64, setup, false, ROWS, classes, 1e-7);
-            problem.ignore_index = Some(-1);
+        let kinds = [(false, 0.0, false), (false, 0.1, false), (true, 0.0, false), (true, 0.1, true)];
+        let shapes = [1, 2, 3, 4, 5, 7, 8, 10, 16, 17, 64, 127, 128].map(|classes| kinds.map(|kind| (classes, kind)));
+        for &(classes, (dense, label_smoothing, weighed)) in shapes.as_flattened() {
+            let mut problem = moderate::problem((index * 200 + classes) as u64, setup, dense, ROWS, classes, 1e-7);
+            problem.label_smoothing = label_smoothing;
+            problem.class_weights = weighed.then(|| (0..classes).map(|class| 0.25 + (class % 3) as f32).collect());
             problem.sample_weights = Some((0..ROWS).map(|row| 0.5 * (row % 5) as f64).collect());
-            let Targets::Classes(labels) = &mut problem.targets else { panic!("class indices") };
-            (labels[3], labels[40], labels[69]) = (-1, -1, -1);
             problem.predictions[20 * classes] = f32::NAN;
+            match &mut problem.targets {
+                Targets::Classes(labels) => {
+                    problem.ignore_index = Some(-1);
+                    (labels[3], labels[40], labels[69]) = (-1, -1, -1);
+                }
+                Targets::Dense(targets) => targets[41 * classes] = f32::NAN,
+            }
             // Every element holds numbers of few digits that are not too small.
             for x in &mut problem.predictions {
                 *x = if x.abs() < 0.01 { 0.015_625 } else { f32::from_bits(x.to_bits() & 0xfff8_0000) };
@@ -289,8 +297,10 @@ fn of_labels_alone_have_the_same_bits() {
                 for element in [Element::F32, Element::F16, Element::Bf16] {
                     let arrays = Arrays::stored(&problem, element);
                     for accuracy in [true, false] {
-                        let context =
-                            format!("{}, {classes} classes, {element:?}, accuracy {accuracy}, {}", setup.name, tested.name);
+                        let context = format!(
+                            "{}, {classes} classes, dense {dense}, smoothed {label_smoothing}, {element:?}, accuracy {accuracy}, {}",
+                            setup.name, tested.name
+                        );
                         let outputs = Outputs { losses: true, accuracy, ..outputs(Gradient::Scaled(0.37)) };
                         let evaluation =
                             tested.evaluator.evaluate_blocking(&backends::loss(&problem), &arrays.batch(), &outputs);

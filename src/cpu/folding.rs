@@ -13,7 +13,7 @@ use crate::loss::Prepared;
 /// Predictions that a lane absorbs at a time.
 const DEPTH: usize = 8;
 /// Or so many, of what is left.
-const PAIR: usize = 2;
+pub(super) const PAIR: usize = 2;
 /// Classes of a long row that are absorbed at a time.
 const STRETCH: usize = DEPTH * LANES;
 
@@ -93,7 +93,7 @@ fn columns<I: Isa, const COUNT: usize>(i: I, x: &Tile, first: usize) -> [F32s<I>
 
 /// With `SPREAD` the coefficients of `COUNT` registers. `finite` turns NaN where one is not.
 #[inline(always)]
-fn weights<I: Isa, const COUNT: usize, const SPREAD: bool>(
+pub(super) fn weights<I: Isa, const COUNT: usize, const SPREAD: bool>(
     i: I,
     weighed: &[[f32; LANES]],
     finite: &mut F32s<I>,

@@ -319,7 +319,7 @@ impl<I: Isa, F: Fold, T: LossTerm> Derivatives<'_, I, F, T> {
 
 /// The derivatives by some registers of predictions.
 #[inline(always)]
-fn through_costs<I: Isa, F: Fold, const LARGE: bool>(
+pub(super) fn through_costs<I: Isa, F: Fold, const LARGE: bool>(
     i: I,
     common: &F::Common<I>,
     x: &[[f32; LANES]],

@@ -130,11 +130,10 @@ impl Piece<'_> {
         self.wanted.calibration && self.prepared.closes_calibration()
     }
 
-    /// Whether losses and gradients are all that is wanted, and no class but the label has a term.
-    fn needs_labels_alone(&self) -> bool {
+    /// Whether losses and gradients are all that is wanted.
+    fn needs_losses_alone(&self) -> bool {
         let Wanted { ranks, logsumexp, calibration, gradient: _ } = self.wanted;
-        let label_alone = !self.prepared.spreads() && self.prepared.class_weights.is_none();
-        label_alone && !(ranks || logsumexp || calibration)
+        !(ranks || logsumexp || calibration)
     }
 
     /// How many long rows are folded before the first of them is walked over again. Their results do not depend on it.
@@ -166,13 +165,15 @@ impl Piece<'_> {
         let (prepared, classes, all) = (self.prepared, self.window.classes, self.records.losses.len());
         let sums = self.sums();
         let mut start = 0;
-        if const { !SPREAD && !MOMENTS } && self.needs_labels_alone() {
+        // A label has a weight in another driver alone.
+        let ordinary = SPREAD || !prepared.spreads() && prepared.class_weights.is_none();
+        if const { !MOMENTS } && self.needs_losses_alone() && ordinary {
             let (window, scales, of) = (self.window, self.scales, PhantomData);
             let (losses, gradient, pending) = (&mut *self.records.losses, &mut *self.records.gradient, &mut pending);
             if !self.wanted.gradient {
-                start = i.call(LossesDown::<F, T, false> { prepared, window, losses, scales, gradient, pending, of });
+                start = i.call(LossesDown::<F, T, false, SPREAD> { prepared, window, losses, scales, gradient, pending, of });
             } else if const { T::CLOSED } && F::has_short_forms(prepared) {
-                start = i.call(LossesDown::<F, T, true> { prepared, window, losses, scales, gradient, pending, of });
+                start = i.call(LossesDown::<F, T, true, SPREAD> { prepared, window, losses, scales, gradient, pending, of });
             }
         }
         for first in (start..all).step_by(LANES) {

@@ -272,12 +272,11 @@ impl Fold for Softmax {
             row.squares = others.widen() * others.widen();
         }
         if SPREAD {
-            for n in 0..2 {
-                let coefficient = coefficients[n];
-                row.impossible = row.impossible | (x[n].eq(i.f32s(f32::NEG_INFINITY)) & !coefficient.eq(i.f32s(0.0)));
-                row.weight = row.weight + coefficient.widen();
-                row.gap = row.gap + row.gap_of(i, prepared, coefficient, x[n]);
-            }
+            // The top is not below itself, so that its coefficient makes no gap.
+            let coefficient = x[0].lt(x[1]).select(coefficients[0], coefficients[1]);
+            row.impossible = low.eq(i.f32s(f32::NEG_INFINITY)) & !coefficient.eq(i.f32s(0.0));
+            row.weight = coefficients[0].widen() + coefficients[1].widen();
+            row.gap = row.gap_of(i, prepared, coefficient, low);
         }
         row
     }
