@@ -38,7 +38,7 @@ pub(super) struct Sloped<'s, I: Isa, F: Fold> {
 }
 
 /// The gradients of the rows down the lanes.
-pub(super) struct GradientDown<'s, 'a, I: Isa, F: Fold, T> {
+pub(super) struct GradientDown<'s, 'a, 'o, I: Isa, F: Fold, T> {
     pub down: &'s Down<'s, 'a, I>,
     pub weighed: &'s Tile,
     pub row: &'s F::Row<I>,
@@ -46,17 +46,16 @@ pub(super) struct GradientDown<'s, 'a, I: Isa, F: Fold, T> {
     /// The labels' predictions.
     pub goal: F32s<I>,
     pub derivatives: &'s mut Tile,
-    pub pending: &'s mut Pending,
-    pub out: &'s mut [f32],
+    pub pending: &'s mut Pending<'o>,
     pub term: PhantomData<T>,
 }
 
-impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for GradientDown<'_, '_, I, F, T> {
+impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for GradientDown<'_, '_, '_, I, F, T> {
     type Output = ();
 
     #[inline(always)]
     fn run(self, i: I) {
-        let Self { down, weighed, row, of, goal, derivatives, pending, out, .. } = self;
+        let Self { down, weighed, row, of, goal, derivatives, pending, .. } = self;
         let (prepared, classes) = (down.rows.prepared, down.rows.classes);
         match F::common(i, prepared, row, of.pull, of.scale) {
             Some(common) if !prepared.spreads() => {
@@ -73,7 +72,7 @@ impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for GradientDown<'_, '_, I, F, T>
                 }
             }
         }
-        pending.add_down(i, down.rows, &of.standing, derivatives, out);
+        pending.add_down(i, down.rows, &of.standing, derivatives);
     }
 }
 
@@ -118,15 +117,14 @@ pub(super) fn gradient_of_row<I: Isa, F: Fold, T: LossTerm>(
     across: &Across<'_, '_>,
     sloped: &Sloped<'_, I, F>,
     scratch: &mut Scratch,
-    pending: &mut Pending,
-    out: &mut [f32],
+    pending: &mut Pending<'_>,
 ) {
     let classes = across.rows.classes;
     if !parts::are_in(classes) {
-        return i.call(GradientAcross::<I, F, T> { across, sloped, scratch, pending, out, term: PhantomData });
+        return i.call(GradientAcross::<I, F, T> { across, sloped, scratch, pending, term: PhantomData });
     }
     let streams = pending.streams;
-    let parts_of_out = pending.skip(i, classes, out).chunks_mut(parts::step(classes));
+    let parts_of_out = pending.skip(i, classes).chunks_mut(parts::step(classes));
     parts::each(across.rows.shared, parts::ranges(classes).zip(parts_of_out), |(range, out)| {
         i.call(GradientPart::<I, F, T> { across: &across.part(range), sloped, streams, out, term: PhantomData });
     });
@@ -147,38 +145,37 @@ impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for GradientPart<'_, '_, '_, I, F
     #[inline(always)]
     fn run(self, i: I) {
         let Self { across, sloped, streams, out, term } = self;
-        let (pending, scratch) = (&mut Pending::new(streams), &mut Scratch::new());
-        i.call(GradientAcross::<I, F, T> { across, sloped, scratch, pending, out, term });
-        pending.finish(i, out);
+        let (pending, scratch) = (&mut Pending::new(streams, out), &mut Scratch::new());
+        i.call(GradientAcross::<I, F, T> { across, sloped, scratch, pending, term });
+        pending.finish(i);
         if streams {
             i.fence();
         }
     }
 }
 
-struct GradientAcross<'s, 'r, 'a, I: Isa, F: Fold, T> {
+struct GradientAcross<'s, 'r, 'a, 'o, I: Isa, F: Fold, T> {
     across: &'s Across<'r, 'a>,
     sloped: &'s Sloped<'s, I, F>,
     scratch: &'s mut Scratch,
-    pending: &'s mut Pending,
-    out: &'s mut [f32],
+    pending: &'s mut Pending<'o>,
     term: PhantomData<T>,
 }
 
-impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for GradientAcross<'_, '_, '_, I, F, T> {
+impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for GradientAcross<'_, '_, '_, '_, I, F, T> {
     type Output = ();
 
     #[inline(always)]
     fn run(self, i: I) {
-        let Self { across, sloped, scratch, pending, out, .. } = self;
+        let Self { across, sloped, scratch, pending, .. } = self;
         let Sloped { row, of, common, kept } = sloped;
         let prepared = across.rows.prepared;
         if of.standing.ignored.any() {
-            pending.fill(i, 0.0, across.range.len(), out);
+            pending.fill(i, 0.0, across.range.len());
         } else if of.standing.undefined.any() {
-            pending.fill(i, f32::NAN, across.range.len(), out);
+            pending.fill(i, f32::NAN, across.range.len());
         } else {
-            let mut walk = Derivatives::<'_, I, F, T> { prepared, row, of, common: *common, pending, out, term: PhantomData };
+            let mut walk = Derivatives::<'_, '_, I, F, T> { prepared, row, of, common: *common, pending, term: PhantomData };
             match common {
                 Some(common) if !prepared.spreads() => walk.others(i, across, common, kept.as_ref(), scratch),
                 Some(common) if const { T::CLOSED } => walk.all(i, across, common, kept.as_ref(), scratch),
@@ -189,17 +186,16 @@ impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for GradientAcross<'_, '_, '_, I,
 }
 
 /// The derivatives of one row on their way.
-struct Derivatives<'s, I: Isa, F: Fold, T> {
+struct Derivatives<'s, 'o, I: Isa, F: Fold, T> {
     prepared: &'s Prepared,
     row: &'s F::Row<I>,
     of: &'s Slopes<I>,
     common: Option<F::Common<I>>,
-    pending: &'s mut Pending,
-    out: &'s mut [f32],
+    pending: &'s mut Pending<'o>,
     term: PhantomData<T>,
 }
 
-impl<I: Isa, F: Fold, T: LossTerm> Derivatives<'_, I, F, T> {
+impl<I: Isa, F: Fold, T: LossTerm> Derivatives<'_, '_, I, F, T> {
     #[inline(always)]
     fn derivative(&self, i: I, block: &Block<I>) -> F32s<I> {
         derivative::<I, F, T>(i, self.prepared, self.row, block, self.of, self.common.as_ref())
@@ -247,7 +243,7 @@ impl<I: Isa, F: Fold, T: LossTerm> Derivatives<'_, I, F, T> {
             if of_label * LANES < count {
                 derivative.store(&mut room[of_label]);
             }
-            self.pending.add(i, count, self.out);
+            self.pending.add(i, count);
         }
     }
 
@@ -274,7 +270,7 @@ impl<I: Isa, F: Fold, T: LossTerm> Derivatives<'_, I, F, T> {
                 let (x, coefficients, room) = ([register(rest, 0)], [register(last, 0)], &mut room[registers.len()..]);
                 through_costs::<I, F, true>(i, common, &x, &coefficients, room);
             }
-            self.pending.add(i, x.len(), self.out);
+            self.pending.add(i, x.len());
         }
     }
 
@@ -312,7 +308,7 @@ impl<I: Isa, F: Fold, T: LossTerm> Derivatives<'_, I, F, T> {
                 let x = [across.register(i, end - rest, &mut scratch.widened)];
                 through_costs::<I, F, true>(i, common, &x, &[register(last, 0)], &mut room[full..]);
             }
-            self.pending.add(i, count, self.out);
+            self.pending.add(i, count);
         }
     }
 }
@@ -333,7 +329,7 @@ pub(super) fn through_costs<I: Isa, F: Fold, const LARGE: bool>(
     }
 }
 
-impl<I: Isa, F: Fold, T: LossTerm> Walk<I> for Derivatives<'_, I, F, T> {
+impl<I: Isa, F: Fold, T: LossTerm> Walk<I> for Derivatives<'_, '_, I, F, T> {
     #[inline(always)]
     fn full(&mut self, i: I, first: usize, block: &Block<I>) {
         let derivative = self.derivative(i, block);
@@ -349,80 +345,91 @@ impl<I: Isa, F: Fold, T: LossTerm> Walk<I> for Derivatives<'_, I, F, T> {
 
     #[inline(always)]
     fn pause(&mut self, i: I, count: usize) {
-        self.pending.add(i, count, self.out);
+        self.pending.add(i, count);
     }
 }
 
+/// Elements that are pending before they go, at least.
+const ENOUGH: usize = 1024;
+/// As many, then sixteen short rows or a part of a long one, and what they run over.
+const ROOM: usize = ENOUGH + LANES * SHORT + LANES;
+
 /// Gradients on their way to memory. Past the caches they go by lines: a store of part of one would wait for the rest to be
 /// read, and everything after it as well.
-pub(super) struct Pending {
-    elements: [f32; Self::ROOM],
+pub(super) struct Pending<'o> {
+    elements: [f32; ROOM],
     count: usize,
-    /// How many are in memory.
+    /// Those of all rows of a piece, or a part of a row.
+    out: &'o mut [f32],
+    /// How many of these are there.
     written: usize,
     streams: bool,
 }
 
-impl Pending {
-    /// Elements that are there before they go, at least.
-    const ENOUGH: usize = 1024;
-    /// As many, then sixteen short rows or a part of a long one, and what they run over.
-    const ROOM: usize = Self::ENOUGH + LANES * SHORT + LANES;
-
+impl<'o> Pending<'o> {
     /// None; they are going past the caches, or not.
-    pub(super) fn new(streams: bool) -> Self {
-        Self { elements: [0.0; Self::ROOM], count: 0, written: 0, streams }
+    pub(super) fn new(streams: bool, out: &'o mut [f32]) -> Self {
+        Self { elements: [0.0; ROOM], count: 0, out, written: 0, streams }
     }
 
     /// Room for sixteen short rows, or a part of a long one.
     #[inline(always)]
-    fn room(&mut self) -> &mut [f32] {
+    pub(super) fn room(&mut self) -> &mut [f32] {
         &mut self.elements[self.count..]
     }
 
-    /// Counts elements that have been put there, and lets them go, into the gradient of all rows, where they are enough.
+    /// Counts elements that have been put there, and lets them go where they are enough.
     #[inline(always)]
-    fn add<I: Isa>(&mut self, i: I, count: usize, out: &mut [f32]) {
+    fn add<I: Isa>(&mut self, i: I, count: usize) {
         self.count += count;
-        if self.count >= Self::ENOUGH {
-            self.write(i, out);
+        if self.count >= ENOUGH {
+            self.write(i);
         }
     }
 
     /// Adds what is in a tile: the derivatives of rows down the lanes, of which those are told apart that have none.
     #[inline(always)]
-    pub(super) fn add_down<I: Isa>(
-        &mut self,
-        i: I,
-        rows: &Rows<'_>,
-        standing: &Standing<I>,
-        derivatives: &mut Tile,
-        out: &mut [f32],
-    ) {
+    pub(super) fn add_down<I: Isa>(&mut self, i: I, rows: &Rows<'_>, standing: &Standing<I>, derivatives: &mut Tile) {
         if (standing.ignored | standing.undefined).any() {
             for derivative in &mut derivatives.0[..rows.classes] {
                 standing.apply(i, i.f32s_of(derivative)).store(derivative);
             }
         }
         derivatives.write(i, rows.classes, self.room());
-        self.add(i, rows.count * rows.classes, out);
+        self.add(i, rows.count * rows.classes);
+    }
+
+    /// Adds rows that have been put there, of which those are told apart that have no derivatives.
+    #[inline(always)]
+    pub(super) fn add_rows<I: Isa>(&mut self, i: I, rows: &Rows<'_>, standing: &Standing<I>) {
+        let (ignored, undefined) = (standing.ignored.bits(), standing.undefined.bits());
+        if ignored | undefined != 0 {
+            for (row, derivatives) in self.room().chunks_mut(rows.classes).take(rows.count).enumerate() {
+                if ignored >> row & 1 != 0 {
+                    derivatives.fill(0.0);
+                } else if undefined >> row & 1 != 0 {
+                    derivatives.fill(f32::NAN);
+                }
+            }
+        }
+        self.add(i, rows.count * rows.classes);
     }
 
     /// Adds `count` times the same.
     #[inline(always)]
-    fn fill<I: Isa>(&mut self, i: I, value: f32, mut count: usize, out: &mut [f32]) {
+    fn fill<I: Isa>(&mut self, i: I, value: f32, mut count: usize) {
         while count > 0 {
             let part = count.min(Rows::CHUNK);
             self.room()[..part].fill(value);
-            self.add(i, part, out);
+            self.add(i, part);
             count -= part;
         }
     }
 
     /// Lets go what makes whole lines, or all where lines do not matter.
     #[inline(always)]
-    fn write<I: Isa>(&mut self, i: I, out: &mut [f32]) {
-        let to = &mut out[self.written..][..self.count];
+    fn write<I: Isa>(&mut self, i: I) {
+        let to = &mut self.out[self.written..][..self.count];
         if !self.streams {
             to.copy_from_slice(&self.elements[..self.count]);
             (self.count, self.written) = (0, self.written + self.count);
@@ -446,18 +453,18 @@ impl Pending {
 
     /// Lets go whatever is left.
     #[inline(always)]
-    pub(super) fn finish<I: Isa>(&mut self, i: I, out: &mut [f32]) {
-        self.write(i, out);
-        out[self.written..][..self.count].copy_from_slice(&self.elements[..self.count]);
+    pub(super) fn finish<I: Isa>(&mut self, i: I) {
+        self.write(i);
+        self.out[self.written..][..self.count].copy_from_slice(&self.elements[..self.count]);
         (self.count, self.written) = (0, self.written + self.count);
     }
 
     /// Leaves the next `count` elements to somebody else.
     #[inline(always)]
-    fn skip<'o, I: Isa>(&mut self, i: I, count: usize, out: &'o mut [f32]) -> &'o mut [f32] {
-        self.finish(i, out);
+    fn skip<I: Isa>(&mut self, i: I, count: usize) -> &mut [f32] {
+        self.finish(i);
         let start = self.written;
         self.written += count;
-        &mut out[start..self.written]
+        &mut self.out[start..self.written]
     }
 }

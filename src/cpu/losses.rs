@@ -10,27 +10,29 @@ use super::isa::{Isa, LANES, Outlined};
 use super::lanes::{F32s, Make, Mask};
 use super::rows::put;
 use super::source::{Ahead, Rows, Source, Tile};
-use super::targets::{Down, Labels, WeighDown};
+use super::targets::{Down, Labels, WeighDown, register};
 use super::terms::{Standing, Terms, sums};
 use crate::batch::Window;
 use crate::fold::Fold;
 use crate::loss::{LossTerm, Prepared};
 
+/// From so many classes on, derivatives come about across the lanes: of fewer, a row's last sixteen are too many to make twice.
+const WIDE: usize = 3 * LANES;
+
 /// The losses of a window's rows, and with `GRADIENT` their gradients, as many rows as make whole turns; says how many. With `SPREAD`
 /// every class has a coefficient, and a fold's loss is [`CLOSED`](Fold::CLOSED). Gradients are those of a loss that is
 /// [`CLOSED`](LossTerm::CLOSED), with options that leave it [short forms](Fold::has_short_forms).
-pub(super) struct LossesDown<'s, F, T, const GRADIENT: bool, const SPREAD: bool> {
+pub(super) struct LossesDown<'s, 'o, F, T, const GRADIENT: bool, const SPREAD: bool> {
     pub prepared: &'s Prepared,
     pub window: &'s Window<'s>,
     pub losses: &'s mut [f32],
     pub scales: &'s [f32],
-    pub gradient: &'s mut [f32],
-    pub pending: &'s mut Pending,
+    pub pending: &'s mut Pending<'o>,
     pub of: PhantomData<(F, T)>,
 }
 
 impl<I: Isa, F: Fold, T: LossTerm, const GRADIENT: bool, const SPREAD: bool> Outlined<I>
-    for LossesDown<'_, F, T, GRADIENT, SPREAD>
+    for LossesDown<'_, '_, F, T, GRADIENT, SPREAD>
 {
     type Output = usize;
 
@@ -44,10 +46,10 @@ impl<I: Isa, F: Fold, T: LossTerm, const GRADIENT: bool, const SPREAD: bool> Out
     }
 }
 
-impl<F: Fold, T: LossTerm, const GRADIENT: bool, const SPREAD: bool> LossesDown<'_, F, T, GRADIENT, SPREAD> {
+impl<F: Fold, T: LossTerm, const GRADIENT: bool, const SPREAD: bool> LossesDown<'_, '_, F, T, GRADIENT, SPREAD> {
     #[inline(always)]
     fn walk<I: Isa, const PAIRS: bool>(self, i: I) -> usize {
-        let Self { prepared, window, losses, scales, gradient, pending, .. } = self;
+        let Self { prepared, window, losses, scales, pending, .. } = self;
         let whole = losses.len() - losses.len() % (2 * LANES);
         if whole == 0 {
             // To make the tiles would take longer than a few rows.
@@ -71,10 +73,8 @@ impl<F: Fold, T: LossTerm, const GRADIENT: bool, const SPREAD: bool> LossesDown<
             put(losses, first, LANES, of_a.loss);
             put(losses, second, LANES, of_b.loss);
             if GRADIENT {
-                a.derive::<F, SPREAD>(i, &of_a, &tiles_of_a, &scales[first..], &mut derivatives);
-                pending.add_down(i, &a.rows, &of_a.standing, &mut derivatives, gradient);
-                b.derive::<F, SPREAD>(i, &of_b, &tiles_of_b, &scales[second..], &mut derivatives);
-                pending.add_down(i, &b.rows, &of_b.standing, &mut derivatives, gradient);
+                a.derive::<F, PAIRS, SPREAD>(i, &of_a, &tiles_of_a, &scales[first..], &mut derivatives, pending);
+                b.derive::<F, PAIRS, SPREAD>(i, &of_b, &tiles_of_b, &scales[second..], &mut derivatives, pending);
             }
         }
         whole
@@ -148,7 +148,7 @@ impl Tiles {
     /// Makes the coefficients of rows whose predictions are in.
     #[inline(always)]
     fn weigh<I: Isa>(&mut self, i: I, rows: &Rows<'_>, labels: Labels<I>) {
-        let given = rows.is_dense() && rows.prepared.takes_targets_as_given();
+        let given = rows.has_coefficients();
         if let Some(targets) = rows.dense_rows() {
             let to = if given { &mut self.weighed } else { &mut self.dense };
             to.fill(i, Source::F32(targets), rows.classes, LANES);
@@ -193,26 +193,67 @@ impl<I: Isa, R> Group<'_, I, R> {
         Outcome { loss, pull, standing: Standing { ignored, undefined: loss.is_nan() } }
     }
 
-    /// The derivatives by predictions, which are in a tile.
+    /// The derivatives by predictions, which are in a tile, on their way to memory.
     #[inline(always)]
-    fn derive<F: Fold<Row<I> = R>, const SPREAD: bool>(
+    fn derive<F: Fold<Row<I> = R>, const PAIRS: bool, const SPREAD: bool>(
         &self,
         i: I,
         of: &Outcome<I>,
         tiles: &Tiles,
         scales: &[f32],
         derivatives: &mut Tile,
+        pending: &mut Pending<'_>,
     ) {
-        let (prepared, x) = (self.rows.prepared, &tiles.x.0[..self.rows.classes]);
+        let (prepared, classes) = (self.rows.prepared, self.rows.classes);
         let mut scale = [0.0; LANES];
         scale.copy_from_slice(&scales[..LANES]);
         let scale = i.f32s_of(&scale) * i.f32s(prepared.share);
         let Some(common) = F::common(i, prepared, &self.folded, of.pull, scale) else { unreachable!("there are short forms") };
+        let of_label = if SPREAD { i.f32s(0.0) } else { F::through_cost::<I, true>(i, &common, self.goal, i.f32s(1.0)) };
+        if !PAIRS && classes >= WIDE && (!SPREAD || self.rows.has_coefficients()) {
+            self.derive_across::<F, SPREAD>(i, &common, &of_label, pending.room());
+            pending.add_rows(i, &self.rows, &of.standing);
+            return;
+        }
+        let x = &tiles.x.0[..classes];
         if SPREAD {
             through_costs::<I, F, true>(i, &common, x, &tiles.weighed.0, &mut derivatives.0);
         } else {
-            let of_label = F::through_cost::<I, true>(i, &common, self.goal, i.f32s(1.0));
             labelled_down::<I, F>(i, &common, x, self.labels.class, of_label, derivatives);
+        }
+        pending.add_down(i, &self.rows, &of.standing, derivatives);
+    }
+
+    /// The same across the lanes: derivatives come about where they belong, and nothing has to be turned. A row's last sixteen begin
+    /// among those before them.
+    #[inline(always)]
+    fn derive_across<F: Fold<Row<I> = R>, const SPREAD: bool>(
+        &self,
+        i: I,
+        common: &F::Common<I>,
+        of_label: &F32s<I>,
+        room: &mut [f32],
+    ) {
+        let Rows { classes, predictions, .. } = self.rows;
+        let (label, of_label) = (self.labels.class.to_array(), of_label.to_array());
+        let last = classes - LANES;
+        for (row, room) in room.chunks_mut(classes).take(LANES).enumerate() {
+            let common = F::common_lane(i, common, row);
+            let targets = if SPREAD { self.rows.dense_row(row).unwrap_or_default() } else { &[] };
+            for first in (0..last).step_by(LANES).chain(std::iter::once(last)) {
+                let [x] = predictions.registers(i, row * classes + first);
+                let derivative = if SPREAD {
+                    F::through_cost::<I, true>(i, &common, x, i.f32s_of(&register(targets, first)))
+                } else {
+                    F::through_others(i, &common, x)
+                };
+                if let Some(to) = room[first..].first_chunk_mut() {
+                    derivative.store(to);
+                }
+            }
+            if !SPREAD && let Some(slot) = room.get_mut(label[row] as usize) {
+                *slot = of_label[row];
+            }
         }
     }
 }

@@ -160,22 +160,22 @@ impl Piece<'_> {
 
     #[inline(always)]
     fn short<I: Isa, F: Fold, T: LossTerm, const SPREAD: bool, const MOMENTS: bool>(&mut self, i: I) {
-        let (mut x, mut dense, mut weighed, mut derivatives) = (Tile::new(), Tile::new(), Tile::new(), Tile::new());
-        let mut pending = Pending::new(self.streams);
         let (prepared, classes, all) = (self.prepared, self.window.classes, self.records.losses.len());
         let sums = self.sums();
+        let mut pending = Pending::new(self.streams, std::mem::take(&mut self.records.gradient));
         let mut start = 0;
         // A label has a weight in another driver alone.
         let ordinary = SPREAD || !prepared.spreads() && prepared.class_weights.is_none();
         if const { !MOMENTS } && self.needs_losses_alone() && ordinary {
-            let (window, scales, of) = (self.window, self.scales, PhantomData);
-            let (losses, gradient, pending) = (&mut *self.records.losses, &mut *self.records.gradient, &mut pending);
+            let (window, losses, scales) = (self.window, &mut *self.records.losses, self.scales);
+            let (pending, of) = (&mut pending, PhantomData);
             if !self.wanted.gradient {
-                start = i.call(LossesDown::<F, T, false, SPREAD> { prepared, window, losses, scales, gradient, pending, of });
+                start = i.call(LossesDown::<F, T, false, SPREAD> { prepared, window, losses, scales, pending, of });
             } else if const { T::CLOSED } && F::has_short_forms(prepared) {
-                start = i.call(LossesDown::<F, T, true, SPREAD> { prepared, window, losses, scales, gradient, pending, of });
+                start = i.call(LossesDown::<F, T, true, SPREAD> { prepared, window, losses, scales, pending, of });
             }
         }
+        let (mut x, mut dense, mut weighed, mut derivatives) = (Tile::new(), Tile::new(), Tile::new(), Tile::new());
         for first in (start..all).step_by(LANES) {
             let rows = Rows::of(prepared, self.window, first, LANES.min(all - first));
             x.fill(i, rows.predictions, classes, rows.count);
@@ -187,7 +187,7 @@ impl Piece<'_> {
             let labels = Labels::of(i, &rows, self.needs_label());
             dense.end(classes, 0.0);
             let down = Down { rows: &rows, x: &x, dense: rows.is_dense().then_some(&dense), labels };
-            let weighed = if const { !T::CLOSED } || (rows.is_dense() && prepared.takes_targets_as_given()) {
+            let weighed = if const { !T::CLOSED } || rows.has_coefficients() {
                 &dense
             } else {
                 if prepared.spreads() {
@@ -215,20 +215,20 @@ impl Piece<'_> {
                 self.write_ranks(first, of.unlabelled, &ranks);
             }
             if self.wanted.gradient {
-                let (derivatives, pending, out) = (&mut derivatives, &mut pending, &mut *self.records.gradient);
+                let (derivatives, pending) = (&mut derivatives, &mut pending);
                 let (down, row, of, term) = (&down, &folded.row, &of, PhantomData);
-                i.call(GradientDown::<I, F, T> { down, weighed, row, of, goal, derivatives, pending, out, term });
+                i.call(GradientDown::<I, F, T> { down, weighed, row, of, goal, derivatives, pending, term });
             }
         }
         if self.wanted.gradient {
-            pending.finish(i, self.records.gradient);
+            pending.finish(i);
         }
     }
 
     #[inline(always)]
     fn long<I: Isa, F: Fold, T: LossTerm, const SPREAD: bool, const MOMENTS: bool>(&mut self, i: I) {
         let (mut scratch, mut packed) = (Scratch::new(), F::packed());
-        let mut pending = Pending::new(self.streams);
+        let mut pending = Pending::new(self.streams, std::mem::take(&mut self.records.gradient));
         let (prepared, classes, all) = (self.prepared, self.window.classes, self.records.losses.len());
         let sums = self.sums();
         let keeps = self.keeps::<F, T>();
@@ -299,14 +299,13 @@ impl Piece<'_> {
                         let registers = &bytemuck::cast_slice(&keep)[l * room..][..room];
                         sloped.kept = Some(Kept { registers, of });
                     }
-                    let (scratch, pending, out) = (&mut scratch, &mut pending, &mut *self.records.gradient);
-                    gradient_of_row::<I, F, T>(i, &across(l), &sloped, scratch, pending, out);
+                    gradient_of_row::<I, F, T>(i, &across(l), &sloped, &mut scratch, &mut pending);
                 }
             }
         }
         ROOM.set(keep);
         if self.wanted.gradient {
-            pending.finish(i, self.records.gradient);
+            pending.finish(i);
         }
     }
 

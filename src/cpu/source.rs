@@ -200,6 +200,11 @@ impl<'a> Rows<'a> {
         matches!(self.targets, TargetSlice::Dense(_))
     }
 
+    /// Whether targets are coefficients as they lie.
+    pub(super) fn has_coefficients(&self) -> bool {
+        self.is_dense() && self.prepared.takes_targets_as_given()
+    }
+
     /// The targets of a row, where they are dense.
     #[inline(always)]
     pub(super) fn dense_row(&self, row: usize) -> Option<&'a [f32]> {
@@ -365,8 +370,11 @@ impl Tile {
             }
             span *= 2;
         }
-        for (v, to) in v.iter().zip(to.as_chunks_mut().0) {
-            v.store(to);
+        // To one array: a compiler copies to slices by a call.
+        if let Some(to) = to.as_chunks_mut().0.first_chunk_mut::<CLASSES>() {
+            for n in 0..CLASSES {
+                v[n].store(&mut to[n]);
+            }
         }
     }
 }

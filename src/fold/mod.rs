@@ -243,6 +243,9 @@ pub(crate) trait Fold {
     /// [short ones](Fold::has_short_forms).
     fn common<I: Isa>(i: I, prepared: &Prepared, row: &Self::Row<I>, pull: F32s<I>, scale: F32s<I>) -> Option<Self::Common<I>>;
 
+    /// What one lane's classes have in common, in all lanes.
+    fn common_lane<I: Isa>(i: I, common: &Self::Common<I>, lane: usize) -> Self::Common<I>;
+
     /// [`through`](Fold::through) of a slope of 0, times the scale: the class has no term.
     fn through_others<I: Isa>(i: I, common: &Self::Common<I>, x: F32s<I>) -> F32s<I>;
 

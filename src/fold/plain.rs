@@ -120,6 +120,11 @@ impl Fold for Plain {
     }
 
     #[inline(always)]
+    fn common_lane<I: Isa>(i: I, scale: &F32s<I>, lane: usize) -> F32s<I> {
+        scale.lane(i, lane)
+    }
+
+    #[inline(always)]
     fn through_others<I: Isa>(i: I, _: &F32s<I>, _: F32s<I>) -> F32s<I> {
         i.f32s(0.0)
     }

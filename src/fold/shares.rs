@@ -298,6 +298,23 @@ impl Fold for Shares {
         })
     }
 
+    #[inline(always)]
+    fn common_lane<I: Isa>(i: I, common: &Common<I>, lane: usize) -> Common<I> {
+        Common {
+            row: Self::lane(i, &common.row, lane),
+            lowest: common.lowest.lane(i, lane),
+            highest: common.highest.lane(i, lane),
+            nearest: common.nearest.lane(i, lane),
+            largest: common.largest.lane(i, lane),
+            large: common.large.lane(i, lane),
+            pull: common.pull.lane(i, lane),
+            scale: common.scale.lane(i, lane),
+            scale_of_p: common.scale_of_p.lane(i, lane),
+            without: common.without.lane(i, lane),
+            of_big: common.of_big.lane(i, lane),
+        }
+    }
+
     /// It is the same for all of them.
     #[inline(always)]
     fn through_others<I: Isa>(_: I, common: &Common<I>, _: F32s<I>) -> F32s<I> {

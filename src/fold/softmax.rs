@@ -419,6 +419,20 @@ impl Fold for Softmax {
     }
 
     #[inline(always)]
+    fn common_lane<I: Isa>(i: I, common: &Common<I>, lane: usize) -> Common<I> {
+        Common {
+            of_differences: common.of_differences,
+            top: common.top.lane(i, lane),
+            share: common.share.lane(i, lane),
+            minus_scale: common.minus_scale.lane(i, lane),
+            weight: common.weight.lane(i, lane),
+            of_top: common.of_top.lane(i, lane),
+            minus_rest: common.minus_rest.lane(i, lane),
+            z_of_top: common.z_of_top.lane(i, lane),
+        }
+    }
+
+    #[inline(always)]
     fn through_others<I: Isa>(i: I, common: &Common<I>, x: F32s<I>) -> F32s<I> {
         common.of_differences.exp(i, x - common.top) * common.share
     }
