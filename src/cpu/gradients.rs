@@ -6,7 +6,7 @@ use super::isa::{Isa, LANES, Line, Outlined};
 use super::lanes::{F32s, Make, Mask, U32s};
 use super::parts;
 use super::source::{Rows, SHORT, Scratch, Tile};
-use super::targets::{Across, Block, Down, Walk, any_large, groups, register};
+use super::targets::{Across, Block, Down, GROUP, Walk, any_large, register};
 use super::terms::{Standing, gradient};
 use crate::fold::{Fold, OfKept};
 use crate::loss::{LossTerm, Prepared};
@@ -258,14 +258,14 @@ impl<I: Isa, F: Fold, T: LossTerm> Derivatives<'_, '_, I, F, T> {
             let (registers, rest) = x.as_chunks::<LANES>();
             let (coefficients, last) = across.coefficients(i, chunk, &mut scratch.weighed).as_chunks::<LANES>();
             let (room, _) = self.pending.room().as_chunks_mut::<LANES>();
-            for group in groups(registers.len()) {
-                let (x, coefficients, room) = (&registers[group.clone()], &coefficients[group.clone()], &mut room[group]);
-                if any_large::<I, F>(i, common, x) {
-                    through_costs::<I, F, true>(i, common, x, coefficients, room);
-                } else {
-                    through_costs::<I, F, false>(i, common, x, coefficients, room);
-                }
+            let (groups, tail) = registers.as_chunks::<GROUP>();
+            let (of_groups, of_tail) = coefficients.as_chunks::<GROUP>();
+            let (rooms, room_of_tail) = room.split_at_mut(registers.len() - tail.len());
+            let (rooms, _) = rooms.as_chunks_mut::<GROUP>();
+            for n in 0..groups.len().min(of_groups.len()).min(rooms.len()) {
+                through_costs_of_group::<I, F>(i, common, &groups[n], &of_groups[n], &mut rooms[n]);
             }
+            through_costs_of_group::<I, F>(i, common, tail, of_tail, room_of_tail);
             if !rest.is_empty() {
                 let (x, coefficients, room) = ([register(rest, 0)], [register(last, 0)], &mut room[registers.len()..]);
                 through_costs::<I, F, true>(i, common, &x, &coefficients, room);
@@ -281,35 +281,88 @@ impl<I: Isa, F: Fold, T: LossTerm> Derivatives<'_, '_, I, F, T> {
         for chunk in across.range.clone().step_by(Rows::CHUNK) {
             let count = Rows::CHUNK.min(end - chunk);
             let (full, rest) = (count / LANES, count % LANES);
-            let (coefficients, last) = across.coefficients(i, chunk, &mut scratch.weighed).as_chunks::<LANES>();
+            let Scratch { widened, weighed } = scratch;
+            let (coefficients, last) = across.coefficients(i, chunk, weighed).as_chunks::<LANES>();
             let (room, _) = self.pending.room().as_chunks_mut::<LANES>();
-            let kept_of_chunk = &kept.registers[chunk / LANES..][..full];
-            for group in groups(full) {
-                let first = chunk + group.start * LANES;
-                let (kept_of_group, coefficients, room) =
-                    (&kept_of_chunk[group.clone()], &coefficients[group.clone()], &mut room[group]);
-                let mut largest = i.f32s(0.0);
-                for n in 0..kept_of_group.len() {
-                    let e = i.f32s_of(&kept_of_group[n]);
-                    largest = e.max(largest);
-                    let coefficient = i.f32s_of(&coefficients[n]);
-                    F::kept_through_cost::<I, false>(i, common, e, &kept.of, coefficient, e).store(&mut room[n]);
-                }
-                if !(!largest.lt(kept.of.large)).any() {
-                    continue;
-                }
-                for n in 0..kept_of_group.len() {
-                    let x = i.f32s_of(&across.register(i, first + n * LANES, &mut scratch.widened));
-                    let (e, coefficient) = (i.f32s_of(&kept_of_group[n]), i.f32s_of(&coefficients[n]));
-                    F::kept_through_cost::<I, true>(i, common, e, &kept.of, coefficient, x).store(&mut room[n]);
+            let (groups, tail) = kept.registers[chunk / LANES..][..full].as_chunks::<GROUP>();
+            let (of_groups, of_tail) = coefficients.as_chunks::<GROUP>();
+            let (rooms, room_of_tail) = room.split_at_mut(full - tail.len());
+            let (rooms, _) = rooms.as_chunks_mut::<GROUP>();
+            for n in 0..groups.len().min(of_groups.len()).min(rooms.len()) {
+                let group = KeptGroup { common, of: &kept.of, kept: &groups[n], coefficients: &of_groups[n] };
+                if group.store::<F>(i, &mut rooms[n]) {
+                    group.store_large::<F>(i, across, chunk + n * GROUP * LANES, widened, &mut rooms[n]);
                 }
             }
+            let group = KeptGroup { common, of: &kept.of, kept: tail, coefficients: of_tail };
+            if group.store::<F>(i, room_of_tail) {
+                group.store_large::<F>(i, across, chunk + (full - tail.len()) * LANES, widened, room_of_tail);
+            }
             if rest > 0 {
-                let x = [across.register(i, end - rest, &mut scratch.widened)];
+                let x = [across.register(i, end - rest, widened)];
+                let (room, _) = self.pending.room().as_chunks_mut::<LANES>();
                 through_costs::<I, F, true>(i, common, &x, &[register(last, 0)], &mut room[full..]);
             }
             self.pending.add(i, count);
         }
+    }
+}
+
+/// A group of registers that were kept, and their coefficients. Where it is an array, compilers unroll what is done with it.
+struct KeptGroup<'g, I: Isa, C> {
+    common: &'g C,
+    of: &'g OfKept<I>,
+    kept: &'g [[f32; LANES]],
+    coefficients: &'g [[f32; LANES]],
+}
+
+impl<I: Isa, C> KeptGroup<'_, I, C> {
+    /// Stores the derivatives, and says whether one may be that by a large prediction.
+    #[inline(always)]
+    fn store<F: Fold<Common<I> = C>>(&self, i: I, room: &mut [[f32; LANES]]) -> bool {
+        let Self { common, of, kept, coefficients } = self;
+        let mut largest = i.f32s(0.0);
+        for n in 0..kept.len() {
+            let e = i.f32s_of(&kept[n]);
+            largest = e.max(largest);
+            let coefficient = i.f32s_of(&coefficients[n]);
+            F::kept_through_cost::<I, false>(i, common, e, of, coefficient, e).store(&mut room[n]);
+        }
+        (!largest.lt(of.large)).any()
+    }
+
+    /// Stores them with a look at the predictions, which are of class `first` and those after it.
+    #[inline(always)]
+    fn store_large<F: Fold<Common<I> = C>>(
+        &self,
+        i: I,
+        across: &Across<'_, '_>,
+        first: usize,
+        widened: &mut [f32; Rows::CHUNK],
+        room: &mut [[f32; LANES]],
+    ) {
+        let Self { common, of, kept, coefficients } = self;
+        for n in 0..kept.len() {
+            let x = i.f32s_of(&across.register(i, first + n * LANES, widened));
+            let (e, coefficient) = (i.f32s_of(&kept[n]), i.f32s_of(&coefficients[n]));
+            F::kept_through_cost::<I, true>(i, common, e, of, coefficient, x).store(&mut room[n]);
+        }
+    }
+}
+
+/// The derivatives by a group of registers of predictions. Where it is an array, compilers unroll it.
+#[inline(always)]
+fn through_costs_of_group<I: Isa, F: Fold>(
+    i: I,
+    common: &F::Common<I>,
+    x: &[[f32; LANES]],
+    coefficients: &[[f32; LANES]],
+    room: &mut [[f32; LANES]],
+) {
+    if any_large::<I, F>(i, common, x) {
+        through_costs::<I, F, true>(i, common, x, coefficients, room);
+    } else {
+        through_costs::<I, F, false>(i, common, x, coefficients, room);
     }
 }
 

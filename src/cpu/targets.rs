@@ -139,15 +139,18 @@ pub(super) struct Across<'r, 'a> {
     pub row: usize,
     /// The classes that are walked over, from the beginning of a chunk on.
     pub range: Range<usize>,
-    /// Its targets where they are dense.
+    /// Its targets where they are dense, and where they are coefficients as they lie.
     dense: Option<&'a [f32]>,
+    given: Option<&'a [f32]>,
     pub label: u32,
 }
 
 impl<'r, 'a> Across<'r, 'a> {
     #[inline(always)]
     pub(super) fn new(rows: &'r Rows<'a>, row: usize, label: u32) -> Self {
-        Self { rows, row, range: 0..rows.classes, dense: rows.dense_row(row), label }
+        let dense = rows.dense_row(row);
+        let given = dense.filter(|_| rows.has_coefficients());
+        Self { rows, row, range: 0..rows.classes, dense, given, label }
     }
 
     /// The same row, of which only these classes are walked over.
@@ -182,23 +185,19 @@ impl<'r, 'a> Across<'r, 'a> {
         'a: 'b,
     {
         let end = self.range.end.min(first + Rows::CHUNK);
-        match self.dense {
-            Some(dense) if self.rows.prepared.takes_targets_as_given() => &dense[first..end],
-            _ => {
-                i.call(Weigh { across: self, first, weighed });
-                &weighed[..end - first]
-            }
+        if let Some(given) = self.given {
+            return &given[first..end];
         }
+        i.call(Weigh { across: self, first, weighed });
+        &weighed[..end - first]
     }
 
     /// [Asks](Ahead::ask) for what is due when `count` targets from class `first` on are taken in, if they are taken as they lie:
     /// elsewhere a [`block`](Self::block) does.
     #[inline(always)]
     pub(super) fn ask_for_targets<I: Isa>(&self, i: I, first: usize, count: usize) {
-        if let Some(dense) = self.dense
-            && self.rows.prepared.takes_targets_as_given()
-        {
-            Ahead::ask(i, dense, first, count);
+        if let Some(given) = self.given {
+            Ahead::ask(i, given, first, count);
         }
     }
 
@@ -270,13 +269,7 @@ pub(super) trait Walk<I: Isa> {
 }
 
 /// Registers that are looked through for large predictions together: few hold one.
-const GROUP: usize = 8;
-
-/// So many registers in groups.
-#[inline(always)]
-pub(super) fn groups(registers: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..registers).step_by(GROUP).map(move |first| first..registers.min(first + GROUP))
-}
+pub(super) const GROUP: usize = 8;
 
 /// Whether any prediction is [`large`](Fold::large).
 #[inline(always)]

@@ -8,7 +8,7 @@ use super::lanes::{F32s, F64s, Make, Mask};
 use super::math::or_zero;
 use super::parts;
 use super::source::{Rows, Scratch, Tile};
-use super::targets::{Across, Block, Down, Walk, any_large, groups, register};
+use super::targets::{Across, Block, Down, GROUP, Walk, any_large, register};
 use crate::fold::Fold;
 use crate::loss::{LossTerm, Prepared};
 
@@ -261,20 +261,31 @@ impl<I: Isa, const PULL: bool> Costs<I, PULL> {
         self
     }
 
+    /// With the terms of a group of registers. Where it is an array, compilers unroll it.
+    #[inline(always)]
+    fn group<F: Fold>(self, i: I, common: &F::Common<I>, x: &[[f32; LANES]], coefficients: &[[f32; LANES]]) -> Self {
+        if any_large::<I, F>(i, common, x) {
+            self.plus::<F, true>(i, common, x, coefficients)
+        } else {
+            self.plus::<F, false>(i, common, x, coefficients)
+        }
+    }
+
     #[inline(always)]
     fn across<F: Fold>(mut self, i: I, common: &F::Common<I>, across: &Across<'_, '_>, scratch: &mut Scratch) -> Terms<I> {
         for chunk in across.range.clone().step_by(Rows::CHUNK) {
             let (x, rest) = across.chunk(i, chunk, &mut scratch.widened).as_chunks::<LANES>();
             let (coefficients, last) = across.coefficients(i, chunk, &mut scratch.weighed).as_chunks::<LANES>();
-            for group in groups(x.len()) {
-                across.ask_for_targets(i, chunk + group.start * LANES, group.len() * LANES);
-                let (x, coefficients) = (&x[group.clone()], &coefficients[group]);
-                self = if any_large::<I, F>(i, common, x) {
-                    self.plus::<F, true>(i, common, x, coefficients)
-                } else {
-                    self.plus::<F, false>(i, common, x, coefficients)
-                };
+            let (groups, tail) = x.as_chunks::<GROUP>();
+            let (of_groups, of_tail) = coefficients.as_chunks::<GROUP>();
+            let mut first = chunk;
+            for n in 0..groups.len().min(of_groups.len()) {
+                across.ask_for_targets(i, first, GROUP * LANES);
+                self = self.group::<F>(i, common, &groups[n], &of_groups[n]);
+                first += GROUP * LANES;
             }
+            across.ask_for_targets(i, first, tail.len() * LANES);
+            self = self.group::<F>(i, common, tail, of_tail);
             if !rest.is_empty() {
                 // A coefficient of 0 costs nothing.
                 self.absorb::<F, true>(i, common, &register(rest, 0), &register(last, 0));
