@@ -252,15 +252,19 @@ fn have_the_same_bits_past_the_caches() {
         let mut random = Random::new(classes as u64);
         let predictions = Array::from_shape_fn((rows, classes), |_| (8.0 * random.uniform() - 4.0) as f32);
         let labels = Array::from_shape_fn(rows, |_| random.below(classes) as u32);
-        let batch = Batch::new(predictions.view(), xent::Targets::classes(labels.view())).expect("the shapes fit");
+        let dense = Array::from_shape_fn((rows, classes), |(row, class)| 0.25 * ((row + class) % 4) as f32);
+        let targets = [xent::Targets::classes(labels.view()), xent::Targets::dense(dense.view())];
+        let batches = targets.map(|targets| Batch::new(predictions.view(), targets).expect("the shapes fit"));
         let loss = CategoricalCrossEntropy { input: xent::Input::Logits, ..CategoricalCrossEntropy::default() }.into();
         for tested in all().iter().filter(|tested| tested.evaluator.backend() == Backend::Cpu) {
-            let [whole, parts] = [&tested.evaluator, &tested.open(Some(rows / 7))].map(|evaluator| {
-                let outputs = outputs(Gradient::Of(Reduction::Sum));
-                values(&evaluator.evaluate_blocking(&loss, &batch, &outputs).expect("the batch is sound"))
-            });
-            let differs = whole.iter().zip(&parts).position(|(a, b)| a.to_bits() != b.to_bits());
-            assert_eq!((whole.len(), differs), (rows * classes, None), "{classes} classes: {}", tested.name);
+            for batch in &batches {
+                let [whole, parts] = [&tested.evaluator, &tested.open(Some(rows / 7))].map(|evaluator| {
+                    let outputs = outputs(Gradient::Of(Reduction::Sum));
+                    values(&evaluator.evaluate_blocking(&loss, batch, &outputs).expect("the batch is sound"))
+                });
+                let differs = whole.iter().zip(&parts).position(|(a, b)| a.to_bits() != b.to_bits());
+                assert_eq!((whole.len(), differs), (rows * classes, None), "{classes} classes: {}", tested.name);
+            }
         }
     }
 }
@@ -272,8 +276,9 @@ fn with_losses_alone_have_the_same_bits() {
     const ROWS: usize = 2 * 32 + 7;
     let setups = moderate::setups();
     for (index, setup) in setups.iter().enumerate().filter(|(_, setup)| setup.extra.kind == Kind::Categorical) {
-        let kinds = [(false, 0.0, false), (false, 0.1, false), (true, 0.0, false), (true, 0.1, true)];
-        let shapes = [1, 2, 3, 4, 5, 7, 8, 10, 16, 17, 64, 127, 128].map(|classes| kinds.map(|kind| (classes, kind)));
+        let kinds = [(false, 0.0, false), (false, 0.1, false), (false, 0.1, true), (true, 0.0, false), (true, 0.1, true)];
+        let shapes =
+            [1, 2, 3, 4, 5, 7, 8, 10, 16, 17, 47, 48, 49, 63, 64, 127, 128].map(|classes| kinds.map(|kind| (classes, kind)));
         for &(classes, (dense, label_smoothing, weighed)) in shapes.as_flattened() {
             let mut problem = moderate::problem((index * 200 + classes) as u64, setup, dense, ROWS, classes, 1e-7);
             problem.label_smoothing = label_smoothing;
@@ -314,6 +319,46 @@ fn with_losses_alone_have_the_same_bits() {
             }
         }
     }
+}
+
+/// The same bits as on the general way, whatever rows hold: infinities, NaN, ties, masked rows, targets of both signs.
+#[test]
+fn with_losses_alone_have_the_same_bits_in_any_rows() {
+    for classes in [2, 3, 10, 47, 48, 100] {
+        for dense in [false, true] {
+            for input in [Input::Logits, Input::Probabilities] {
+                compare_with_the_general_way(classes, dense, input);
+            }
+        }
+    }
+}
+
+fn compare_with_the_general_way(classes: usize, dense: bool, input: Input) {
+    const ROWS: usize = 3 * 32 + 5;
+    let mut problem = kinds::problem(classes as u64, input, dense, ROWS, classes, 0);
+    problem.predictions[50 * classes..51 * classes].fill(f32::NEG_INFINITY);
+    problem.predictions[51 * classes..52 * classes].fill(2.0);
+    // Targets that are none, one of them beside a class that is masked.
+    if let Targets::Dense(targets) = &mut problem.targets {
+        (targets[40 * classes], targets[71 * classes + 1]) = (f32::INFINITY, f32::NAN);
+        problem.predictions[71 * classes] = f32::NEG_INFINITY;
+    }
+    let arrays = Arrays::of(&problem);
+    for tested in all().iter().filter(|tested| tested.evaluator.backend() == Backend::Cpu) {
+        let [general, alone] = [true, false].map(|accuracy| {
+            let outputs = Outputs { losses: true, accuracy, ..outputs(Gradient::Scaled(0.37)) };
+            let evaluation = tested.evaluator.evaluate_blocking(&backends::loss(&problem), &arrays.batch(), &outputs);
+            let evaluation = evaluation.expect("the problem is sound");
+            let losses = evaluation.losses.iter().flatten().copied().collect();
+            [losses, values(&evaluation)].map(|all: Vec<f32>| all.into_iter().map(of_any).collect::<Vec<_>>())
+        });
+        assert_eq!(general, alone, "{classes} classes, dense {dense}, {input:?}, {}", tested.name);
+    }
+}
+
+/// The bits of a number, or of any NaN.
+fn of_any(value: f32) -> u32 {
+    if value.is_nan() { f32::NAN.to_bits() } else { value.to_bits() }
 }
 
 /// A logsumexp beyond the floats is of no account where there is no z-loss.

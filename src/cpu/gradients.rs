@@ -262,6 +262,10 @@ impl<I: Isa, F: Fold, T: LossTerm> Derivatives<'_, '_, I, F, T> {
             let (of_groups, of_tail) = coefficients.as_chunks::<GROUP>();
             let (rooms, room_of_tail) = room.split_at_mut(registers.len() - tail.len());
             let (rooms, _) = rooms.as_chunks_mut::<GROUP>();
+            debug_assert!(
+                groups.len() == of_groups.len() && groups.len() == rooms.len(),
+                "groups without coefficients or room"
+            );
             for n in 0..groups.len().min(of_groups.len()).min(rooms.len()) {
                 through_costs_of_group::<I, F>(i, common, &groups[n], &of_groups[n], &mut rooms[n]);
             }
@@ -288,6 +292,10 @@ impl<I: Isa, F: Fold, T: LossTerm> Derivatives<'_, '_, I, F, T> {
             let (of_groups, of_tail) = coefficients.as_chunks::<GROUP>();
             let (rooms, room_of_tail) = room.split_at_mut(full - tail.len());
             let (rooms, _) = rooms.as_chunks_mut::<GROUP>();
+            debug_assert!(
+                groups.len() == of_groups.len() && groups.len() == rooms.len(),
+                "groups without coefficients or room"
+            );
             for n in 0..groups.len().min(of_groups.len()).min(rooms.len()) {
                 let group = KeptGroup { common, of: &kept.of, kept: &groups[n], coefficients: &of_groups[n] };
                 if group.store::<F>(i, &mut rooms[n]) {

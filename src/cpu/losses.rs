@@ -16,7 +16,8 @@ use crate::batch::Window;
 use crate::fold::Fold;
 use crate::loss::{LossTerm, Prepared};
 
-/// From so many classes on, derivatives come about across the lanes: of fewer, a row's last sixteen are too many to make twice.
+/// From so many classes on, derivatives come about across the lanes, where coefficients are class indices' or lie there: of fewer, a
+/// row's last sixteen are too many to make twice.
 const WIDE: usize = 3 * LANES;
 
 /// The losses of a window's rows, and with `GRADIENT` their gradients, as many rows as make whole turns; says how many. With `SPREAD`
@@ -112,7 +113,7 @@ impl Tiles {
     ) -> Group<'a, I, F::Row<I>> {
         let [first, second] = rows.predictions.registers(i, 0);
         let (even, odd) = first.unzip(second);
-        if GRADIENT || SPREAD {
+        if GRADIENT {
             even.store(&mut self.x.0[0]);
             odd.store(&mut self.x.0[1]);
         }
@@ -169,6 +170,7 @@ impl<'a, I: Isa, S> Group<'a, I, S> {
         Group { rows, folded: F::row::<I, false>(i, rows.prepared, &self.folded), labels, goal, bad }
     }
 }
+
 /// What comes of a group.
 struct Outcome<I: Isa> {
     loss: F32s<I>,
@@ -193,7 +195,7 @@ impl<I: Isa, R> Group<'_, I, R> {
         Outcome { loss, pull, standing: Standing { ignored, undefined: loss.is_nan() } }
     }
 
-    /// The derivatives by predictions, which are in a tile, on their way to memory.
+    /// The derivatives by predictions, on their way to memory.
     #[inline(always)]
     fn derive<F: Fold<Row<I> = R>, const PAIRS: bool, const SPREAD: bool>(
         &self,

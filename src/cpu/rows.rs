@@ -131,7 +131,7 @@ impl Piece<'_> {
     }
 
     /// Whether losses and gradients are all that is wanted.
-    fn needs_losses_alone(&self) -> bool {
+    fn needs_no_statistics(&self) -> bool {
         let Wanted { ranks, logsumexp, calibration, gradient: _ } = self.wanted;
         !(ranks || logsumexp || calibration)
     }
@@ -164,9 +164,9 @@ impl Piece<'_> {
         let sums = self.sums();
         let mut pending = Pending::new(self.streams, std::mem::take(&mut self.records.gradient));
         let mut start = 0;
-        // A label has a weight in another driver alone.
-        let ordinary = SPREAD || !prepared.spreads() && prepared.class_weights.is_none();
-        if const { !MOMENTS } && self.needs_losses_alone() && ordinary {
+        // A label with a class weight, of which no other class has a coefficient, takes the general way.
+        let fits = SPREAD || (!prepared.spreads() && prepared.class_weights.is_none());
+        if const { !MOMENTS } && self.needs_no_statistics() && fits {
             let (window, losses, scales) = (self.window, &mut *self.records.losses, self.scales);
             let (pending, of) = (&mut pending, PhantomData);
             if !self.wanted.gradient {
@@ -174,6 +174,11 @@ impl Piece<'_> {
             } else if const { T::CLOSED } && F::has_short_forms(prepared) {
                 start = i.call(LossesDown::<F, T, true, SPREAD> { prepared, window, losses, scales, pending, of });
             }
+        }
+        if start == all {
+            // Tiles for nothing would take their time.
+            pending.finish(i);
+            return;
         }
         let (mut x, mut dense, mut weighed, mut derivatives) = (Tile::new(), Tile::new(), Tile::new(), Tile::new());
         for first in (start..all).step_by(LANES) {

@@ -279,6 +279,7 @@ impl<I: Isa, const PULL: bool> Costs<I, PULL> {
             let (groups, tail) = x.as_chunks::<GROUP>();
             let (of_groups, of_tail) = coefficients.as_chunks::<GROUP>();
             let mut first = chunk;
+            debug_assert_eq!(groups.len(), of_groups.len(), "groups without coefficients");
             for n in 0..groups.len().min(of_groups.len()) {
                 across.ask_for_targets(i, first, GROUP * LANES);
                 self = self.group::<F>(i, common, &groups[n], &of_groups[n]);

@@ -272,7 +272,7 @@ impl Fold for Softmax {
             row.squares = others.widen() * others.widen();
         }
         if SPREAD {
-            // The top is not below itself, so that its coefficient makes no gap.
+            // The top is not below itself: its coefficient makes no gap, and of a tie neither does.
             let coefficient = x[0].lt(x[1]).select(coefficients[0], coefficients[1]);
             row.impossible = low.eq(i.f32s(f32::NEG_INFINITY)) & !coefficient.eq(i.f32s(0.0));
             row.weight = coefficients[0].widen() + coefficients[1].widen();
