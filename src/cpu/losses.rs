@@ -5,9 +5,10 @@
 use std::marker::PhantomData;
 
 use super::folding::{PAIR, ask_ahead, fold_down, weights};
-use super::gradients::{Pending, labelled_down, through_costs};
+use super::gradients::{labelled_down, through_costs};
 use super::isa::{Isa, LANES, Outlined};
 use super::lanes::{F32s, Make, Mask};
+use super::pending::Pending;
 use super::rows::put;
 use super::source::{Ahead, Rows, Source, Tile};
 use super::targets::{Down, Labels, WeighDown, register};

@@ -9,6 +9,7 @@ pub(crate) mod lanes;
 mod losses;
 pub(crate) mod math;
 mod parts;
+mod pending;
 mod rank;
 mod rows;
 pub(crate) mod source;

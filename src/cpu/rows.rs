@@ -9,10 +9,11 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 
 use super::folding::{fold_across, kept_room, merged, rows_down};
-use super::gradients::{GradientDown, Kept, Pending, Sloped, Slopes, gradient_of_row};
+use super::gradients::{GradientDown, Kept, Sloped, Slopes, gradient_of_row};
 use super::isa::{Isa, LANES, Line, Outlined, Work};
 use super::lanes::{F32s, Make, Mask};
 use super::losses::LossesDown;
+use super::pending::Pending;
 use super::rank::{RankDown, rank_of_row};
 use super::source::{Ahead, Rows, SHORT, Scratch, Source, Tile};
 use super::targets::{Across, Down, Labels, WeighDown};
