@@ -87,6 +87,33 @@ fn small_entries_beside_a_large_one() {
     backends::check(&wrong, "a label with a share of 3e-38");
 }
 
+/// A label's share comes from the sum beyond it: whatever sign that has, wherever it leaves the floats.
+#[test]
+fn labels_of_any_share() {
+    let rows: [&[f32]; 12] = [
+        &[3e38, 3e38],
+        &[MAX, 1.0, MAX],
+        &[1e-45, 3e-45],
+        &[1e-40, 2e-39, 1e-39],
+        &[-3.0, -1.0],
+        &[-1.0, 4.0],
+        &[3.0, -1.0, -1.0],
+        &[2.0, -1.75, 0.125],
+        &[-MAX, 1.0, MAX],
+        &[0.0, 2.0],
+        &[-0.0, 2.0, 1.0],
+        &[1e-7, 1.0 - 1e-7],
+    ];
+    for predictions in rows {
+        for class in 0..predictions.len() {
+            let problem = row(Input::Probabilities, predictions, label(class as i64));
+            backends::check(&problem, &format!("class {class} of {predictions:?}"));
+            let problem = Problem { epsilon: 2e-38, ..problem };
+            backends::check(&problem, &format!("class {class} of {predictions:?}, hardly clipped"));
+        }
+    }
+}
+
 /// Equal terms round to the same side with every addition: the sums of a long row drift.
 #[test]
 fn long_rows_of_equal_terms() {

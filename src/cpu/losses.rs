@@ -12,18 +12,19 @@ use super::pending::Pending;
 use super::rows::put;
 use super::source::{Ahead, Rows, Source, Tile};
 use super::targets::{Down, Labels, WeighDown, register};
-use super::terms::{Standing, Terms, sums};
+use super::terms::{Standing, Terms, costs_down, sums};
 use crate::batch::Window;
 use crate::fold::Fold;
 use crate::loss::{LossTerm, Prepared};
 
 /// From so many classes on, derivatives come about across the lanes, where coefficients are class indices' or lie there: of fewer, a
 /// row's last sixteen are too many to make twice.
-const WIDE: usize = 3 * LANES;
+pub(super) const WIDE: usize = 3 * LANES;
 
 /// The losses of a window's rows, and with `GRADIENT` their gradients, as many rows as make whole turns; says how many. With `SPREAD`
-/// every class has a coefficient, and a fold's loss is [`CLOSED`](Fold::CLOSED). Gradients are those of a loss that is
-/// [`CLOSED`](LossTerm::CLOSED), with options that leave it [short forms](Fold::has_short_forms).
+/// every class has a coefficient, and the terms are [`CLOSED`](Fold::CLOSED) or those of a categorical loss whose logarithms are
+/// [`ROUNDED`](Fold::ROUNDED). Gradients are those of a loss that is [`CLOSED`](LossTerm::CLOSED), with options that leave it
+/// [short forms](Fold::has_short_forms).
 pub(super) struct LossesDown<'s, 'o, F, T, const GRADIENT: bool, const SPREAD: bool> {
     pub prepared: &'s Prepared,
     pub window: &'s Window<'s>,
@@ -71,7 +72,8 @@ impl<F: Fold, T: LossTerm, const GRADIENT: bool, const SPREAD: bool> LossesDown<
                 // Neither before both are folded: this is what takes its time.
                 (a.row::<F>(i), b.row::<F>(i))
             };
-            let (of_a, of_b) = (a.outcome::<F, T, GRADIENT, SPREAD>(i), b.outcome::<F, T, GRADIENT, SPREAD>(i));
+            let of_a = a.outcome::<F, T, GRADIENT, SPREAD>(i, &tiles_of_a);
+            let of_b = b.outcome::<F, T, GRADIENT, SPREAD>(i, &tiles_of_b);
             put(losses, first, LANES, of_a.loss);
             put(losses, second, LANES, of_b.loss);
             if GRADIENT {
@@ -105,7 +107,7 @@ impl Tiles {
         Self { x: Tile::new(), dense: Tile::new(), weighed: Tile::new() }
     }
 
-    /// Takes in rows of two classes, which stay in registers; in the tile as well for `GRADIENT`.
+    /// Takes in rows of two classes, which stay in registers; in the tile as well where they are walked over again.
     #[inline(always)]
     fn pair<'a, I: Isa, F: Fold, const GRADIENT: bool, const SPREAD: bool>(
         &mut self,
@@ -114,7 +116,7 @@ impl Tiles {
     ) -> Group<'a, I, F::Row<I>> {
         let [first, second] = rows.predictions.registers(i, 0);
         let (even, odd) = first.unzip(second);
-        if GRADIENT {
+        if const { GRADIENT || (SPREAD && F::ROUNDED) } {
             even.store(&mut self.x.0[0]);
             odd.store(&mut self.x.0[1]);
         }
@@ -182,16 +184,28 @@ struct Outcome<I: Isa> {
 
 impl<I: Isa, R> Group<'_, I, R> {
     #[inline(always)]
-    fn outcome<F: Fold<Row<I> = R>, T: LossTerm, const GRADIENT: bool, const SPREAD: bool>(&self, i: I) -> Outcome<I> {
+    fn outcome<F: Fold<Row<I> = R>, T: LossTerm, const GRADIENT: bool, const SPREAD: bool>(
+        &self,
+        i: I,
+        tiles: &Tiles,
+    ) -> Outcome<I> {
         let (prepared, row, ignored) = (self.rows.prepared, &self.folded, self.labels.ignored);
+        let mut terms = Terms::none(i);
+        if const { SPREAD && F::ROUNDED }
+            && let Some(costs) =
+                costs_down::<I, F, GRADIENT>(i, prepared, row, &tiles.x.0[..self.rows.classes], &tiles.weighed.0)
+        {
+            terms = costs;
+        }
         let (loss, pull) = if const { T::CLOSED && !GRADIENT && !SPREAD } && prepared.z_loss == 0.0 {
             // What `sums` comes to with a weight of 1, bit for bit.
             (F::rounded_surprise(i, prepared, row, self.goal), i.f32s(0.0))
         } else {
-            let (loss, pull) = sums::<I, F, T>(i, prepared, row, &Terms::none(i), self.goal, i.f32s(1.0));
+            let (loss, pull) = sums::<I, F, T>(i, prepared, row, &terms, self.goal, i.f32s(1.0));
             (loss.narrow(), pull.narrow())
         };
-        let loss = Standing { ignored, undefined: F::is_undefined(row) | self.bad }.apply(i, loss);
+        let bad = self.bad | terms.bad;
+        let loss = Standing { ignored, undefined: F::is_undefined(row) | bad }.apply(i, loss);
         // A loss that is NaN leaves no gradient.
         Outcome { loss, pull, standing: Standing { ignored, undefined: loss.is_nan() } }
     }

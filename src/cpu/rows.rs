@@ -12,7 +12,7 @@ use super::folding::{fold_across, kept_room, merged, rows_down};
 use super::gradients::{GradientDown, Kept, Sloped, Slopes, gradient_of_row};
 use super::isa::{Isa, LANES, Line, Outlined, Work};
 use super::lanes::{F32s, Make, Mask};
-use super::losses::LossesDown;
+use super::losses::{LossesDown, WIDE};
 use super::pending::Pending;
 use super::rank::{RankDown, rank_of_row};
 use super::source::{Ahead, Rows, SHORT, Scratch, Source, Tile};
@@ -165,15 +165,12 @@ impl Piece<'_> {
         let sums = self.sums();
         let mut pending = Pending::new(self.streams, std::mem::take(&mut self.records.gradient));
         let mut start = 0;
-        // A label with a class weight, of which no other class has a coefficient, takes the general way.
-        let fits = SPREAD || (!prepared.spreads() && prepared.class_weights.is_none());
-        if const { !MOMENTS } && self.needs_no_statistics() && fits {
-            let (window, losses, scales) = (self.window, &mut *self.records.losses, self.scales);
-            let (pending, of) = (&mut pending, PhantomData);
-            if !self.wanted.gradient {
-                start = i.call(LossesDown::<F, T, false, SPREAD> { prepared, window, losses, scales, pending, of });
-            } else if const { T::CLOSED } && F::has_short_forms(prepared) {
-                start = i.call(LossesDown::<F, T, true, SPREAD> { prepared, window, losses, scales, pending, of });
+        if const { !MOMENTS } && self.needs_no_statistics() {
+            if const { SPREAD || (F::ROUNDED && T::CLOSED) } && prepared.spreads() && (SPREAD || classes < WIDE) {
+                start = self.losses_down::<I, F, T, true>(i, &mut pending);
+            } else if const { !SPREAD } && !prepared.spreads() && prepared.class_weights.is_none() {
+                // With a class weight a label takes the general way.
+                start = self.losses_down::<I, F, T, false>(i, &mut pending);
             }
         }
         if start == all {
@@ -228,6 +225,20 @@ impl Piece<'_> {
         }
         if self.wanted.gradient {
             pending.finish(i);
+        }
+    }
+
+    /// Has [`LossesDown`] take as many short rows as it does.
+    #[inline(always)]
+    fn losses_down<I: Isa, F: Fold, T: LossTerm, const SPREAD: bool>(&mut self, i: I, pending: &mut Pending<'_>) -> usize {
+        let (prepared, window, scales, of) = (self.prepared, self.window, self.scales, PhantomData);
+        let losses = &mut *self.records.losses;
+        if !self.wanted.gradient {
+            i.call(LossesDown::<F, T, false, SPREAD> { prepared, window, losses, scales, pending, of })
+        } else if const { T::CLOSED } && F::has_short_forms(prepared) {
+            i.call(LossesDown::<F, T, true, SPREAD> { prepared, window, losses, scales, pending, of })
+        } else {
+            0
         }
     }
 

@@ -103,15 +103,13 @@ impl<I: Isa> Terms<I> {
     ) -> Self {
         let prepared = down.rows.prepared;
         let mut costs = None;
-        if sums.costs::<F, T>()
-            && let Some(common) = common::<I, F>(i, prepared, row)
-        {
+        if sums.costs::<F, T>() {
             let x = &down.x.0[..down.rows.classes];
-            costs = Some(if sums.pull {
-                Costs::<I, true>::none(i).plus::<F, true>(i, &common, x, &weighed.0).total(i)
+            costs = if sums.pull {
+                costs_down::<I, F, true>(i, prepared, row, x, &weighed.0)
             } else {
-                Costs::<I, false>::none(i).plus::<F, true>(i, &common, x, &weighed.0).total(i)
-            });
+                costs_down::<I, F, false>(i, prepared, row, x, &weighed.0)
+            };
         }
         let Some(sums) = sums.without(costs.is_some()) else { return costs.unwrap_or(Self::none(i)) };
         let mut terms = Self::none(i);
@@ -216,6 +214,19 @@ impl<I: Isa, F: Fold, T: LossTerm> Walk<I> for Summed<'_, I, F, T> {
 #[inline(always)]
 fn common<I: Isa, F: Fold>(i: I, prepared: &Prepared, row: &F::Row<I>) -> Option<F::Common<I>> {
     F::common(i, prepared, row, i.f32s(0.0), i.f32s(1.0))
+}
+
+/// The terms of rows down the lanes, of a categorical loss whose logarithms are [`ROUNDED`](Fold::ROUNDED).
+#[inline(always)]
+pub(super) fn costs_down<I: Isa, F: Fold, const PULL: bool>(
+    i: I,
+    prepared: &Prepared,
+    row: &F::Row<I>,
+    x: &[[f32; LANES]],
+    coefficients: &[[f32; LANES]],
+) -> Option<Terms<I>> {
+    let common = common::<I, F>(i, prepared, row)?;
+    Some(Costs::<I, PULL>::none(i).plus::<F, true>(i, &common, x, coefficients).total(i))
 }
 
 /// The terms of a categorical loss on their way, and with `PULL` their slopes.
@@ -407,7 +418,7 @@ pub(super) fn sums<I: Isa, F: Fold, T: LossTerm>(
     } else {
         let mut of = F::share(i, prepared, row, goal);
         if const { T::CLOSED } {
-            of.surprise = F::surprise(i, prepared, row, goal);
+            (of.surprise, of.clipped) = F::surprise(i, prepared, row, goal);
         }
         let term = T::term(i, prepared, &of, weight, i.f32s(1.0));
         (term.loss, term.slope.widen())
@@ -418,7 +429,7 @@ pub(super) fn sums<I: Isa, F: Fold, T: LossTerm>(
 /// Cross-entropy with the target as given, entropy, and squared distance to the label, from the fold.
 #[inline(always)]
 pub(super) fn calibration<I: Isa, F: Fold>(i: I, prepared: &Prepared, row: &F::Row<I>, goal: F32s<I>) -> [F64s<I>; 3] {
-    let plain = if prepared.dense { F::closed_terms(i, row).0 } else { F::surprise(i, prepared, row, goal) };
+    let plain = if prepared.dense { F::closed_terms(i, row).0 } else { F::surprise(i, prepared, row, goal).0 };
     let (entropy, brier) = F::closed_calibration(i, prepared, row, goal);
     [plain, entropy, brier]
 }

@@ -181,17 +181,18 @@ pub(crate) trait Fold {
     /// The row of one lane in all lanes.
     fn lane<I: Isa>(i: I, row: &Self::Row<I>, lane: usize) -> Self::Row<I>;
 
-    /// −log p of one class: the loss of a row whose targets are a label, if the loss is
+    /// −log p of one class, and whether p stands at a clip bound: the loss of a row whose targets are a label, if the loss is
     /// [`LossTerm::CLOSED`](crate::loss::LossTerm::CLOSED).
     #[inline(always)]
-    fn surprise<I: Isa>(i: I, prepared: &Prepared, row: &Self::Row<I>, x: F32s<I>) -> F64s<I> {
-        Self::share(i, prepared, row, x).surprise
+    fn surprise<I: Isa>(i: I, prepared: &Prepared, row: &Self::Row<I>, x: F32s<I>) -> (F64s<I>, Mask<I>) {
+        let of = Self::share(i, prepared, row, x);
+        (of.surprise, of.clipped)
     }
 
     /// [`surprise`](Self::surprise) as float32: the same number, rounded, or a shorter way to it.
     #[inline(always)]
     fn rounded_surprise<I: Isa>(i: I, prepared: &Prepared, row: &Self::Row<I>, x: F32s<I>) -> F32s<I> {
-        Self::surprise(i, prepared, row, x).narrow()
+        Self::surprise(i, prepared, row, x).0.narrow()
     }
 
     /// Where the row has no probabilities: its loss is NaN.

@@ -8,7 +8,7 @@
 //! derivative by xⱼ is (hⱼ / pⱼ − Σ h) / s, which is (hⱼ·(1 − pⱼ) / pⱼ − (Σ h − hⱼ)) / s and so does not cancel for
 //! the largest entry.
 
-use crate::cpu::isa::{Isa, LANES};
+use crate::cpu::isa::{Isa, LANES, Outlined};
 use crate::cpu::lanes::{F32s, F64s, Make, Mask};
 use crate::cpu::math::{log, log_of, minus_inverse, or_zero};
 use crate::fold::{Fold, Keep, Lines, LinesD, Share, turned, turned_d};
@@ -72,6 +72,9 @@ pub(crate) struct Common<I: Isa> {
 
 /// Sums between this and its inverse, 2^100, have an inverse in float32, and so have what is divided by them.
 const ORDINARY: f64 = 1.267_650_600_228_229_4e30;
+
+/// 2^127: a share of less than its inverse is below every lower bound.
+const MOST: f32 = 1.701_411_8e38;
 
 /// Above this share, an entry that is not the largest takes its digits from the sum beyond it.
 const NEAR: f32 = 0.75;
@@ -157,6 +160,18 @@ impl Fold for Shares {
     }
 
     #[inline(always)]
+    fn pair<I: Isa, const SPREAD: bool, const MOMENTS: bool>(
+        i: I,
+        prepared: &Prepared,
+        x: &[F32s<I>; 2],
+        _: &[F32s<I>; 2],
+    ) -> Row<I> {
+        let wins = x[0].abs(i).lt(x[1].abs(i));
+        let (big, rest) = (wins.select(x[1], x[0]), wins.select(x[0], x[1]));
+        Self::row::<I, MOMENTS>(i, prepared, &State { big, rest: rest.widen() })
+    }
+
+    #[inline(always)]
     fn lane<I: Isa>(i: I, row: &Row<I>, lane: usize) -> Row<I> {
         Row {
             big: row.big.lane(i, lane),
@@ -170,6 +185,17 @@ impl Fold for Shares {
             big_clipped: row.big_clipped.lane(i, lane),
             ordinary: row.ordinary.lane(i, lane),
         }
+    }
+
+    #[inline(always)]
+    fn surprise<I: Isa>(i: I, prepared: &Prepared, row: &Row<I>, x: F32s<I>) -> (F64s<I>, Mask<I>) {
+        let (surprise, clipped) = surprise(i, prepared, row, x);
+        (surprise.widen(), clipped)
+    }
+
+    #[inline(always)]
+    fn rounded_surprise<I: Isa>(i: I, prepared: &Prepared, row: &Row<I>, x: F32s<I>) -> F32s<I> {
+        surprise(i, prepared, row, x).0
     }
 
     #[inline(always)]
@@ -344,6 +370,46 @@ impl Fold for Shares {
     #[inline(always)]
     fn large<I: Isa>(_: I, common: &Common<I>) -> F32s<I> {
         common.large
+    }
+}
+
+/// −log p within the clip bounds, and whether p stands at one. From the sum beyond the entry: log1p(beyond / x) has all of its digits, and
+/// is one logarithm, whichever entry it is.
+#[inline(always)]
+fn surprise<I: Isa>(i: I, prepared: &Prepared, row: &Row<I>, x: F32s<I>) -> (F32s<I>, Mask<I>) {
+    let (zero, one) = (i.f32s(0.0), i.f32s(1.0));
+    let total = row.total.narrow();
+    let beyond = x.eq(row.big).select_d(row.rest, row.total - x.widen()).narrow();
+    // Of 0 it is infinite: what is beyond 2^127 is below every lower bound.
+    let excess = i.f32s(MOST).min(beyond.over(x.abs(i)));
+    // More than the sum is beyond the upper bound.
+    let raw = excess.lt(zero).select(i.f32s(-1.0), log_of(i, one + excess, excess));
+    let within = i.f32s(prepared.nearest).max(i.f32s(prepared.farthest).min(raw));
+    let clipped = !within.eq(raw);
+    let ordinary = i.f32s(1.0 / ORDINARY as f32).lt(total) & total.lt(i.f32s(ORDINARY as f32)) & !x.lt(zero);
+    if (!ordinary).any() {
+        let state = State { big: row.big, rest: row.rest };
+        let (with_care, clipped_with_care) = i.call(WithCare { prepared, state, x });
+        return (ordinary.select(within, with_care), (ordinary & clipped) | (!ordinary & clipped_with_care));
+    }
+    (within, clipped)
+}
+
+/// −log p of any entry of any row, and whether p is clipped, as a function of its own.
+struct WithCare<'p, I: Isa> {
+    prepared: &'p Prepared,
+    state: State<I>,
+    x: F32s<I>,
+}
+
+impl<I: Isa> Outlined<I> for WithCare<'_, I> {
+    type Output = (F32s<I>, Mask<I>);
+
+    #[inline(always)]
+    fn run(self, i: I) -> Self::Output {
+        let row = Shares::row::<I, false>(i, self.prepared, &self.state);
+        let of = Shares::share(i, self.prepared, &row, self.x);
+        (of.surprise.narrow(), of.clipped)
     }
 }
 

@@ -336,12 +336,13 @@ impl Fold for Softmax {
     }
 
     #[inline(always)]
-    fn surprise<I: Isa>(i: I, prepared: &Prepared, row: &Row<I>, x: F32s<I>) -> F64s<I> {
+    fn surprise<I: Isa>(i: I, prepared: &Prepared, row: &Row<I>, x: F32s<I>) -> (F64s<I>, Mask<I>) {
         let (near, is_near) = row.near_surprise(i, prepared, softcapped(i, prepared, x));
+        let mut surprise = near.widen();
         if (!is_near).any() {
-            return is_near.select_d(near.widen(), Self::share(i, prepared, row, x).surprise);
+            surprise = is_near.select_d(surprise, Self::share(i, prepared, row, x).surprise);
         }
-        near.widen()
+        (surprise, i.mask_of(0))
     }
 
     #[inline(always)]
