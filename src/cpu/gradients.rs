@@ -2,8 +2,10 @@
 
 use std::marker::PhantomData;
 
+use super::folding::PAIR;
 use super::isa::{Isa, LANES, Outlined};
 use super::lanes::{F32s, Make, Mask, U32s};
+use super::math::or_zero;
 use super::parts;
 use super::pending::Pending;
 use super::source::{Rows, Scratch, Tile};
@@ -59,6 +61,15 @@ impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for GradientDown<'_, '_, '_, I, F
         let Self { down, weighed, row, of, goal, derivatives, pending, .. } = self;
         let (prepared, classes) = (down.rows.prepared, down.rows.classes);
         match F::common(i, prepared, row, of.pull, of.scale) {
+            Some(common) if const { T::CLOSED } && classes == PAIR => {
+                if prepared.spreads() {
+                    let coefficients = [i.f32s_of(&weighed.0[0]), i.f32s_of(&weighed.0[1])];
+                    pair_down::<I, F, true>(i, &common, &down.x.0, coefficients, &mut derivatives.0);
+                } else {
+                    let coefficients = of_labels(i, down.labels.class, of.weight);
+                    pair_down::<I, F, false>(i, &common, &down.x.0, coefficients, &mut derivatives.0);
+                }
+            }
             Some(common) if !prepared.spreads() => {
                 let of_label = derivative::<I, F, T>(i, prepared, row, &down.label(i, goal, of.weight), of, Some(&common));
                 labelled_down::<I, F>(i, &common, &down.x.0[..classes], down.labels.class, of_label, derivatives);
@@ -75,6 +86,27 @@ impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for GradientDown<'_, '_, '_, I, F
         }
         pending.add_down(i, down.rows, &of.standing, derivatives);
     }
+}
+
+/// The derivatives of rows of two classes.
+#[inline(always)]
+pub(super) fn pair_down<I: Isa, F: Fold, const SPREAD: bool>(
+    i: I,
+    common: &F::Common<I>,
+    x: &[[f32; LANES]],
+    coefficients: [F32s<I>; PAIR],
+    derivatives: &mut [[f32; LANES]],
+) {
+    let x = [i.f32s_of(&x[0]), i.f32s_of(&x[1])];
+    let [first, second] = F::through_pair::<I, SPREAD>(i, common, x, coefficients);
+    first.store(&mut derivatives[0]);
+    second.store(&mut derivatives[1]);
+}
+
+/// The coefficients of two classes, of which the label alone has one.
+#[inline(always)]
+pub(super) fn of_labels<I: Isa>(i: I, label: U32s<I>, weight: F32s<I>) -> [F32s<I>; PAIR] {
+    [or_zero(i, label.eq(i.u32s(0)), weight), or_zero(i, label.eq(i.u32s(1)), weight)]
 }
 
 /// The derivatives of rows down the lanes by their predictions `x`, of which none but the label has a term: `of_label`, the others'

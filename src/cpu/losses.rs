@@ -5,7 +5,7 @@
 use std::marker::PhantomData;
 
 use super::folding::{PAIR, ask_ahead, fold_down, weights};
-use super::gradients::{labelled_down, through_costs};
+use super::gradients::{labelled_down, of_labels, pair_down, through_costs};
 use super::isa::{Isa, LANES, Outlined};
 use super::lanes::{F32s, Make, Mask};
 use super::pending::Pending;
@@ -197,9 +197,10 @@ impl<I: Isa, R> Group<'_, I, R> {
         {
             terms = costs;
         }
-        let (loss, pull) = if const { T::CLOSED && !GRADIENT && !SPREAD } && prepared.z_loss == 0.0 {
+        let (loss, pull) = if const { T::CLOSED && !SPREAD } && prepared.z_loss == 0.0 {
             // What `sums` comes to with a weight of 1, bit for bit.
-            (F::rounded_surprise(i, prepared, row, self.goal), i.f32s(0.0))
+            let (surprise, clipped) = F::rounded_surprise(i, prepared, row, self.goal);
+            (surprise, clipped.select(i.f32s(0.0), i.f32s(-1.0)))
         } else {
             let (loss, pull) = sums::<I, F, T>(i, prepared, row, &terms, self.goal, i.f32s(1.0));
             (loss.narrow(), pull.narrow())
@@ -226,8 +227,19 @@ impl<I: Isa, R> Group<'_, I, R> {
         scale.copy_from_slice(&scales[..LANES]);
         let scale = i.f32s_of(&scale) * i.f32s(prepared.share);
         let Some(common) = F::common(i, prepared, &self.folded, of.pull, scale) else { unreachable!("there are short forms") };
+        if PAIRS {
+            let x = &tiles.x.0;
+            let coefficients = if SPREAD {
+                [i.f32s_of(&tiles.weighed.0[0]), i.f32s_of(&tiles.weighed.0[1])]
+            } else {
+                of_labels(i, self.labels.class, i.f32s(1.0))
+            };
+            pair_down::<I, F, SPREAD>(i, &common, x, coefficients, &mut derivatives.0);
+            pending.add_down(i, &self.rows, &of.standing, derivatives);
+            return;
+        }
         let of_label = if SPREAD { i.f32s(0.0) } else { F::through_cost::<I, true>(i, &common, self.goal, i.f32s(1.0)) };
-        if !PAIRS && classes >= WIDE && (!SPREAD || self.rows.has_coefficients()) {
+        if classes >= WIDE && (!SPREAD || self.rows.has_coefficients()) {
             self.derive_across::<F, SPREAD>(i, &common, &of_label, pending.room());
             pending.add_rows(i, &self.rows, &of.standing);
             return;

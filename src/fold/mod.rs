@@ -191,8 +191,9 @@ pub(crate) trait Fold {
 
     /// [`surprise`](Self::surprise) as float32: the same number, rounded, or a shorter way to it.
     #[inline(always)]
-    fn rounded_surprise<I: Isa>(i: I, prepared: &Prepared, row: &Self::Row<I>, x: F32s<I>) -> F32s<I> {
-        Self::surprise(i, prepared, row, x).0.narrow()
+    fn rounded_surprise<I: Isa>(i: I, prepared: &Prepared, row: &Self::Row<I>, x: F32s<I>) -> (F32s<I>, Mask<I>) {
+        let (surprise, clipped) = Self::surprise(i, prepared, row, x);
+        (surprise.narrow(), clipped)
     }
 
     /// Where the row has no probabilities: its loss is NaN.
@@ -271,6 +272,29 @@ pub(crate) trait Fold {
 
     /// [`through`](Fold::through) of a categorical loss, times the scale. Without `LARGE`, no prediction is [`large`](Fold::large).
     fn through_cost<I: Isa, const LARGE: bool>(i: I, common: &Self::Common<I>, x: F32s<I>, coefficient: F32s<I>) -> F32s<I>;
+
+    /// The derivatives by the predictions of two classes, of rows that [`pair`](Fold::pair) folded. Without `SPREAD` they are those of a
+    /// label: the other coefficient is 0.
+    #[inline(always)]
+    fn through_pair<I: Isa, const SPREAD: bool>(
+        i: I,
+        common: &Self::Common<I>,
+        x: [F32s<I>; 2],
+        coefficients: [F32s<I>; 2],
+    ) -> [F32s<I>; 2] {
+        if SPREAD {
+            let [first, second] = coefficients;
+            return [
+                Self::through_cost::<I, true>(i, common, x[0], first),
+                Self::through_cost::<I, true>(i, common, x[1], second),
+            ];
+        }
+        let is_second = coefficients[0].eq(i.f32s(0.0));
+        let (label, other) = (is_second.select(x[1], x[0]), is_second.select(x[0], x[1]));
+        let of_label = Self::through_cost::<I, true>(i, common, label, coefficients[0] + coefficients[1]);
+        let of_other = Self::through_others(i, common, other);
+        [is_second.select(of_other, of_label), is_second.select(of_label, of_other)]
+    }
 
     /// From here on a prediction is large: its class has most of the row, and takes more care.
     fn large<I: Isa>(i: I, common: &Self::Common<I>) -> F32s<I>;

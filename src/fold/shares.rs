@@ -194,8 +194,8 @@ impl Fold for Shares {
     }
 
     #[inline(always)]
-    fn rounded_surprise<I: Isa>(i: I, prepared: &Prepared, row: &Row<I>, x: F32s<I>) -> F32s<I> {
-        surprise(i, prepared, row, x).0
+    fn rounded_surprise<I: Isa>(i: I, prepared: &Prepared, row: &Row<I>, x: F32s<I>) -> (F32s<I>, Mask<I>) {
+        surprise(i, prepared, row, x)
     }
 
     #[inline(always)]

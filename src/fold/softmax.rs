@@ -53,6 +53,7 @@ pub(crate) struct Row<I: Isa> {
 pub(crate) struct Common<I: Isa> {
     of_differences: OfDifferences<I>,
     top: F32s<I>,
+    others: F32s<I>,
     share: F32s<I>,
     minus_scale: F32s<I>,
     weight: F32s<I>,
@@ -346,12 +347,13 @@ impl Fold for Softmax {
     }
 
     #[inline(always)]
-    fn rounded_surprise<I: Isa>(i: I, prepared: &Prepared, row: &Row<I>, x: F32s<I>) -> F32s<I> {
+    fn rounded_surprise<I: Isa>(i: I, prepared: &Prepared, row: &Row<I>, x: F32s<I>) -> (F32s<I>, Mask<I>) {
         let (near, is_near) = row.near_surprise(i, prepared, softcapped(i, prepared, x));
+        let mut surprise = near;
         if (!is_near).any() {
-            return is_near.select(near, Self::share(i, prepared, row, x).surprise.narrow());
+            surprise = is_near.select(near, Self::share(i, prepared, row, x).surprise.narrow());
         }
-        near
+        (surprise, i.mask_of(0))
     }
 
     #[inline(always)]
@@ -410,6 +412,7 @@ impl Fold for Softmax {
         Some(Common {
             of_differences: prepared.base.of_differences(i),
             top: row.top,
+            others: row.others,
             share: (z - pull) * of_top,
             minus_scale: zero - scale,
             weight: zero - pull,
@@ -424,6 +427,7 @@ impl Fold for Softmax {
         Common {
             of_differences: common.of_differences,
             top: common.top.lane(i, lane),
+            others: common.others.lane(i, lane),
             share: common.share.lane(i, lane),
             minus_scale: common.minus_scale.lane(i, lane),
             weight: common.weight.lane(i, lane),
@@ -476,6 +480,20 @@ impl Fold for Softmax {
             return derivative;
         }
         x.eq(common.top).select(common.of_top(coefficient), derivative)
+    }
+
+    /// The lower logit's exponential is all there is of others.
+    #[inline(always)]
+    fn through_pair<I: Isa, const SPREAD: bool>(
+        _: I,
+        common: &Common<I>,
+        x: [F32s<I>; 2],
+        coefficients: [F32s<I>; 2],
+    ) -> [F32s<I>; 2] {
+        let rises = x[0].lt(x[1]);
+        let (of_top, of_low) = (rises.select(coefficients[1], coefficients[0]), rises.select(coefficients[0], coefficients[1]));
+        let (top, low) = (common.of_top(of_top), common.others.fma(common.share, of_low * common.minus_scale));
+        [rises.select(low, top), rises.select(top, low)]
     }
 
     /// The top.
