@@ -178,6 +178,20 @@ impl<I: Isa> F32s<I> {
         Self(I::max(self.0, other.0))
     }
 
+    /// Two numbers, that of the larger magnitude first. One that is NaN may be either, or be lost: [`tainted`](Self::tainted) brings it
+    /// back.
+    #[inline(always)]
+    pub(crate) fn rank(self, other: Self) -> (Self, Self) {
+        let (larger, smaller) = I::rank(self.0, other.0);
+        (Self(larger), Self(smaller))
+    }
+
+    /// What [`rank`](Self::rank) left, NaN where that lost `x`, and it is NaN.
+    #[inline(always)]
+    pub(crate) fn tainted(self, isa: I, x: Self) -> Self {
+        if I::RANK_LOSES_NAN { x.fma(isa.f32s(0.0), self) } else { self }
+    }
+
     #[inline(always)]
     pub(crate) fn and(self, bits: U32s<I>) -> Self {
         Self(I::and(self.0, bits.0))
@@ -220,7 +234,7 @@ impl<I: Isa> F32s<I> {
         Self(I::minus_inverse_guess(self.0))
     }
 
-    /// k and m with self = m·2^k, and m from √½ to √2, for positive normal numbers.
+    /// [`EXPONENT`](super::math::EXPONENT)·k and m with self = m·2^k, and m from √½ to √2, for positive normal numbers.
     #[inline(always)]
     pub(crate) fn split(self) -> (Self, Self) {
         let (exponent, mantissa) = I::split(self.0);
@@ -424,6 +438,42 @@ mod tests {
             let (a, b) = (i.f32s_of(&self.0[0]), i.f32s_of(&self.0[1]));
             let ((even, odd), (first, second)) = (a.unzip(b), a.zip(b));
             [[even.to_array(), odd.to_array()], [first.to_array(), second.to_array()]]
+        }
+    }
+
+    /// Two vectors, ranked, and tainted with both.
+    struct Ranked([[f32; LANES]; 2]);
+
+    impl Work for Ranked {
+        type Output = [[f32; LANES]; 2];
+
+        #[inline(always)]
+        fn run<I: Isa>(self, i: I) -> Self::Output {
+            let (a, b) = (i.f32s_of(&self.0[0]), i.f32s_of(&self.0[1]));
+            let (larger, smaller) = a.rank(b);
+            [larger.to_array(), smaller.tainted(i, a).tainted(i, b).to_array()]
+        }
+    }
+
+    #[test]
+    fn ranking() {
+        let (tiny, nan) = (f32::from_bits(1), f32::NAN);
+        let pairs =
+            [(1.0, -2.0), (-3.0, 2.0), (0.5, 0.5), (-0.5, 0.5), (0.5, -0.5), (0.0, tiny), (-tiny, 0.0), (f32::MAX, -f32::MAX)];
+        let all = [pairs.map(|pair| pair.0), pairs.map(|pair| pair.1)].map(|half| [half; 2].concat());
+        let mut all = all.map(|half| <[f32; LANES]>::try_from(half).expect("sixteen"));
+        (all[0][14], all[1][15]) = (nan, nan);
+        for instructions in Instructions::ALL.into_iter().filter(|instructions| instructions.is_available()) {
+            let [larger, smaller] = dispatch(instructions, Ranked(all));
+            for l in 0..14 {
+                let mut both = [larger[l], smaller[l]];
+                assert!(both[0].abs() >= both[1].abs(), "{both:?}, {instructions:?}");
+                let mut given = [all[0][l], all[1][l]];
+                both.sort_by(f32::total_cmp);
+                given.sort_by(f32::total_cmp);
+                assert_eq!(both, given, "{instructions:?}");
+            }
+            assert!((14..LANES).all(|l| larger[l].is_nan() || smaller[l].is_nan()), "{larger:?} {smaller:?}, {instructions:?}");
         }
     }
 

@@ -28,6 +28,8 @@ const LOG2_E: [f32; 3] = [1.442_871_1, -0.000_176_072_12, 1.925_963e-8];
 /// From here on (2^17) a logit, times log₂ e, has too few binary places: exponentials are of differences instead, which are
 /// exact there.
 pub(crate) const HUGE: f32 = 131_072.0;
+/// 2^23, what an exponent in a float's bits is a multiple of.
+pub(crate) const EXPONENT: f32 = 8_388_608.0;
 /// Added to a number under 2^22, it leaves the nearest whole number in the low bits.
 const ROUNDING: f32 = 12_582_912.0;
 
@@ -213,35 +215,35 @@ pub(crate) fn exp<I: Isa>(i: I, x: F32s<I>) -> F32s<I> {
     part * power
 }
 
-/// k·log 2 + log(1 + f), for 1 + f in [√½, √2].
+/// k·log 2 + log(1 + f), for 1 + f in [√½, √2] and `exponent` = [`EXPONENT`]·k.
 #[inline(always)]
-fn log_from<I: Isa>(i: I, k: F32s<I>, f: F32s<I>) -> F32s<I> {
+fn log_from<I: Isa>(i: I, exponent: F32s<I>, f: F32s<I>) -> F32s<I> {
     let p = polynomial(i, f, LOG).fma(f, i.f32s(-0.5));
-    k.fma(i.f32s(LN_2), p.fma(f * f, f))
+    exponent.fma(i.f32s(LN_2 / EXPONENT), p.fma(f * f, f))
 }
 
 /// log(v) for positive normal v.
 #[inline(always)]
 pub(crate) fn log<I: Isa>(i: I, v: F32s<I>) -> F32s<I> {
-    let (k, mantissa) = v.split();
-    log_from(i, k, mantissa - i.f32s(1.0))
+    let (exponent, mantissa) = v.split();
+    log_from(i, exponent, mantissa - i.f32s(1.0))
 }
 
 /// log(v) for positive normal v, given v − 1 as well, which near 1 has the digits that v has not.
 #[inline(always)]
 pub(crate) fn log_of<I: Isa>(i: I, v: F32s<I>, v_minus_1: F32s<I>) -> F32s<I> {
-    let (k, mantissa) = v.split();
-    log_from(i, k, k.eq(i.f32s(0.0)).select(v_minus_1, mantissa - i.f32s(1.0)))
+    let (exponent, mantissa) = v.split();
+    log_from(i, exponent, exponent.eq(i.f32s(0.0)).select(v_minus_1, mantissa - i.f32s(1.0)))
 }
 
 /// log(1 + y) for y ≥ 0: what the sum loses when it is rounded is put back. That is so little that a twentieth of it is no matter.
 #[inline(always)]
 pub(crate) fn log1p<I: Isa>(i: I, y: F32s<I>) -> F32s<I> {
     let sum = i.f32s(1.0) + y;
-    let (k, mantissa) = sum.split();
-    let near = k.eq(i.f32s(0.0));
+    let (exponent, mantissa) = sum.split();
+    let near = exponent.eq(i.f32s(0.0));
     let lost = or_zero(i, !near, (sum - i.f32s(1.0)) - y);
-    lost.fma(sum.minus_inverse_guess(), log_from(i, k, near.select(y, mantissa - i.f32s(1.0))))
+    lost.fma(sum.minus_inverse_guess(), log_from(i, exponent, near.select(y, mantissa - i.f32s(1.0))))
 }
 
 /// log(1 + y) for y from 0 to 1, within 1.4e-7 of itself: without a division.
@@ -259,7 +261,7 @@ pub(crate) fn power<I: Isa>(i: I, q: F32s<I>, gamma: f32) -> F32s<I> {
     let (exponent, mantissa) = q.split();
     let log2_mantissa = log_of(i, mantissa, mantissa - i.f32s(1.0)) * i.f32s(LOG2_E[0] + LOG2_E[1]);
     let gamma = i.f32s(gamma);
-    let scaled = gamma * exponent;
+    let scaled = gamma * i.f32s(1.0 / EXPONENT) * exponent;
     let logarithm = gamma.fma(log2_mantissa, scaled);
     let k = round(i, logarithm);
     let rest = gamma.fma(log2_mantissa, scaled - k);

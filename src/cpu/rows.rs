@@ -17,7 +17,7 @@ use super::pending::Pending;
 use super::rank::{RankDown, rank_of_row};
 use super::source::{Ahead, Rows, SHORT, Scratch, Source, Tile};
 use super::targets::{Across, Down, Labels, WeighDown};
-use super::terms::{Standing, Sums, Terms, TermsDown, calibration, sums, terms_of_row};
+use super::terms::{RowTerms, Standing, Sums, Terms, TermsDown, calibration, sums, terms_of_row};
 use crate::batch::Window;
 use crate::fold::Fold;
 use crate::layout::{RANK_NAN, Wanted};
@@ -280,11 +280,11 @@ impl Piece<'_> {
             let row = F::row::<I, MOMENTS>(i, prepared, &merged::<I, F, SPREAD, MOMENTS>(i, prepared, &packed));
             let mut walked = Terms::none(i);
             if sums.any() {
-                let mut all_terms = [walked; LANES];
+                let mut all_terms = [RowTerms::NONE; LANES];
                 for (l, terms) in all_terms[..rows.count].iter_mut().enumerate() {
                     *terms = terms_of_row::<I, F, T>(i, &across(l), sums, &F::lane(i, &row, l), &mut scratch);
                 }
-                walked = Terms::turned(i, &all_terms, rows.count);
+                walked = Terms::turned(i, &all_terms);
             }
             if SPREAD {
                 walked.bad = i.mask_of(bad);

@@ -160,22 +160,64 @@ impl<I: Isa> Terms<I> {
         }
     }
 
-    /// Sixteen rows' terms, each across the lanes, as rows down the lanes.
+    /// The sums of all lanes, of what is summed.
     #[inline(always)]
-    pub(super) fn turned(i: I, rows: &[Self], count: usize) -> Self {
-        let mut parts = [[0.0; LANES]; 5];
-        for (l, row) in rows[..count].iter().enumerate() {
-            let of_row = [row.loss, row.pull, row.plain, row.entropy, row.brier];
-            for (sums, part) in parts.iter_mut().zip(of_row) {
-                sums[l] = part.sum();
+    fn over_lanes(&self, sums: Sums) -> RowTerms {
+        let mut of = RowTerms::NONE;
+        if sums.terms {
+            of.sums[0] = self.loss.sum();
+            if sums.pull {
+                of.sums[1] = self.pull.sum();
             }
         }
-        let mut sums = [i.f64s(0.0); 5];
-        for (sums, part) in sums.iter_mut().zip(&parts) {
-            *sums = i.f64s_of(part);
+        if sums.calibration {
+            (of.sums[2], of.sums[3], of.sums[4]) = (self.plain.sum(), self.entropy.sum(), self.brier.sum());
         }
-        let bad = rows[..count].iter().enumerate().fold(0, |bits, (l, row)| bits | u16::from(row.bad.any()) << l);
-        Self { loss: sums[0], pull: sums[1], plain: sums[2], entropy: sums[3], brier: sums[4], bad: i.mask_of(bad) }
+        of.bad = self.bad.any();
+        of
+    }
+
+    /// Sixteen rows' terms as rows down the lanes.
+    #[inline(always)]
+    pub(super) fn turned(i: I, rows: &[RowTerms; LANES]) -> Self {
+        let mut parts = [[0.0; LANES]; 5];
+        let mut bad = 0;
+        for (l, row) in rows.iter().enumerate() {
+            for (part, sum) in parts.iter_mut().zip(row.sums) {
+                part[l] = sum;
+            }
+            bad |= u16::from(row.bad) << l;
+        }
+        let [loss, pull, plain, entropy, brier] = parts;
+        Self {
+            loss: i.f64s_of(&loss),
+            pull: i.f64s_of(&pull),
+            plain: i.f64s_of(&plain),
+            entropy: i.f64s_of(&entropy),
+            brier: i.f64s_of(&brier),
+            bad: i.mask_of(bad),
+        }
+    }
+}
+
+/// [`Terms`] of one row, summed over the lanes.
+#[derive(Clone, Copy)]
+pub(super) struct RowTerms {
+    /// Loss, pull, plain, entropy and Brier score.
+    sums: [f64; 5],
+    bad: bool,
+}
+
+impl RowTerms {
+    pub(super) const NONE: Self = Self { sums: [0.0; 5], bad: false };
+
+    /// The sums of two parts of a row.
+    fn plus(mut self, other: &Self) -> Self {
+        for (sum, part) in self.sums.iter_mut().zip(other.sums) {
+            *sum += part;
+        }
+        self.bad |= other.bad;
+        self
     }
 }
 
@@ -226,7 +268,11 @@ pub(super) fn costs_down<I: Isa, F: Fold, const PULL: bool>(
     coefficients: &[[f32; LANES]],
 ) -> Option<Terms<I>> {
     let common = common::<I, F>(i, prepared, row)?;
-    Some(Costs::<I, PULL>::none(i).plus::<F, true>(i, &common, x, coefficients).total(i))
+    let (mut terms, suspect) = Costs::<I, PULL>::none(i).plus::<F, true>(i, &common, x, coefficients).total(i);
+    if suspect {
+        terms.bad = not_finite(i, &coefficients[..x.len()]);
+    }
+    Some(terms)
 }
 
 /// The terms of a categorical loss on their way, and with `PULL` their slopes.
@@ -235,8 +281,6 @@ struct Costs<I: Isa, const PULL: bool> {
     logs: F32s<I>,
     weights: F32s<I>,
     terms: Terms<I>,
-    /// NaN once a target is not finite, else 0.
-    finite: F32s<I>,
 }
 
 impl<I: Isa, const PULL: bool> Costs<I, PULL> {
@@ -246,7 +290,7 @@ impl<I: Isa, const PULL: bool> Costs<I, PULL> {
     #[inline(always)]
     fn none(i: I) -> Self {
         let zero = i.f32s(0.0);
-        Self { logs: zero, weights: zero, terms: Terms::none(i), finite: zero }
+        Self { logs: zero, weights: zero, terms: Terms::none(i) }
     }
 
     /// With the terms of some registers of predictions.
@@ -304,7 +348,14 @@ impl<I: Isa, const PULL: bool> Costs<I, PULL> {
             }
             self.settle(i);
         }
-        self.total(i)
+        let (mut terms, suspect) = self.total(i);
+        if suspect {
+            for chunk in across.range.clone().step_by(Rows::CHUNK) {
+                let (coefficients, last) = across.coefficients(i, chunk, &mut scratch.weighed).as_chunks::<LANES>();
+                terms.bad = terms.bad | not_finite(i, coefficients) | not_finite(i, &[register(last, 0)]);
+            }
+        }
+        terms
     }
 
     #[inline(always)]
@@ -321,7 +372,6 @@ impl<I: Isa, const PULL: bool> Costs<I, PULL> {
         if PULL {
             self.weights = self.weights + or_zero(i, !clipped, coefficient);
         }
-        self.finite = coefficient.fma(i.f32s(0.0), self.finite);
     }
 
     #[inline(always)]
@@ -334,11 +384,25 @@ impl<I: Isa, const PULL: bool> Costs<I, PULL> {
         (self.logs, self.weights) = (i.f32s(0.0), i.f32s(0.0));
     }
 
+    /// The sums. Where one is not finite, a coefficient may not be: then the caller looks for it.
     #[inline(always)]
-    fn total(mut self, i: I) -> Terms<I> {
+    fn total(mut self, i: I) -> (Terms<I>, bool) {
         self.settle(i);
-        Terms { bad: self.finite.is_nan(), ..self.terms }
+        let loss = self.terms.loss;
+        #[expect(clippy::eq_op, reason = "0, or NaN")]
+        let finite = (loss - loss).eq(i.f64s(0.0));
+        (self.terms, (!finite).any())
     }
+}
+
+/// Where any of these coefficients is not finite.
+#[inline(always)]
+fn not_finite<I: Isa>(i: I, coefficients: &[[f32; LANES]]) -> Mask<I> {
+    let mut finite = i.f32s(0.0);
+    for coefficient in coefficients {
+        finite = i.f32s_of(coefficient).fma(i.f32s(0.0), finite);
+    }
+    finite.is_nan()
 }
 
 /// [`Terms::down`], as a function of its own.
@@ -367,7 +431,7 @@ pub(super) fn terms_of_row<I: Isa, F: Fold, T: LossTerm>(
     sums: Sums,
     row: &F::Row<I>,
     scratch: &mut Scratch,
-) -> Terms<I> {
+) -> RowTerms {
     if !parts::are_in(across.rows.classes) {
         return i.call(TermsAcross::<I, F, T> { across, sums, row, scratch, term: PhantomData });
     }
@@ -375,11 +439,7 @@ pub(super) fn terms_of_row<I: Isa, F: Fold, T: LossTerm>(
         let (across, scratch) = (&across.part(range), &mut Scratch::new());
         i.call(TermsAcross::<I, F, T> { across, sums, row, scratch, term: PhantomData })
     });
-    let mut terms = Terms::none(i);
-    for part in &all {
-        terms = terms.plus(part);
-    }
-    terms
+    all.iter().fold(RowTerms::NONE, RowTerms::plus)
 }
 
 /// [`Terms::across`], as a function of its own.
@@ -392,11 +452,11 @@ struct TermsAcross<'s, 'r, 'a, I: Isa, F: Fold, T> {
 }
 
 impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for TermsAcross<'_, '_, '_, I, F, T> {
-    type Output = Terms<I>;
+    type Output = RowTerms;
 
     #[inline(always)]
-    fn run(self, i: I) -> Terms<I> {
-        Terms::across::<F, T>(i, self.across, self.sums, self.row, self.scratch)
+    fn run(self, i: I) -> RowTerms {
+        Terms::across::<F, T>(i, self.across, self.sums, self.row, self.scratch).over_lanes(self.sums)
     }
 }
 

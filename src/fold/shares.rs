@@ -102,12 +102,19 @@ impl Fold for Shares {
         _: &[F32s<I>; DEPTH],
         _: Keep<'_, DEPTH>,
     ) -> bool {
-        for &x in x {
-            // A NaN is not larger, so it ends in the rest.
-            let wins = s.big.abs(i).lt(x.abs(i));
-            s.rest = s.rest + wins.select(s.big, x).widen();
-            s.big = wins.select(x, s.big);
+        // Winners against winners: entries of a block do not wait for each other.
+        let (mut players, mut count) = (*x, DEPTH);
+        while count > 1 {
+            count /= 2;
+            for d in 0..count {
+                let (winner, loser) = players[d].rank(players[count + d]);
+                players[d] = winner;
+                s.rest = s.rest + loser.tainted(i, x[count + d]).widen();
+            }
         }
+        let (winner, loser) = s.big.rank(players[0]);
+        s.big = winner;
+        s.rest = s.rest + loser.tainted(i, x[0]).widen();
         false
     }
 
@@ -166,9 +173,9 @@ impl Fold for Shares {
         x: &[F32s<I>; 2],
         _: &[F32s<I>; 2],
     ) -> Row<I> {
-        let wins = x[0].abs(i).lt(x[1].abs(i));
-        let (big, rest) = (wins.select(x[1], x[0]), wins.select(x[0], x[1]));
-        Self::row::<I, MOMENTS>(i, prepared, &State { big, rest: rest.widen() })
+        let (big, rest) = x[0].rank(x[1]);
+        let rest = rest.tainted(i, x[0]).tainted(i, x[1]).widen();
+        Self::row::<I, MOMENTS>(i, prepared, &State { big, rest })
     }
 
     #[inline(always)]

@@ -33,6 +33,7 @@ macro_rules! operations {
 impl Isa for Arrays {
     // NEON, and fused multiplication with it, is part of every 64-bit ARM processor.
     const FUSED: bool = cfg!(target_arch = "aarch64");
+    const RANK_LOSES_NAN: bool = false;
 
     type F = Floats;
     type D = Doubles;
@@ -130,6 +131,11 @@ impl Isa for Arrays {
             each_lane!(l => if a[l] > b[l] { a[l] } else { b[l] })
         }
 
+        fn rank(a: Floats, b: Floats) -> (Floats, Floats) {
+            let wins: [bool; LANES] = each_lane!(l => a[l].abs() < b[l].abs());
+            (each_lane!(l => if wins[l] { b[l] } else { a[l] }), each_lane!(l => if wins[l] { a[l] } else { b[l] }))
+        }
+
         fn and(a: Floats, bits: Words) -> Floats {
             each_lane!(l => f32::from_bits(a[l].to_bits() & bits[l]))
         }
@@ -161,8 +167,9 @@ impl Isa for Arrays {
         fn split(v: Floats) -> (Floats, Floats) {
             // √½ as bits: the exponent moves where the mantissa passes √2.
             let bits: Words = each_lane!(l => v[l].to_bits().wrapping_sub(0x3f35_04f3));
-            let exponent = each_lane!(l => (bits[l] as i32 >> 23) as f32);
-            (exponent, each_lane!(l => f32::from_bits((bits[l] & 0x007f_ffff).wrapping_add(0x3f35_04f3))))
+            let exponent = each_lane!(l => bits[l] & 0xff80_0000);
+            let mantissa = each_lane!(l => f32::from_bits(v[l].to_bits().wrapping_sub(exponent[l])));
+            (each_lane!(l => exponent[l] as i32 as f32), mantissa)
         }
 
         fn store(a: Floats, to: &mut [f32; LANES]) {

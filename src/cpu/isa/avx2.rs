@@ -93,6 +93,7 @@ impl Avx2 {
 
 impl Isa for Avx2 {
     const FUSED: bool = true;
+    const RANK_LOSES_NAN: bool = false;
 
     type F = Two;
     type D = Four;
@@ -231,6 +232,16 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
+    fn rank(a: Two, b: Two) -> (Two, Two) {
+        let size = intrinsic!(_mm256_castsi256_ps(_mm256_set1_epi32(0x7fff_ffff)));
+        let wins = two!(|i| intrinsic!(_mm256_cmp_ps::<_CMP_LT_OQ>(_mm256_and_ps(a[i], size), _mm256_and_ps(b[i], size))));
+        (
+            two!(|i| intrinsic!(_mm256_blendv_ps(a[i], b[i], wins[i]))),
+            two!(|i| intrinsic!(_mm256_blendv_ps(b[i], a[i], wins[i]))),
+        )
+    }
+
+    #[inline(always)]
     fn and(a: Two, bits: Words) -> Two {
         two!(|i| intrinsic!(_mm256_and_ps(a[i], _mm256_castsi256_ps(bits[i]))))
     }
@@ -271,12 +282,12 @@ impl Isa for Avx2 {
         // √½ as bits: the exponent moves where the mantissa passes √2.
         let half = intrinsic!(_mm256_set1_epi32(0x3f35_04f3));
         let bits = two!(|i| intrinsic!(_mm256_sub_epi32(_mm256_castps_si256(v[i]), half)));
-        let exponent = two!(|i| intrinsic!(_mm256_cvtepi32_ps(_mm256_srai_epi32::<23>(bits[i]))));
+        let exponent = two!(|i| intrinsic!(_mm256_and_si256(bits[i], _mm256_set1_epi32(0xff80_0000_u32 as i32))));
         let mantissa = two!(|i| {
-            let low = intrinsic!(_mm256_and_si256(bits[i], _mm256_set1_epi32(0x007f_ffff)));
-            intrinsic!(_mm256_castsi256_ps(_mm256_add_epi32(low, half)))
+            let mantissa = intrinsic!(_mm256_sub_epi32(_mm256_castps_si256(v[i]), exponent[i]));
+            intrinsic!(_mm256_castsi256_ps(mantissa))
         });
-        (exponent, mantissa)
+        (two!(|i| intrinsic!(_mm256_cvtepi32_ps(exponent[i]))), mantissa)
     }
 
     #[inline(always)]

@@ -64,6 +64,7 @@ impl Avx512 {
 
 impl Isa for Avx512 {
     const FUSED: bool = true;
+    const RANK_LOSES_NAN: bool = true;
 
     type F = __m512;
     type D = Pair;
@@ -205,6 +206,12 @@ impl Isa for Avx512 {
     }
 
     #[inline(always)]
+    fn rank(a: __m512, b: __m512) -> (__m512, __m512) {
+        // By magnitude, with the signs they have.
+        intrinsic!((_mm512_range_ps::<7>(a, b), _mm512_range_ps::<6>(a, b)))
+    }
+
+    #[inline(always)]
     fn and(a: __m512, bits: __m512i) -> __m512 {
         intrinsic!(_mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a), bits)))
     }
@@ -245,9 +252,9 @@ impl Isa for Avx512 {
         // √½ as bits: the exponent moves where the mantissa passes √2.
         let half = intrinsic!(_mm512_set1_epi32(0x3f35_04f3));
         let bits = intrinsic!(_mm512_sub_epi32(_mm512_castps_si512(v), half));
-        let exponent = intrinsic!(_mm512_cvtepi32_ps(_mm512_srai_epi32::<23>(bits)));
-        let mantissa = intrinsic!(_mm512_and_si512(bits, _mm512_set1_epi32(0x007f_ffff)));
-        (exponent, intrinsic!(_mm512_castsi512_ps(_mm512_add_epi32(mantissa, half))))
+        let exponent = intrinsic!(_mm512_and_si512(bits, _mm512_set1_epi32(0xff80_0000_u32 as i32)));
+        let mantissa = intrinsic!(_mm512_sub_epi32(_mm512_castps_si512(v), exponent));
+        (intrinsic!(_mm512_cvtepi32_ps(exponent)), intrinsic!(_mm512_castsi512_ps(mantissa)))
     }
 
     #[inline(always)]

@@ -125,6 +125,8 @@ pub(crate) fn dispatch<W: Work>(instructions: Instructions, work: W) -> W::Outpu
 pub(crate) trait Isa: Copy + Send + Sync + 'static {
     /// Multiplication and addition round once.
     const FUSED: bool;
+    /// [`rank`](Self::rank) may lose a NaN.
+    const RANK_LOSES_NAN: bool;
 
     type F: Copy + Send + Sync;
     type D: Copy + Send + Sync;
@@ -167,6 +169,8 @@ pub(crate) trait Isa: Copy + Send + Sync + 'static {
     /// a where a > b, else b: where one is NaN, the second.
     fn max(a: Self::F, b: Self::F) -> Self::F;
     fn and(a: Self::F, bits: Self::U) -> Self::F;
+    /// Two numbers, that of the larger magnitude first. One that is NaN may be either, or be lost.
+    fn rank(a: Self::F, b: Self::F) -> (Self::F, Self::F);
     fn lt(a: Self::F, b: Self::F) -> Self::M;
     fn eq(a: Self::F, b: Self::F) -> Self::M;
     fn is_nan(a: Self::F) -> Self::M;
@@ -175,7 +179,7 @@ pub(crate) trait Isa: Copy + Send + Sync + 'static {
     fn power(biased: Self::F) -> Self::F;
     /// −1 / v to a twentieth of itself, for v with a size from 2^-126 to 2^125: what its bits leave of a constant.
     fn minus_inverse_guess(v: Self::F) -> Self::F;
-    /// k and m with v = m·2^k, and m from √½ to √2.
+    /// 2^23·k and m with v = m·2^k, and m from √½ to √2: so k stands in the bits, and needs no shift.
     fn split(v: Self::F) -> (Self::F, Self::F);
     fn store(a: Self::F, to: &mut [f32; LANES]);
     /// Stores past the caches, where there is an instruction for it: what is overwritten need not be read first.
