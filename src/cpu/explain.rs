@@ -90,7 +90,11 @@ impl<F: Fold, T: LossTerm> Work for Explain<'_, F, T> {
             let raw = F::unclipped(i, prepared, &row, x);
             // The focal loss clips what the softmax leaves.
             let used = F::share(i, prepared, &row, x);
-            let used = if prepared.clips() { used.clip(i, prepared) } else { used };
+            let mut used = if prepared.clips() { used.clip(i, prepared) } else { used };
+            if const { T::CLOSED } && !prepared.spreads() && block.is_label.bits() & 1 != 0 {
+                // As the loss has it.
+                (used.surprise, used.clipped) = F::surprise(i, prepared, &row, x);
+            }
             let term = T::term(i, prepared, &used, block.coefficient, block.given);
             let none = !prepared.is_distribution() || undefined;
             let target = match window.targets {
