@@ -361,6 +361,37 @@ fn of_any(value: f32) -> u32 {
     if value.is_nan() { f32::NAN.to_bits() } else { value.to_bits() }
 }
 
+/// Where a label's share stands a rounding from a clip bound, its row is clipped or not, but as a whole: the label's slope counts for
+/// all classes, or for none.
+#[test]
+fn of_labels_at_the_clip_bounds() {
+    const ROWS: usize = 40;
+    let setup = Setup { name: "probabilities", input: Input::Probabilities, extra: Extra::default() };
+    let below_the_upper = [0x3f7f_fffe, 0x3306_8dba, 0x33bc_b924].map(f32::from_bits);
+    for predictions in [below_the_upper, [1e-7, 1.0, 0.0], [1e-7, 1.0 - 1e-7, 0.0], [1.0 - 1e-7, 1e-7, 0.0]] {
+        let mut problem = moderate::problem(29, &setup, false, ROWS, 3, 1e-7);
+        problem.predictions = predictions.repeat(ROWS);
+        problem.targets = Targets::Classes(vec![0; ROWS]);
+        let sum: f64 = predictions.iter().map(|&x| f64::from(x)).sum();
+        let beyond = f64::from(predictions[1]) + f64::from(predictions[2]);
+        let moves = [-beyond / f64::from(predictions[0]) / sum, 1.0 / sum, 1.0 / sum];
+        let arrays = Arrays::of(&problem);
+        for tested in all() {
+            for accuracy in [false, true] {
+                let outputs = Outputs { accuracy, ..outputs(Gradient::Of(Reduction::Sum)) };
+                let evaluation = tested.evaluator.evaluate_blocking(&backends::loss(&problem), &arrays.batch(), &outputs);
+                let got = values(&evaluation.expect("the problem is sound"));
+                for row in got.chunks(3) {
+                    let is = |want: [f64; 3]| {
+                        row.iter().zip(want).all(|(&got, want)| (f64::from(got) - want).abs() <= 1e-5 * want.abs())
+                    };
+                    assert!(is([0.0; 3]) || is(moves), "{predictions:?} on the {}: {row:?}", tested.name);
+                }
+            }
+        }
+    }
+}
+
 /// A logsumexp beyond the floats is of no account where there is no z-loss.
 #[test]
 fn of_logits_at_the_end_of_the_floats_are_numbers() {

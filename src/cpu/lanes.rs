@@ -178,7 +178,7 @@ impl<I: Isa> F32s<I> {
         Self(I::max(self.0, other.0))
     }
 
-    /// Two numbers, that of the larger magnitude first. One that is NaN may be either, or be lost: [`tainted`](Self::tainted) brings it
+    /// Two numbers, that of the larger magnitude first, of two with the same either. One that is NaN may be either as well, or be lost: [`tainted`](Self::tainted) brings it
     /// back.
     #[inline(always)]
     pub(crate) fn rank(self, other: Self) -> (Self, Self) {
@@ -186,7 +186,7 @@ impl<I: Isa> F32s<I> {
         (Self(larger), Self(smaller))
     }
 
-    /// What [`rank`](Self::rank) left, NaN where that lost `x`, and it is NaN.
+    /// What [`rank`](Self::rank) left, NaN where that may have lost `x` and it is NaN, or infinite.
     #[inline(always)]
     pub(crate) fn tainted(self, isa: I, x: Self) -> Self {
         if I::RANK_LOSES_NAN { x.fma(isa.f32s(0.0), self) } else { self }

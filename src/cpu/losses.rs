@@ -19,7 +19,11 @@ use crate::loss::{LossTerm, Prepared};
 
 /// From so many classes on, derivatives come about across the lanes, where coefficients are class indices' or lie there: of fewer, a
 /// row's last sixteen are too many to make twice.
-pub(super) const WIDE: usize = 3 * LANES;
+const WIDE: usize = 3 * LANES;
+
+/// From so many classes on, terms that are [`ROUNDED`](Fold::ROUNDED) take the general way: their logarithms keep a core busy, and tiles
+/// of twice sixteen rows leave the nearest cache.
+pub(super) const BUSY: usize = 3 * LANES;
 
 /// The losses of a window's rows, and with `GRADIENT` their gradients, as many rows as make whole turns; says how many. With `SPREAD`
 /// every class has a coefficient, and the terms are [`CLOSED`](Fold::CLOSED) or those of a categorical loss whose logarithms are
@@ -145,7 +149,11 @@ impl Tiles {
         } else {
             goal = self.x.at(i, labels.class);
         }
-        let (folded, bad) = fold_down::<I, F, SPREAD, false>(i, &rows, &self.x, &self.weighed);
+        let (folded, bad) = if const { SPREAD && F::CLOSED } {
+            fold_down::<I, F, true, false>(i, &rows, &self.x, &self.weighed)
+        } else {
+            fold_down::<I, F, false, false>(i, &rows, &self.x, &self.weighed)
+        };
         Group { rows, folded, labels, goal, bad }
     }
 
@@ -191,10 +199,11 @@ impl<I: Isa, R> Group<'_, I, R> {
     ) -> Outcome<I> {
         let (prepared, row, ignored) = (self.rows.prepared, &self.folded, self.labels.ignored);
         let mut terms = Terms::none(i);
-        if const { SPREAD && F::ROUNDED }
-            && let Some(costs) =
-                costs_down::<I, F, GRADIENT>(i, prepared, row, &tiles.x.0[..self.rows.classes], &tiles.weighed.0)
-        {
+        if const { SPREAD && F::ROUNDED } {
+            let x = &tiles.x.0[..self.rows.classes];
+            let Some(costs) = costs_down::<I, F, GRADIENT>(i, prepared, row, x, &tiles.weighed.0) else {
+                unreachable!("there are short forms");
+            };
             terms = costs;
         }
         let (loss, pull) = if const { T::CLOSED && !SPREAD } && prepared.z_loss == 0.0 {

@@ -12,7 +12,7 @@ use super::folding::{fold_across, kept_room, merged, rows_down};
 use super::gradients::{GradientDown, Kept, Sloped, Slopes, gradient_of_row};
 use super::isa::{Isa, LANES, Line, Outlined, Work};
 use super::lanes::{F32s, Make, Mask};
-use super::losses::{LossesDown, WIDE};
+use super::losses::{BUSY, LossesDown};
 use super::pending::Pending;
 use super::rank::{RankDown, rank_of_row};
 use super::source::{Ahead, Rows, SHORT, Scratch, Source, Tile};
@@ -166,7 +166,7 @@ impl Piece<'_> {
         let mut pending = Pending::new(self.streams, std::mem::take(&mut self.records.gradient));
         let mut start = 0;
         if const { !MOMENTS } && self.needs_no_statistics() {
-            if const { SPREAD || (F::ROUNDED && T::CLOSED) } && prepared.spreads() && (SPREAD || classes < WIDE) {
+            if SPREAD || (const { F::ROUNDED && T::CLOSED } && prepared.spreads() && classes < BUSY) {
                 start = self.losses_down::<I, F, T, true>(i, &mut pending);
             } else if const { !SPREAD } && !prepared.spreads() && prepared.class_weights.is_none() {
                 // With a class weight a label takes the general way.

@@ -20,7 +20,7 @@ pub(crate) struct Shares;
 pub(crate) struct State<I: Isa> {
     /// The entry of the largest magnitude.
     big: F32s<I>,
-    /// The signed sum of the other entries. NaN if one is NaN; float64 does not overflow here, and flushes nothing.
+    /// The signed sum of the other entries. This or `big` is NaN if an entry is; float64 does not overflow here, and flushes nothing.
     rest: F64s<I>,
 }
 
@@ -48,17 +48,43 @@ pub(crate) struct Row<I: Isa> {
     ordinary: Mask<I>,
 }
 
+/// The clip bounds.
+#[derive(Clone, Copy)]
+struct Bounds<I: Isa> {
+    lowest: F32s<I>,
+    highest: F32s<I>,
+    /// −log of the upper one.
+    nearest: F32s<I>,
+    /// A p above this is nearly 1, or clipped.
+    largest: F32s<I>,
+}
+
+impl<I: Isa> Bounds<I> {
+    #[inline(always)]
+    fn of(i: I, prepared: &Prepared) -> Self {
+        Self {
+            lowest: i.f32s(prepared.lowest),
+            highest: i.f32s(prepared.highest),
+            nearest: i.f32s(prepared.nearest),
+            largest: i.f32s(NEAR.min(prepared.highest)),
+        }
+    }
+
+    /// Whether an entry stands at one, where it is not nearly the sum.
+    #[inline(always)]
+    fn clip(&self, row: &Row<I>, p: F32s<I>, is_big: Mask<I>) -> Mask<I> {
+        let by_rest = is_big & self.largest.lt(p);
+        let outside = p.lt(self.lowest) | self.highest.lt(p);
+        (by_rest & row.big_clipped) | (!by_rest & outside)
+    }
+}
+
 /// What terms and derivatives are written with: the derivative by an entry is (Σ c − c / p) / s.
 #[derive(Clone, Copy)]
 pub(crate) struct Common<I: Isa> {
     row: Row<I>,
-    /// The clip bounds, and −log of the upper one.
-    lowest: F32s<I>,
-    highest: F32s<I>,
-    nearest: F32s<I>,
-    /// A p above this is nearly 1, or clipped.
-    largest: F32s<I>,
-    /// The same for entries. −∞ where the sum is negative, or not ordinary.
+    bounds: Bounds<I>,
+    /// As the bounds' `largest`, for entries. −∞ where the sum is negative, or not ordinary.
     large: F32s<I>,
     pull: F32s<I>,
     scale: F32s<I>,
@@ -271,17 +297,18 @@ impl Fold for Shares {
         let row = &common.row;
         if const { !LARGE } {
             let p = x * row.inverse_near;
-            return (log(i, common.lowest.max(p)), p.lt(common.lowest));
+            return (log(i, common.bounds.lowest.max(p)), p.lt(common.bounds.lowest));
         }
         let p = probability(row, x);
         let is_big = x.eq(row.big);
-        let mut log = is_big.select(i.f32s(0.0) - row.big_within, log(i, common.highest.min(common.lowest.max(p))));
-        let mut clipped = is_clipped(common, p, is_big);
+        let mut log =
+            is_big.select(i.f32s(0.0) - row.big_within, log(i, common.bounds.highest.min(common.bounds.lowest.max(p))));
+        let mut clipped = common.bounds.clip(row, p, is_big);
         let near = i.f32s(NEAR).lt(p) & !is_big;
         if near.any() {
             let (_, surprise) = near_total(i, row, x);
-            log = near.select(i.f32s(0.0) - common.nearest.max(surprise), log);
-            clipped = (!near & clipped) | (near & surprise.lt(common.nearest));
+            log = near.select(i.f32s(0.0) - common.bounds.nearest.max(surprise), log);
+            clipped = (!near & clipped) | (near & surprise.lt(common.bounds.nearest));
         }
         (log, clipped)
     }
@@ -314,20 +341,17 @@ impl Fold for Shares {
     #[inline(always)]
     fn common<I: Isa>(i: I, prepared: &Prepared, row: &Row<I>, pull: F32s<I>, scale: F32s<I>) -> Option<Common<I>> {
         let (zero, one) = (i.f32s(0.0), i.f32s(1.0));
-        let largest = i.f32s(NEAR.min(prepared.highest));
+        let bounds = Bounds::of(i, prepared);
         let positive = zero.lt(row.inverse_near) & row.ordinary;
         Some(Common {
             row: *row,
-            lowest: i.f32s(prepared.lowest),
-            largest,
-            highest: i.f32s(prepared.highest),
-            nearest: i.f32s(prepared.nearest),
+            bounds,
             pull,
             scale,
             scale_of_p: row.inverse_near * scale,
             without: in_entries(row, zero - pull) * scale,
             of_big: row.big_rest.over(one - row.big_rest),
-            large: positive.select(largest * row.total.narrow(), i.f32s(f32::NEG_INFINITY)),
+            large: positive.select(bounds.largest * row.total.narrow(), i.f32s(f32::NEG_INFINITY)),
         })
     }
 
@@ -335,10 +359,7 @@ impl Fold for Shares {
     fn common_lane<I: Isa>(i: I, common: &Common<I>, lane: usize) -> Common<I> {
         Common {
             row: Self::lane(i, &common.row, lane),
-            lowest: common.lowest.lane(i, lane),
-            highest: common.highest.lane(i, lane),
-            nearest: common.nearest.lane(i, lane),
-            largest: common.largest.lane(i, lane),
+            bounds: common.bounds,
             large: common.large.lane(i, lane),
             pull: common.pull.lane(i, lane),
             scale: common.scale.lane(i, lane),
@@ -359,7 +380,7 @@ impl Fold for Shares {
         let (row, zero) = (&common.row, i.f32s(0.0));
         let p = x * row.inverse_near;
         let moved = minus_inverse(i, p).fma(coefficient * common.scale_of_p, common.without);
-        let derivative = p.lt(common.lowest).select(common.without, moved);
+        let derivative = p.lt(common.bounds.lowest).select(common.without, moved);
         if const { !LARGE } {
             return derivative;
         }
@@ -367,7 +388,7 @@ impl Fold for Shares {
         // The sum of all slopes but its own, and that in relation to p.
         let slope = or_zero(i, !row.big_clipped, zero - coefficient);
         let of_big = slope.fma(common.of_big, slope - common.pull) * common.scale_of_p;
-        let large = common.largest.lt(p);
+        let large = common.bounds.largest.lt(p);
         let derivative = (large & is_big).select(of_big, derivative);
         // Entries of both signs: one that is not the largest may be nearly the sum.
         let odd = (large & !is_big) | !row.ordinary;
@@ -386,37 +407,43 @@ impl Fold for Shares {
 fn surprise<I: Isa>(i: I, prepared: &Prepared, row: &Row<I>, x: F32s<I>) -> (F32s<I>, Mask<I>) {
     let (zero, one) = (i.f32s(0.0), i.f32s(1.0));
     let total = row.total.narrow();
-    let beyond = x.eq(row.big).select_d(row.rest, row.total - x.widen()).narrow();
+    let is_big = x.eq(row.big);
+    let beyond = is_big.select_d(row.rest, row.total - x.widen()).narrow();
     // Of 0 it is infinite: what is beyond 2^127 is below every lower bound.
     let excess = i.f32s(MOST).min(beyond.over(x.abs(i)));
+    let within = i.f32s(prepared.nearest).max(i.f32s(prepared.farthest).min(log_of(i, one + excess, excess)));
     // More than the sum is beyond the upper bound.
-    let raw = excess.lt(zero).select(i.f32s(-1.0), log_of(i, one + excess, excess));
-    let within = i.f32s(prepared.nearest).max(i.f32s(prepared.farthest).min(raw));
-    let clipped = !within.eq(raw);
+    let mut surprise = excess.lt(zero).select(i.f32s(prepared.nearest), within);
     let ordinary = i.f32s(1.0 / ORDINARY as f32).lt(total) & total.lt(i.f32s(ORDINARY as f32)) & !x.lt(zero);
     if (!ordinary).any() {
         let state = State { big: row.big, rest: row.rest };
-        let (with_care, clipped_with_care) = i.call(WithCare { prepared, state, x });
-        return (ordinary.select(within, with_care), (ordinary & clipped) | (!ordinary & clipped_with_care));
+        surprise = ordinary.select(surprise, i.call(OfAny { prepared, state, x }));
     }
-    (within, clipped)
+    // As derivatives have it, not the logarithm, which may be rounded across a bound: where these are wanted.
+    let bounds = Bounds::of(i, prepared);
+    let p = probability(row, x);
+    let mut clipped = bounds.clip(row, p, is_big);
+    let near = i.f32s(NEAR).lt(p) & !is_big;
+    if near.any() {
+        clipped = (!near & clipped) | (near & near_total(i, row, x).1.lt(bounds.nearest));
+    }
+    (surprise, clipped)
 }
 
-/// −log p of any entry of any row, and whether p is clipped, as a function of its own.
-struct WithCare<'p, I: Isa> {
+/// −log p of any entry of any row, as a function of its own.
+struct OfAny<'p, I: Isa> {
     prepared: &'p Prepared,
     state: State<I>,
     x: F32s<I>,
 }
 
-impl<I: Isa> Outlined<I> for WithCare<'_, I> {
-    type Output = (F32s<I>, Mask<I>);
+impl<I: Isa> Outlined<I> for OfAny<'_, I> {
+    type Output = F32s<I>;
 
     #[inline(always)]
-    fn run(self, i: I) -> Self::Output {
+    fn run(self, i: I) -> F32s<I> {
         let row = Shares::row::<I, false>(i, self.prepared, &self.state);
-        let of = Shares::share(i, self.prepared, &row, self.x);
-        (of.surprise.narrow(), of.clipped)
+        Shares::share(i, self.prepared, &row, self.x).surprise.narrow()
     }
 }
 
@@ -429,7 +456,7 @@ fn with_care<I: Isa>(i: I, common: &Common<I>, x: F32s<I>, coefficient: F32s<I>)
     let near = i.f32s(NEAR).lt(p) & !is_big;
     let (beyond, surprise) = near_total(i, row, x);
     let rest = near.select((beyond * row.inverse).narrow(), is_big.select(row.big_rest, one - p));
-    let clipped = (!near & is_clipped(common, p, is_big)) | (near & surprise.lt(common.nearest));
+    let clipped = (!near & common.bounds.clip(row, p, is_big)) | (near & surprise.lt(common.bounds.nearest));
     let moves = !clipped & !coefficient.eq(zero);
     let slope = or_zero(i, moves, zero - coefficient);
     in_entries(row, slope.fma(rest.over(moves.select(p, one)), slope - common.pull)) * common.scale
@@ -440,13 +467,6 @@ fn with_care<I: Isa>(i: I, common: &Common<I>, x: F32s<I>, coefficient: F32s<I>)
 fn probability<I: Isa>(row: &Row<I>, x: F32s<I>) -> F32s<I> {
     let p = x * row.inverse_near;
     if (!row.ordinary).any() { row.ordinary.select(p, (x.widen() * row.inverse).narrow()) } else { p }
-}
-
-/// Whether an entry stands at a clip bound, where it is not nearly the sum.
-#[inline(always)]
-fn is_clipped<I: Isa>(common: &Common<I>, p: F32s<I>, is_big: Mask<I>) -> Mask<I> {
-    let outside = p.lt(common.lowest) | common.highest.lt(p);
-    (is_big & common.row.big_clipped) | (!is_big & outside)
 }
 
 /// A derivative by p·Σ x, divided by the sum.

@@ -169,7 +169,7 @@ pub(crate) trait Isa: Copy + Send + Sync + 'static {
     /// a where a > b, else b: where one is NaN, the second.
     fn max(a: Self::F, b: Self::F) -> Self::F;
     fn and(a: Self::F, bits: Self::U) -> Self::F;
-    /// Two numbers, that of the larger magnitude first. One that is NaN may be either, or be lost.
+    /// Two numbers, that of the larger magnitude first, of two with the same either. One that is NaN may be either as well, or be lost.
     fn rank(a: Self::F, b: Self::F) -> (Self::F, Self::F);
     fn lt(a: Self::F, b: Self::F) -> Self::M;
     fn eq(a: Self::F, b: Self::F) -> Self::M;
