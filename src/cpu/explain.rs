@@ -8,6 +8,7 @@ use super::lanes::{F32s, F64s, Make};
 use super::rows::{Evaluate, Piece};
 use super::source::{Rows, Scratch};
 use super::targets::{Across, Labels};
+use super::terms::share_of_label;
 use crate::batch::{TargetSlice, Window};
 use crate::explain::{Explanation, Step};
 use crate::fold::Fold;
@@ -88,13 +89,14 @@ impl<F: Fold, T: LossTerm> Work for Explain<'_, F, T> {
             let x = i.f32s(given);
             let block = across.block(i, &[given; LANES], class);
             let raw = F::unclipped(i, prepared, &row, x);
+            let is_label = block.is_label.bits() & 1 != 0;
+            let used = if is_label && !prepared.spreads() {
+                share_of_label::<I, F, T>(i, prepared, &row, x)
+            } else {
+                F::share(i, prepared, &row, x)
+            };
             // The focal loss clips what the softmax leaves.
-            let used = F::share(i, prepared, &row, x);
-            let mut used = if prepared.clips() { used.clip(i, prepared) } else { used };
-            if const { T::CLOSED } && !prepared.spreads() && block.is_label.bits() & 1 != 0 {
-                // As the loss has it.
-                (used.surprise, used.clipped) = F::surprise(i, prepared, &row, x);
-            }
+            let used = if prepared.clips() { used.clip(i, prepared) } else { used };
             let term = T::term(i, prepared, &used, block.coefficient, block.given);
             let none = !prepared.is_distribution() || undefined;
             let target = match window.targets {

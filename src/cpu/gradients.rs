@@ -62,12 +62,11 @@ impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for GradientDown<'_, '_, '_, I, F
         let (prepared, classes) = (down.rows.prepared, down.rows.classes);
         match F::common(i, prepared, row, of.pull, of.scale) {
             Some(common) if const { T::CLOSED } && classes == PAIR => {
+                let (x, weighed, label) = (&down.x.0, &weighed.0, down.labels.class);
                 if prepared.spreads() {
-                    let coefficients = [i.f32s_of(&weighed.0[0]), i.f32s_of(&weighed.0[1])];
-                    pair_down::<I, F, true>(i, &common, &down.x.0, coefficients, &mut derivatives.0);
+                    pair_down::<I, F, true>(i, &common, x, weighed, label, of.weight, derivatives);
                 } else {
-                    let coefficients = of_labels(i, down.labels.class, of.weight);
-                    pair_down::<I, F, false>(i, &common, &down.x.0, coefficients, &mut derivatives.0);
+                    pair_down::<I, F, false>(i, &common, x, weighed, label, of.weight, derivatives);
                 }
             }
             Some(common) if !prepared.spreads() => {
@@ -88,25 +87,26 @@ impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for GradientDown<'_, '_, '_, I, F
     }
 }
 
-/// The derivatives of rows of two classes.
+/// The derivatives of rows of two classes, down the lanes; without `SPREAD` the label alone has a coefficient, `weight`.
 #[inline(always)]
 pub(super) fn pair_down<I: Isa, F: Fold, const SPREAD: bool>(
     i: I,
     common: &F::Common<I>,
     x: &[[f32; LANES]],
-    coefficients: [F32s<I>; PAIR],
-    derivatives: &mut [[f32; LANES]],
+    weighed: &[[f32; LANES]],
+    label: U32s<I>,
+    weight: F32s<I>,
+    derivatives: &mut Tile,
 ) {
     let x = [i.f32s_of(&x[0]), i.f32s_of(&x[1])];
+    let coefficients = if SPREAD {
+        [i.f32s_of(&weighed[0]), i.f32s_of(&weighed[1])]
+    } else {
+        [or_zero(i, label.eq(i.u32s(0)), weight), or_zero(i, label.eq(i.u32s(1)), weight)]
+    };
     let [first, second] = F::through_pair::<I, SPREAD>(i, common, x, coefficients);
-    first.store(&mut derivatives[0]);
-    second.store(&mut derivatives[1]);
-}
-
-/// The coefficients of two classes, of which the label alone has one.
-#[inline(always)]
-pub(super) fn of_labels<I: Isa>(i: I, label: U32s<I>, weight: F32s<I>) -> [F32s<I>; PAIR] {
-    [or_zero(i, label.eq(i.u32s(0)), weight), or_zero(i, label.eq(i.u32s(1)), weight)]
+    first.store(&mut derivatives.0[0]);
+    second.store(&mut derivatives.0[1]);
 }
 
 /// The derivatives of rows down the lanes by their predictions `x`, of which none but the label has a term: `of_label`, the others'

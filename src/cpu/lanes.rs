@@ -178,8 +178,8 @@ impl<I: Isa> F32s<I> {
         Self(I::max(self.0, other.0))
     }
 
-    /// Two numbers, that of the larger magnitude first, of two with the same either. One that is NaN may be either as well, or be lost: [`tainted`](Self::tainted) brings it
-    /// back.
+    /// Two numbers, that of the larger magnitude first, of two with the same either. One that is NaN may be either as well, or be
+    /// lost: [`tainted`](Self::tainted) brings it back.
     #[inline(always)]
     pub(crate) fn rank(self, other: Self) -> (Self, Self) {
         let (larger, smaller) = I::rank(self.0, other.0);
@@ -309,13 +309,6 @@ impl<I: Isa> F64s<I> {
     #[inline(always)]
     pub(crate) fn over(self, divisor: Self) -> Self {
         Self(I::div_d(self.0, divisor.0))
-    }
-
-    #[inline(always)]
-    pub(crate) fn abs(self) -> Self {
-        #[expect(clippy::eq_op, reason = "0, or NaN, which stays NaN")]
-        let negated = (self - self) - self;
-        negated.lt(self).select_d(self, negated)
     }
 
     #[inline(always)]

@@ -4,15 +4,16 @@
 
 use std::marker::PhantomData;
 
+use super::costs::costs_down;
 use super::folding::{PAIR, ask_ahead, fold_down, weights};
-use super::gradients::{labelled_down, of_labels, pair_down, through_costs};
+use super::gradients::{labelled_down, pair_down, through_costs};
 use super::isa::{Isa, LANES, Outlined};
 use super::lanes::{F32s, Make, Mask};
 use super::pending::Pending;
 use super::rows::put;
 use super::source::{Ahead, Rows, Source, Tile};
 use super::targets::{Down, Labels, WeighDown, register};
-use super::terms::{Standing, Terms, costs_down, sums};
+use super::terms::{Standing, Terms, sums};
 use crate::batch::Window;
 use crate::fold::Fold;
 use crate::loss::{LossTerm, Prepared};
@@ -237,13 +238,8 @@ impl<I: Isa, R> Group<'_, I, R> {
         let scale = i.f32s_of(&scale) * i.f32s(prepared.share);
         let Some(common) = F::common(i, prepared, &self.folded, of.pull, scale) else { unreachable!("there are short forms") };
         if PAIRS {
-            let x = &tiles.x.0;
-            let coefficients = if SPREAD {
-                [i.f32s_of(&tiles.weighed.0[0]), i.f32s_of(&tiles.weighed.0[1])]
-            } else {
-                of_labels(i, self.labels.class, i.f32s(1.0))
-            };
-            pair_down::<I, F, SPREAD>(i, &common, x, coefficients, &mut derivatives.0);
+            let (x, weighed, label) = (&tiles.x.0, &tiles.weighed.0, self.labels.class);
+            pair_down::<I, F, SPREAD>(i, &common, x, weighed, label, i.f32s(1.0), derivatives);
             pending.add_down(i, &self.rows, &of.standing, derivatives);
             return;
         }

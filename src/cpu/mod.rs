@@ -1,5 +1,6 @@
 //! The CPU backend: the hooks of each loss over SIMD lanes, rows over threads.
 
+mod costs;
 mod evaluate;
 mod explain;
 mod folding;

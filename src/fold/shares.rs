@@ -70,12 +70,19 @@ impl<I: Isa> Bounds<I> {
         }
     }
 
-    /// Whether an entry stands at one, where it is not nearly the sum.
+    /// Whether an entry stands at one.
     #[inline(always)]
-    fn clip(&self, row: &Row<I>, p: F32s<I>, is_big: Mask<I>) -> Mask<I> {
+    fn clip(&self, i: I, row: &Row<I>, x: F32s<I>) -> Mask<I> {
+        let p = probability(row, x);
+        let is_big = x.eq(row.big);
         let by_rest = is_big & self.largest.lt(p);
         let outside = p.lt(self.lowest) | self.highest.lt(p);
-        (by_rest & row.big_clipped) | (!by_rest & outside)
+        let mut clipped = (by_rest & row.big_clipped) | (!by_rest & outside);
+        let near = is_near(i, p, is_big);
+        if near.any() {
+            clipped = (!near & clipped) | (near & near_total(i, row, x).1.lt(self.nearest));
+        }
+        clipped
     }
 }
 
@@ -97,7 +104,7 @@ pub(crate) struct Common<I: Isa> {
 }
 
 /// Sums between this and its inverse, 2^100, have an inverse in float32, and so have what is divided by them.
-const ORDINARY: f64 = 1.267_650_600_228_229_4e30;
+const ORDINARY: f32 = 1.267_650_6e30;
 
 /// 2^127: a share of less than its inverse is below every lower bound.
 const MOST: f32 = 1.701_411_8e38;
@@ -177,7 +184,7 @@ impl Fold for Shares {
         let logarithm = log_of(i, (one + excess).narrow(), excess.narrow());
         let big_surprise = i.f64s(0.0).lt(big * total).select(logarithm, i.f32s(f32::INFINITY));
         let big_within = i.f32s(prepared.nearest).max(i.f32s(prepared.farthest).min(big_surprise));
-        let size = total.abs();
+        let size = total.narrow().abs(i);
         Row {
             big: s.big,
             rest: s.rest,
@@ -188,7 +195,7 @@ impl Fold for Shares {
             big_surprise,
             big_within,
             big_clipped: !big_within.eq(big_surprise),
-            ordinary: size.lt(i.f64s(ORDINARY)) & i.f64s(1.0 / ORDINARY).lt(size),
+            ordinary: size.lt(i.f32s(ORDINARY)) & i.f32s(1.0 / ORDINARY).lt(size),
         }
     }
 
@@ -264,7 +271,7 @@ impl Fold for Shares {
         let mut rest = is_big.select(row.big_rest, one - p);
         let mut surprise = is_big.select(row.big_surprise, zero - log_of(i, p, p - one));
         // Entries of both signs: one that is not the largest may be nearly the sum. The sum beyond it has the digits.
-        let near = i.f32s(NEAR).lt(p) & !is_big;
+        let near = is_near(i, p, is_big);
         if near.any() {
             let (beyond, of_near) = near_total(i, row, x);
             rest = near.select((beyond * row.inverse).narrow(), rest);
@@ -303,14 +310,12 @@ impl Fold for Shares {
         let is_big = x.eq(row.big);
         let mut log =
             is_big.select(i.f32s(0.0) - row.big_within, log(i, common.bounds.highest.min(common.bounds.lowest.max(p))));
-        let mut clipped = common.bounds.clip(row, p, is_big);
-        let near = i.f32s(NEAR).lt(p) & !is_big;
+        let near = is_near(i, p, is_big);
         if near.any() {
             let (_, surprise) = near_total(i, row, x);
             log = near.select(i.f32s(0.0) - common.bounds.nearest.max(surprise), log);
-            clipped = (!near & clipped) | (near & surprise.lt(common.bounds.nearest));
         }
-        (log, clipped)
+        (log, common.bounds.clip(i, row, x))
     }
 
     /// Needs the second walk.
@@ -406,7 +411,6 @@ impl Fold for Shares {
 #[inline(always)]
 fn surprise<I: Isa>(i: I, prepared: &Prepared, row: &Row<I>, x: F32s<I>) -> (F32s<I>, Mask<I>) {
     let (zero, one) = (i.f32s(0.0), i.f32s(1.0));
-    let total = row.total.narrow();
     let is_big = x.eq(row.big);
     let beyond = is_big.select_d(row.rest, row.total - x.widen()).narrow();
     // Of 0 it is infinite: what is beyond 2^127 is below every lower bound.
@@ -414,20 +418,13 @@ fn surprise<I: Isa>(i: I, prepared: &Prepared, row: &Row<I>, x: F32s<I>) -> (F32
     let within = i.f32s(prepared.nearest).max(i.f32s(prepared.farthest).min(log_of(i, one + excess, excess)));
     // More than the sum is beyond the upper bound.
     let mut surprise = excess.lt(zero).select(i.f32s(prepared.nearest), within);
-    let ordinary = i.f32s(1.0 / ORDINARY as f32).lt(total) & total.lt(i.f32s(ORDINARY as f32)) & !x.lt(zero);
+    let ordinary = row.ordinary & zero.lt(row.total.narrow()) & !x.lt(zero);
     if (!ordinary).any() {
         let state = State { big: row.big, rest: row.rest };
         surprise = ordinary.select(surprise, i.call(OfAny { prepared, state, x }));
     }
     // As derivatives have it, not the logarithm, which may be rounded across a bound: where these are wanted.
-    let bounds = Bounds::of(i, prepared);
-    let p = probability(row, x);
-    let mut clipped = bounds.clip(row, p, is_big);
-    let near = i.f32s(NEAR).lt(p) & !is_big;
-    if near.any() {
-        clipped = (!near & clipped) | (near & near_total(i, row, x).1.lt(bounds.nearest));
-    }
-    (surprise, clipped)
+    (surprise, Bounds::of(i, prepared).clip(i, row, x))
 }
 
 /// −log p of any entry of any row, as a function of its own.
@@ -453,10 +450,10 @@ fn with_care<I: Isa>(i: I, common: &Common<I>, x: F32s<I>, coefficient: F32s<I>)
     let (row, zero, one) = (&common.row, i.f32s(0.0), i.f32s(1.0));
     let p = probability(row, x);
     let is_big = x.eq(row.big);
-    let near = i.f32s(NEAR).lt(p) & !is_big;
-    let (beyond, surprise) = near_total(i, row, x);
+    let near = is_near(i, p, is_big);
+    let (beyond, _) = near_total(i, row, x);
     let rest = near.select((beyond * row.inverse).narrow(), is_big.select(row.big_rest, one - p));
-    let clipped = (!near & common.bounds.clip(row, p, is_big)) | (near & surprise.lt(common.bounds.nearest));
+    let clipped = common.bounds.clip(i, row, x);
     let moves = !clipped & !coefficient.eq(zero);
     let slope = or_zero(i, moves, zero - coefficient);
     in_entries(row, slope.fma(rest.over(moves.select(p, one)), slope - common.pull)) * common.scale
@@ -474,6 +471,12 @@ fn probability<I: Isa>(row: &Row<I>, x: F32s<I>) -> F32s<I> {
 fn in_entries<I: Isa>(row: &Row<I>, derivative: F32s<I>) -> F32s<I> {
     let plain = derivative * row.inverse_near;
     if (!row.ordinary).any() { row.ordinary.select(plain, (derivative.widen() * row.inverse).narrow()) } else { plain }
+}
+
+/// Entries of both signs: one that is not the largest may be nearly the sum, and takes its digits from the [sum beyond it](near_total).
+#[inline(always)]
+fn is_near<I: Isa>(i: I, p: F32s<I>, is_big: Mask<I>) -> Mask<I> {
+    i.f32s(NEAR).lt(p) & !is_big
 }
 
 /// Of an entry that is nearly the sum: the sum beyond it, and −log p.
