@@ -247,7 +247,7 @@ fn have_the_same_bits_however_rows_are_cut() {
 /// Gradients of 16 MiB and more go past the CPU's caches, by whole lines; of fewer rows at a time they do not.
 #[test]
 fn have_the_same_bits_past_the_caches() {
-    for classes in [1, 2, 3, 100, 129, 1000] {
+    for classes in [1, 2, 3, 100, 192, 193, 1000] {
         let rows = (1 << 22) / classes + 37;
         let mut random = Random::new(classes as u64);
         let predictions = Array::from_shape_fn((rows, classes), |_| (8.0 * random.uniform() - 4.0) as f32);
@@ -277,8 +277,8 @@ fn with_losses_alone_have_the_same_bits() {
     let setups = moderate::setups();
     for (index, setup) in setups.iter().enumerate().filter(|(_, setup)| setup.extra.kind == Kind::Categorical) {
         let kinds = [(false, 0.0, false), (false, 0.1, false), (false, 0.1, true), (true, 0.0, false), (true, 0.1, true)];
-        let shapes =
-            [1, 2, 3, 4, 5, 7, 8, 10, 16, 17, 47, 48, 49, 63, 64, 127, 128].map(|classes| kinds.map(|kind| (classes, kind)));
+        let shapes = [1, 2, 3, 4, 5, 7, 8, 10, 16, 17, 47, 48, 49, 63, 64, 127, 128, 129, 191, 192]
+            .map(|classes| kinds.map(|kind| (classes, kind)));
         for &(classes, (dense, label_smoothing, weighed)) in shapes.as_flattened() {
             let mut problem = moderate::problem((index * 200 + classes) as u64, setup, dense, ROWS, classes, 1e-7);
             problem.label_smoothing = label_smoothing;
@@ -504,7 +504,7 @@ fn of_rows_that_threads_share() {
 #[test]
 fn of_long_rows_of_every_kind() {
     for (dense, classes) in
-        [false, true].into_iter().flat_map(|dense| [129, 144, 300, 1029, 2100].map(|classes| (dense, classes)))
+        [false, true].into_iter().flat_map(|dense| [193, 208, 300, 1029, 2100].map(|classes| (dense, classes)))
     {
         let mut problem = kinds::problem(classes as u64, Input::Logits, dense, kinds::ROW_KINDS, classes, 0);
         if let Targets::Dense(targets) = &mut problem.targets {

@@ -12,9 +12,9 @@ use support::oracle::{Input, Problem, Targets};
 const INPUTS: [Input; 3] = [Input::Probabilities, Input::Logits, Input::LogProbabilities];
 
 /// Around powers of two, lanes, words, tiles, the change from lanes to workgroups, and far beyond.
-const CLASSES: [usize; 29] = [
-    1, 2, 3, 4, 5, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257, 511, 1000, 1023, 1024, 1025, 4096, 4097,
-    16385, 100_003,
+const CLASSES: [usize; 32] = [
+    1, 2, 3, 4, 5, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 191, 192, 193, 255, 256, 257, 511, 1000, 1023, 1024,
+    1025, 4096, 4097, 16385, 100_003,
 ];
 const ROWS: [usize; 11] = [0, 1, 2, 3, 15, 16, 17, 63, 64, 65, 200];
 /// Problems have at most so many predictions, but for those of a few long rows.

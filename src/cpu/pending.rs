@@ -6,7 +6,7 @@ use super::source::{Rows, SHORT, Tile};
 use super::terms::Standing;
 
 /// Elements that are pending before they go, at least.
-const ENOUGH: usize = 1024;
+const ENOUGH: usize = 960;
 /// As many, then sixteen short rows or a part of a long one, and what they run over.
 const ROOM: usize = ENOUGH + LANES * SHORT + LANES;
 

@@ -227,8 +227,9 @@ impl Scratch {
     }
 }
 
-/// Rows up to so many classes are short: sixteen of them lie down the lanes.
-pub(super) const SHORT: usize = 128;
+/// Rows up to so many classes are short: sixteen of them lie down the lanes. Of longer ones a lane has enough to do for what is spent on
+/// a row as a whole, and two tiles would leave the nearest cache.
+pub(super) const SHORT: usize = 192;
 
 /// A class of sixteen rows in each register.
 #[repr(align(64))]
