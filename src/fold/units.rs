@@ -51,10 +51,16 @@ impl<I: Isa> Count<I> {
         self.floor.max(x)
     }
 
-    /// e^x in two factors, for logits that are not far above the unit.
+    /// Whether one of these adds nothing.
+    #[inline(always)]
+    pub(super) fn any_below(self, x: F32s<I>) -> bool {
+        x.lt(self.floor).any()
+    }
+
+    /// e^x in two factors, for logits that are not far above the unit, and [raised](Self::raised) where they are below the floor.
     #[inline(always)]
     pub(super) fn exp<const FINE: bool>(self, i: I, prepared: &Prepared, x: F32s<I>) -> (F32s<I>, F32s<I>) {
-        prepared.base.power::<I, FINE>(i, self.raised(x), self.biased)
+        prepared.base.power::<I, FINE>(i, x, self.biased)
     }
 }
 

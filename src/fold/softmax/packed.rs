@@ -111,7 +111,8 @@ impl<I: Isa> State<I> {
         let mut s = high;
         // A phantom leaves nothing; but a NaN stays.
         let empty = is_phantom(i, low.top);
-        let (part, power) = Count::in_units(i, prepared, high.unit).exp::<true>(i, prepared, low.top);
+        let count = Count::in_units(i, prepared, high.unit);
+        let (part, power) = count.exp::<true>(i, prepared, count.raised(low.top));
         let loser = or_zero(i, !empty, part * power);
         let scale = empty.select_d(i.f64s(0.0), rescale(i, low.unit, high.unit));
         s.rest = high.rest + low.rest.fma(scale, loser.widen());
@@ -164,7 +165,7 @@ impl<I: Isa> State<I> {
             let (near, far) = (power_of_two(i, first), or_zero(i, !is_phantom(i, tops[l]), power_of_two(i, k - first)));
             let mut joined = rests[l] * near * far;
             if l > 0 {
-                let (part, power) = count.exp::<true>(i, prepared, losers[l]);
+                let (part, power) = count.exp::<true>(i, prepared, count.raised(losers[l]));
                 joined = part.fma(power, joined);
                 if MOMENTS {
                     s.moments = s.moments.plus(Moments::of(i, part * power, to - losers[l].widen()));

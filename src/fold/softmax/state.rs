@@ -179,17 +179,12 @@ impl<I: Isa> State<I> {
         keep: Keep<'_, DEPTH>,
     ) {
         // One loop for each: compilers do not unroll one for both.
-        match keep {
+        let low = match keep {
             None => self.add::<DEPTH, FIRST, MOMENTS, FINE, false>(i, prepared, block, &mut [[0.0; LANES]; DEPTH]),
             Some(to) => self.add::<DEPTH, FIRST, MOMENTS, FINE, true>(i, prepared, block, to),
-        }
+        };
         if SPREAD {
-            // The lowest lost its first match, unless to a NaN, and then the row has no loss.
-            let mut lowest = block.losers[0];
-            for loser in &block.losers[1..DEPTH / 2] {
-                lowest = loser.min(lowest);
-            }
-            if lowest.eq(i.f32s(f32::NEG_INFINITY)).any() {
+            if low {
                 self.weigh::<DEPTH, true>(i, block);
             } else {
                 self.weigh::<DEPTH, false>(i, block);
@@ -198,7 +193,8 @@ impl<I: Isa> State<I> {
         self.top = block.top;
     }
 
-    /// Adds the losers. With `KEEPS` the exponentials of the logits are kept, else there is no use for `to`.
+    /// Adds the losers; says whether one was so low that it adds nothing, as masked ones are. With `KEEPS` the exponentials of the logits
+    /// are kept, else there is no use for `to`.
     #[inline(always)]
     fn add<const DEPTH: usize, const FIRST: bool, const MOMENTS: bool, const FINE: bool, const KEEPS: bool>(
         &mut self,
@@ -206,17 +202,25 @@ impl<I: Isa> State<I> {
         prepared: &Prepared,
         block: &Played<'_, I, DEPTH>,
         to: &mut [[f32; LANES]; DEPTH],
-    ) {
-        let losers = &block.losers;
+    ) -> bool {
+        let (mut x, mut losers) = (*block.x, block.losers);
         let (anchor, zero) = (prepared.base.inverse(i, self.unit), i.f32s(0.0));
         let (mut partial, mut sums) = (Partial::none(i), [zero; PARTIALS]);
         let units = Count::in_units(i, prepared, self.unit);
         let count = if MOMENTS { Count::in_small_units(i, prepared, self.unit) } else { units };
+        let lowest = block.lowest();
+        let low = count.any_below(lowest);
+        if low {
+            each_below!(d of DEPTH => { losers[d] = count.raised(losers[d]); });
+        }
+        if KEEPS && units.any_below(lowest) {
+            each_below!(d of DEPTH => { x[d] = units.raised(x[d]); });
+        }
         let mut kept = [zero; DEPTH];
         let losing = if FIRST { DEPTH - 1 } else { DEPTH };
         if KEEPS {
             each_below!(d of DEPTH => {
-                let (part, power) = units.exp::<FINE>(i, prepared, block.x[d]);
+                let (part, power) = units.exp::<FINE>(i, prepared, x[d]);
                 kept[d] = part * power;
                 kept[d].store(&mut to[d]);
             });
@@ -232,7 +236,7 @@ impl<I: Isa> State<I> {
                 count.exp::<FINE>(i, prepared, losers[d])
             };
             if MOMENTS {
-                partial.absorb(d, exponential, anchor - count.raised(losers[d]));
+                partial.absorb(d, exponential, anchor - losers[d]);
             } else {
                 join(&mut sums, d, exponential.0, exponential.1);
             }
@@ -246,6 +250,7 @@ impl<I: Isa> State<I> {
             let joined = if DEPTH < PARTIALS { sums[0] + sums[1] } else { sum(sums) };
             self.rest = if FIRST { joined.widen() } else { self.rest + joined.widen() };
         }
+        low
     }
 
     /// The exponentials of the losers, given those of the logits: they play as their logits do. The top's stays.
@@ -340,6 +345,16 @@ impl<'x, I: Isa, const DEPTH: usize> Played<'x, I, DEPTH> {
         played.losers[DEPTH - 1] = loser(top, best);
         played.top = winner(top, best);
         played
+    }
+
+    /// The lowest of all, the old top among them: it lost its first match, unless to a NaN, and then the row has no loss.
+    #[inline(always)]
+    fn lowest(&self) -> F32s<I> {
+        let mut lowest = self.losers[DEPTH - 1];
+        for loser in &self.losers[..DEPTH / 2] {
+            lowest = loser.min(lowest);
+        }
+        lowest
     }
 
     #[inline(always)]
