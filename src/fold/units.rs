@@ -51,13 +51,14 @@ impl<I: Isa> Count<I> {
         self.floor.max(x)
     }
 
-    /// Whether one of these adds nothing.
+    /// Whether one of these is below the floor; a NaN is not.
     #[inline(always)]
     pub(super) fn any_below(self, x: F32s<I>) -> bool {
         x.lt(self.floor).any()
     }
 
-    /// e^x in two factors, for logits that are not far above the unit, and [raised](Self::raised) where they are below the floor.
+    /// e^x in two factors, for logits that are not far above the unit and not below the floor: those have to be
+    /// [raised](Self::raised), but in a lane that has a NaN, of which nothing counts.
     #[inline(always)]
     pub(super) fn exp<const FINE: bool>(self, i: I, prepared: &Prepared, x: F32s<I>) -> (F32s<I>, F32s<I>) {
         prepared.base.power::<I, FINE>(i, x, self.biased)

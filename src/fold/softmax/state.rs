@@ -193,8 +193,8 @@ impl<I: Isa> State<I> {
         self.top = block.top;
     }
 
-    /// Adds the losers; says whether one was so low that it adds nothing, as masked ones are. With `KEEPS` the exponentials of the logits
-    /// are kept, else there is no use for `to`.
+    /// Adds the losers; says whether one of all was below the floor, as masked ones are: every floor is a finite number. With `KEEPS`
+    /// the exponentials of the logits are kept, else there is no use for `to`.
     #[inline(always)]
     fn add<const DEPTH: usize, const FIRST: bool, const MOMENTS: bool, const FINE: bool, const KEEPS: bool>(
         &mut self,
@@ -347,7 +347,8 @@ impl<'x, I: Isa, const DEPTH: usize> Played<'x, I, DEPTH> {
         played
     }
 
-    /// The lowest of all, the old top among them: it lost its first match, unless to a NaN, and then the row has no loss.
+    /// The lowest of all, an old top included: unless it met a NaN it has lost its first match. Where there is a NaN this may be any
+    /// of them, and the row has no loss.
     #[inline(always)]
     fn lowest(&self) -> F32s<I> {
         let mut lowest = self.losers[DEPTH - 1];
