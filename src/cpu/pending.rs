@@ -5,7 +5,7 @@ use super::lanes::Make;
 use super::source::{Rows, SHORT, Tile};
 use super::terms::Standing;
 
-/// Elements that are pending before they go, at least.
+/// Elements that are pending before they go, at least: whole lines, and with the rest of [`ROOM`] no more than 16 KiB.
 const ENOUGH: usize = 960;
 /// As many, then sixteen short rows or a part of a long one, and what they run over.
 const ROOM: usize = ENOUGH + LANES * SHORT + LANES;
