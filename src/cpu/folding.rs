@@ -11,11 +11,11 @@ use crate::fold::Fold;
 use crate::loss::Prepared;
 
 /// Predictions that a lane absorbs at a time.
-const DEPTH: usize = 8;
+const MANY: usize = 8;
+/// Of rows across the lanes where [registers are few](Isa::FEW_REGISTERS), which eight would fill.
+const FEW: usize = 4;
 /// Or so many, of what is left.
 pub(super) const PAIR: usize = 2;
-/// Classes of a long row that are absorbed at a time.
-const STRETCH: usize = DEPTH * LANES;
 
 /// The rows down the lanes. Also says where a target is not finite, where targets are looked at.
 #[inline(always)]
@@ -55,20 +55,20 @@ pub(super) fn fold_down<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool
 ) -> (F::State<I>, Mask<I>) {
     let (prepared, classes) = (rows.prepared, rows.classes);
     let mut finite = i.f32s(0.0);
-    let mut class = if classes < DEPTH { PAIR } else { DEPTH };
+    let mut class = if classes < MANY { PAIR } else { MANY };
     ask_ahead::<I, F>(i, rows, 0, class.min(classes) * LANES);
     let (mut state, _) = if class == PAIR {
         let (x, coefficients) = (columns(i, x, 0), weights::<I, PAIR, SPREAD>(i, &weighed.0, &mut finite));
         F::first::<I, PAIR, SPREAD, MOMENTS>(i, prepared, &x, &coefficients, None)
     } else {
-        let (x, coefficients) = (columns(i, x, 0), weights::<I, DEPTH, SPREAD>(i, &weighed.0, &mut finite));
-        F::first::<I, DEPTH, SPREAD, MOMENTS>(i, prepared, &x, &coefficients, None)
+        let (x, coefficients) = (columns(i, x, 0), weights::<I, MANY, SPREAD>(i, &weighed.0, &mut finite));
+        F::first::<I, MANY, SPREAD, MOMENTS>(i, prepared, &x, &coefficients, None)
     };
-    while class + DEPTH <= classes {
-        ask_ahead::<I, F>(i, rows, class * LANES, DEPTH * LANES);
-        let (x, coefficients) = (columns(i, x, class), weights::<I, DEPTH, SPREAD>(i, &weighed.0[class..], &mut finite));
-        F::absorb::<I, DEPTH, SPREAD, MOMENTS>(i, prepared, &mut state, &x, &coefficients, None);
-        class += DEPTH;
+    while class + MANY <= classes {
+        ask_ahead::<I, F>(i, rows, class * LANES, MANY * LANES);
+        let (x, coefficients) = (columns(i, x, class), weights::<I, MANY, SPREAD>(i, &weighed.0[class..], &mut finite));
+        F::absorb::<I, MANY, SPREAD, MOMENTS>(i, prepared, &mut state, &x, &coefficients, None);
+        class += MANY;
     }
     if class < classes {
         ask_ahead::<I, F>(i, rows, class * LANES, (classes - class) * LANES);
@@ -145,7 +145,7 @@ pub(super) fn fold_across<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bo
 
 /// Registers that are kept of a row of so many classes.
 pub(super) fn kept_room(classes: usize) -> usize {
-    classes.div_ceil(STRETCH) * DEPTH
+    classes.div_ceil(MANY * LANES) * MANY
 }
 
 /// What the lanes hold of sixteen rows, joined; as a function of its own.
@@ -194,6 +194,21 @@ fn fold_range<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
     scratch: &mut Scratch,
     keep: &mut [[f32; LANES]],
 ) -> FoldedAcross<I, F> {
+    if const { I::FEW_REGISTERS } {
+        fold_range_by::<I, F, FEW, SPREAD, MOMENTS>(i, across, scratch, keep)
+    } else {
+        fold_range_by::<I, F, MANY, SPREAD, MOMENTS>(i, across, scratch, keep)
+    }
+}
+
+#[inline(always)]
+fn fold_range_by<I: Isa, F: Fold, const DEPTH: usize, const SPREAD: bool, const MOMENTS: bool>(
+    i: I,
+    across: &Across<'_, '_>,
+    scratch: &mut Scratch,
+    keep: &mut [[f32; LANES]],
+) -> FoldedAcross<I, F> {
+    let stretch = const { DEPTH * LANES };
     let (rows, prepared) = (across.rows, across.rows.prepared);
     let place = across.row * rows.classes;
     let mut state = F::identity(i);
@@ -203,19 +218,19 @@ fn fold_range<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
     let mut kept = keeps;
     for chunk in across.range.clone().step_by(Rows::CHUNK) {
         let end = across.range.end.min(chunk + Rows::CHUNK);
-        let full = (end - chunk) / STRETCH;
+        let full = (end - chunk) / stretch;
         let coefficients = if SPREAD { across.coefficients(i, chunk, &mut scratch.weighed) } else { &[] };
-        let (weighed, weighed_rest) = coefficients.as_chunks::<STRETCH>();
+        let (weighed, _) = coefficients.as_chunks::<LANES>();
         for n in 0..full {
-            let first = chunk + n * STRETCH;
+            let first = chunk + n * stretch;
             let x = rows.predictions.registers::<I, DEPTH>(i, place + first);
             let mut coefficients = [i.f32s(0.0); DEPTH];
-            if SPREAD && let Some(weighed) = weighed.get(n) {
-                coefficients = weights::<I, DEPTH, SPREAD>(i, weighed.as_chunks().0, &mut finite);
-                across.ask_for_targets(i, first, STRETCH);
+            if SPREAD && let Some(weighed) = weighed.get(n * DEPTH..) {
+                coefficients = weights::<I, DEPTH, SPREAD>(i, weighed, &mut finite);
+                across.ask_for_targets(i, first, stretch);
             }
-            ask_ahead::<I, F>(i, rows, place + first, STRETCH);
-            let keep = if kept { keep.get_mut(first / STRETCH) } else { None };
+            ask_ahead::<I, F>(i, rows, place + first, stretch);
+            let keep = if kept { keep.get_mut(first / stretch) } else { None };
             debug_assert!(keep.is_some() || !(keeps && kept), "there is room for all of the row");
             if first == across.range.start {
                 (state, kept) = F::first::<I, DEPTH, SPREAD, MOMENTS>(i, prepared, &x, &coefficients, keep);
@@ -223,7 +238,7 @@ fn fold_range<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
                 kept &= F::absorb::<I, DEPTH, SPREAD, MOMENTS>(i, prepared, &mut state, &x, &coefficients, keep);
             }
         }
-        let first = chunk + full * STRETCH;
+        let first = chunk + full * stretch;
         if first == end {
             continue;
         }
@@ -231,8 +246,9 @@ fn fold_range<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
         let from = if full == 0 { first } else { first - LANES };
         let x = rows.predictions.floats(i, place + from..place + end, &mut scratch.widened);
         let rest = &x[first - from..];
+        let weighed_rest = if SPREAD { &coefficients[first - chunk..] } else { &[] };
         ask_ahead::<I, F>(i, rows, place + first, rest.len());
-        let keep = if kept { keep.get_mut(first / STRETCH) } else { None };
+        let keep = if kept { keep.get_mut(first / stretch) } else { None };
         if rest.len() > PAIR * LANES {
             let x = last::<I, DEPTH>(i, x, rest, F::ABSENT);
             let coefficients = last_weights::<I, DEPTH, SPREAD>(i, coefficients, weighed_rest, &mut finite);

@@ -93,6 +93,7 @@ impl Avx2 {
 
 impl Isa for Avx2 {
     const FUSED: bool = true;
+    const FEW_REGISTERS: bool = true;
     const RANK_LOSES_NAN: bool = false;
 
     type F = Two;

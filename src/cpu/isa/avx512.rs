@@ -64,6 +64,7 @@ impl Avx512 {
 
 impl Isa for Avx512 {
     const FUSED: bool = true;
+    const FEW_REGISTERS: bool = false;
     const RANK_LOSES_NAN: bool = true;
 
     type F = __m512;

@@ -125,6 +125,8 @@ pub(crate) fn dispatch<W: Work>(instructions: Instructions, work: W) -> W::Outpu
 pub(crate) trait Isa: Copy + Send + Sync + 'static {
     /// Multiplication and addition round once.
     const FUSED: bool;
+    /// Eight predictions for each lane fill the registers, and rows across the lanes are faster by four.
+    const FEW_REGISTERS: bool;
     /// [`rank`](Self::rank) may lose a NaN.
     const RANK_LOSES_NAN: bool;
 
