@@ -1,7 +1,7 @@
 //! The terms of categorical losses whose logarithms are [`ROUNDED`](Fold::ROUNDED): a few of them add up in float32 before float64
 //! takes over.
 
-use super::isa::{Isa, LANES};
+use super::isa::{Isa, LANES, Outlined};
 use super::lanes::{F32s, Make, Mask};
 use super::math::or_zero;
 use super::source::{Rows, Scratch};
@@ -16,21 +16,27 @@ pub(super) fn common<I: Isa, F: Fold>(i: I, prepared: &Prepared, row: &F::Row<I>
     F::common(i, prepared, row, i.f32s(0.0), i.f32s(1.0))
 }
 
-/// The terms of rows down the lanes, of a categorical loss whose logarithms are [`ROUNDED`](Fold::ROUNDED).
-#[inline(always)]
-pub(super) fn costs_down<I: Isa, F: Fold, const PULL: bool>(
-    i: I,
-    prepared: &Prepared,
-    row: &F::Row<I>,
-    x: &[[f32; LANES]],
-    coefficients: &[[f32; LANES]],
-) -> Option<Terms<I>> {
-    let common = common::<I, F>(i, prepared, row)?;
-    let (mut terms, suspect) = Costs::<I, PULL>::none(i).plus::<F, true>(i, &common, x, coefficients).total(i);
-    if suspect {
-        terms.bad = not_finite(i, &coefficients[..x.len()]);
+/// The terms of rows down the lanes, of a categorical loss whose logarithms are [`ROUNDED`](Fold::ROUNDED), of predictions `x`.
+pub(super) struct CostsDown<'s, I: Isa, F: Fold, const PULL: bool> {
+    pub prepared: &'s Prepared,
+    pub row: &'s F::Row<I>,
+    pub x: &'s [[f32; LANES]],
+    pub coefficients: &'s [[f32; LANES]],
+}
+
+impl<I: Isa, F: Fold, const PULL: bool> Outlined<I> for CostsDown<'_, I, F, PULL> {
+    type Output = Option<Terms<I>>;
+
+    #[inline(always)]
+    fn run(self, i: I) -> Option<Terms<I>> {
+        let Self { prepared, row, x, coefficients } = self;
+        let common = common::<I, F>(i, prepared, row)?;
+        let (mut terms, suspect) = Costs::<I, PULL>::none(i).plus::<F, true>(i, &common, x, coefficients).total(i);
+        if suspect {
+            terms.bad = not_finite(i, &coefficients[..x.len()]);
+        }
+        Some(terms)
     }
-    Some(terms)
 }
 
 /// The terms of a categorical loss on their way, and with `PULL` their slopes.

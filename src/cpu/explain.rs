@@ -7,6 +7,7 @@ use super::isa::{Instructions, Isa, LANES, Work, dispatch};
 use super::lanes::{F32s, F64s, Make};
 use super::rows::{Evaluate, Piece};
 use super::source::{Rows, Scratch};
+use super::steps;
 use super::targets::{Across, Labels};
 use super::terms::share_of_label;
 use crate::batch::{TargetSlice, Window};
@@ -81,7 +82,7 @@ impl<F: Fold, T: LossTerm> Work for Explain<'_, F, T> {
         } else {
             everywhere::<I, F, false>(i, &across)
         };
-        let row = F::row::<I, false>(i, prepared, &state);
+        let row = steps::row::<I, F, false>(i, prepared, &state);
         let undefined = F::is_undefined(&row).any();
         let extra = first_d(F::extra_loss(i, prepared, &row));
         let step = |class: usize| {

@@ -6,6 +6,7 @@ use super::isa::{Isa, LANES, Outlined};
 use super::lanes::{F32s, Make, Mask};
 use super::parts;
 use super::source::{Rows, Scratch, Tile};
+use super::steps;
 use super::targets::Across;
 use crate::fold::Fold;
 use crate::loss::Prepared;
@@ -28,12 +29,12 @@ pub(super) fn rows_down<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool
     if rows.classes == PAIR && F::has_short_forms(rows.prepared) {
         let mut finite = i.f32s(0.0);
         let (x, coefficients) = (columns(i, x, 0), weights::<I, PAIR, SPREAD>(i, &weighed.0, &mut finite));
-        let row = F::pair::<I, SPREAD, MOMENTS>(i, rows.prepared, &x, &coefficients);
+        let row = steps::pair::<I, F, SPREAD, MOMENTS>(i, rows.prepared, &x, &coefficients);
         ask_ahead::<I, F>(i, rows, 0, PAIR * LANES);
         return (row, finite.is_nan());
     }
     let (state, bad) = fold_down::<I, F, SPREAD, MOMENTS>(i, rows, x, weighed);
-    (F::row::<I, MOMENTS>(i, rows.prepared, &state), bad)
+    (steps::row::<I, F, MOMENTS>(i, rows.prepared, &state), bad)
 }
 
 /// Asks for what is due when `count` numbers of these rows from `place` on are taken in, if they are looked at.
@@ -59,15 +60,15 @@ pub(super) fn fold_down<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool
     ask_ahead::<I, F>(i, rows, 0, class.min(classes) * LANES);
     let (mut state, _) = if class == PAIR {
         let (x, coefficients) = (columns(i, x, 0), weights::<I, PAIR, SPREAD>(i, &weighed.0, &mut finite));
-        F::first::<I, PAIR, SPREAD, MOMENTS>(i, prepared, &x, &coefficients, None)
+        steps::first::<I, F, PAIR, SPREAD, MOMENTS>(i, prepared, &x, &coefficients, None)
     } else {
         let (x, coefficients) = (columns(i, x, 0), weights::<I, MANY, SPREAD>(i, &weighed.0, &mut finite));
-        F::first::<I, MANY, SPREAD, MOMENTS>(i, prepared, &x, &coefficients, None)
+        steps::first::<I, F, MANY, SPREAD, MOMENTS>(i, prepared, &x, &coefficients, None)
     };
     while class + MANY <= classes {
         ask_ahead::<I, F>(i, rows, class * LANES, MANY * LANES);
         let (x, coefficients) = (columns(i, x, class), weights::<I, MANY, SPREAD>(i, &weighed.0[class..], &mut finite));
-        F::absorb::<I, MANY, SPREAD, MOMENTS>(i, prepared, &mut state, &x, &coefficients, None);
+        steps::absorb::<I, F, MANY, SPREAD, MOMENTS>(i, prepared, &mut state, &x, &coefficients, None);
         class += MANY;
     }
     if class < classes {
@@ -75,7 +76,7 @@ pub(super) fn fold_down<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool
     }
     while class < classes {
         let (x, coefficients) = (columns(i, x, class), weights::<I, PAIR, SPREAD>(i, &weighed.0[class..], &mut finite));
-        F::absorb::<I, PAIR, SPREAD, MOMENTS>(i, prepared, &mut state, &x, &coefficients, None);
+        steps::absorb::<I, F, PAIR, SPREAD, MOMENTS>(i, prepared, &mut state, &x, &coefficients, None);
         class += PAIR;
     }
     (state, finite.is_nan())
@@ -201,6 +202,7 @@ fn fold_range<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
     }
 }
 
+/// `DEPTH` registers at a time: [`FEW`] or [`MANY`].
 #[inline(always)]
 fn fold_range_by<I: Isa, F: Fold, const DEPTH: usize, const SPREAD: bool, const MOMENTS: bool>(
     i: I,
@@ -220,12 +222,12 @@ fn fold_range_by<I: Isa, F: Fold, const DEPTH: usize, const SPREAD: bool, const 
         let end = across.range.end.min(chunk + Rows::CHUNK);
         let full = (end - chunk) / stretch;
         let coefficients = if SPREAD { across.coefficients(i, chunk, &mut scratch.weighed) } else { &[] };
-        let (weighed, _) = coefficients.as_chunks::<LANES>();
+        let (weighed, _) = coefficients.as_chunks::<LANES>().0.as_chunks::<DEPTH>();
         for n in 0..full {
             let first = chunk + n * stretch;
             let x = rows.predictions.registers::<I, DEPTH>(i, place + first);
             let mut coefficients = [i.f32s(0.0); DEPTH];
-            if SPREAD && let Some(weighed) = weighed.get(n * DEPTH..) {
+            if SPREAD && let Some(weighed) = weighed.get(n) {
                 coefficients = weights::<I, DEPTH, SPREAD>(i, weighed, &mut finite);
                 across.ask_for_targets(i, first, stretch);
             }
@@ -233,9 +235,9 @@ fn fold_range_by<I: Isa, F: Fold, const DEPTH: usize, const SPREAD: bool, const 
             let keep = if kept { keep.get_mut(first / stretch) } else { None };
             debug_assert!(keep.is_some() || !(keeps && kept), "there is room for all of the row");
             if first == across.range.start {
-                (state, kept) = F::first::<I, DEPTH, SPREAD, MOMENTS>(i, prepared, &x, &coefficients, keep);
+                (state, kept) = steps::first::<I, F, DEPTH, SPREAD, MOMENTS>(i, prepared, &x, &coefficients, keep);
             } else {
-                kept &= F::absorb::<I, DEPTH, SPREAD, MOMENTS>(i, prepared, &mut state, &x, &coefficients, keep);
+                kept &= steps::absorb::<I, F, DEPTH, SPREAD, MOMENTS>(i, prepared, &mut state, &x, &coefficients, keep);
             }
         }
         let first = chunk + full * stretch;
@@ -252,12 +254,12 @@ fn fold_range_by<I: Isa, F: Fold, const DEPTH: usize, const SPREAD: bool, const 
         if rest.len() > PAIR * LANES {
             let x = last::<I, DEPTH>(i, x, rest, F::ABSENT);
             let coefficients = last_weights::<I, DEPTH, SPREAD>(i, coefficients, weighed_rest, &mut finite);
-            kept &= F::absorb::<I, DEPTH, SPREAD, MOMENTS>(i, prepared, &mut state, &x, &coefficients, keep);
+            kept &= steps::absorb::<I, F, DEPTH, SPREAD, MOMENTS>(i, prepared, &mut state, &x, &coefficients, keep);
         } else {
             let x = last::<I, PAIR>(i, x, rest, F::ABSENT);
             let coefficients = last_weights::<I, PAIR, SPREAD>(i, coefficients, weighed_rest, &mut finite);
             let keep = keep.and_then(|keep| keep.first_chunk_mut());
-            kept &= F::absorb::<I, PAIR, SPREAD, MOMENTS>(i, prepared, &mut state, &x, &coefficients, keep);
+            kept &= steps::absorb::<I, F, PAIR, SPREAD, MOMENTS>(i, prepared, &mut state, &x, &coefficients, keep);
         }
     }
     FoldedAcross { state, bad: SPREAD && finite.is_nan().any(), kept: keeps && kept }

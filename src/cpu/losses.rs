@@ -4,7 +4,7 @@
 
 use std::marker::PhantomData;
 
-use super::costs::costs_down;
+use super::costs::CostsDown;
 use super::folding::{PAIR, ask_ahead, fold_down, weights};
 use super::gradients::{labelled_down, pair_down, through_costs};
 use super::isa::{Isa, LANES, Outlined};
@@ -12,6 +12,7 @@ use super::lanes::{F32s, Make, Mask};
 use super::pending::Pending;
 use super::rows::put;
 use super::source::{Ahead, Rows, Source, Tile};
+use super::steps;
 use super::targets::{Down, Labels, WeighDown, register};
 use super::terms::{Standing, Terms, sums};
 use crate::batch::Window;
@@ -82,8 +83,11 @@ impl<F: Fold, T: LossTerm, const GRADIENT: bool, const SPREAD: bool> LossesDown<
             put(losses, first, LANES, of_a.loss);
             put(losses, second, LANES, of_b.loss);
             if GRADIENT {
-                a.derive::<F, PAIRS, SPREAD>(i, &of_a, &tiles_of_a, &scales[first..], &mut derivatives, pending);
-                b.derive::<F, PAIRS, SPREAD>(i, &of_b, &tiles_of_b, &scales[second..], &mut derivatives, pending);
+                let derivatives = &mut derivatives;
+                let (group, of, tiles, scales_of) = (&a, &of_a, &tiles_of_a, &scales[first..]);
+                i.step(Derive::<I, F, PAIRS, SPREAD> { group, of, tiles, scales: scales_of, derivatives, pending });
+                let (group, of, tiles, scales_of) = (&b, &of_b, &tiles_of_b, &scales[second..]);
+                i.step(Derive::<I, F, PAIRS, SPREAD> { group, of, tiles, scales: scales_of, derivatives, pending });
             }
         }
         whole
@@ -133,7 +137,7 @@ impl Tiles {
             goal = labels.class.eq(i.u32s(0)).select(even, odd);
         }
         let coefficients = weights::<I, PAIR, SPREAD>(i, &self.weighed.0, &mut finite);
-        let folded = F::pair::<I, SPREAD, false>(i, rows.prepared, &[even, odd], &coefficients);
+        let folded = steps::pair::<I, F, SPREAD, false>(i, rows.prepared, &[even, odd], &coefficients);
         ask_ahead::<I, F>(i, &rows, 0, PAIR * LANES);
         Group { rows, folded, labels, goal, bad: finite.is_nan() }
     }
@@ -179,7 +183,7 @@ impl<'a, I: Isa, S> Group<'a, I, S> {
     #[inline(always)]
     fn row<F: Fold<State<I> = S>>(self, i: I) -> Group<'a, I, F::Row<I>> {
         let Self { rows, labels, goal, bad, .. } = self;
-        Group { rows, folded: F::row::<I, false>(i, rows.prepared, &self.folded), labels, goal, bad }
+        Group { rows, folded: steps::row::<I, F, false>(i, rows.prepared, &self.folded), labels, goal, bad }
     }
 }
 
@@ -202,7 +206,7 @@ impl<I: Isa, R> Group<'_, I, R> {
         let mut terms = Terms::none(i);
         if const { SPREAD && F::ROUNDED } {
             let x = &tiles.x.0[..self.rows.classes];
-            let Some(costs) = costs_down::<I, F, GRADIENT>(i, prepared, row, x, &tiles.weighed.0) else {
+            let Some(costs) = i.step(CostsDown::<I, F, GRADIENT> { prepared, row, x, coefficients: &tiles.weighed.0 }) else {
                 unreachable!("there are short forms");
             };
             terms = costs;
@@ -219,43 +223,6 @@ impl<I: Isa, R> Group<'_, I, R> {
         let loss = Standing { ignored, undefined: F::is_undefined(row) | bad }.apply(i, loss);
         // A loss that is NaN leaves no gradient.
         Outcome { loss, pull, standing: Standing { ignored, undefined: loss.is_nan() } }
-    }
-
-    /// The derivatives by predictions, on their way to memory.
-    #[inline(always)]
-    fn derive<F: Fold<Row<I> = R>, const PAIRS: bool, const SPREAD: bool>(
-        &self,
-        i: I,
-        of: &Outcome<I>,
-        tiles: &Tiles,
-        scales: &[f32],
-        derivatives: &mut Tile,
-        pending: &mut Pending<'_>,
-    ) {
-        let (prepared, classes) = (self.rows.prepared, self.rows.classes);
-        let mut scale = [0.0; LANES];
-        scale.copy_from_slice(&scales[..LANES]);
-        let scale = i.f32s_of(&scale) * i.f32s(prepared.share);
-        let Some(common) = F::common(i, prepared, &self.folded, of.pull, scale) else { unreachable!("there are short forms") };
-        if PAIRS {
-            let (x, weighed, label) = (&tiles.x.0, &tiles.weighed.0, self.labels.class);
-            pair_down::<I, F, SPREAD>(i, &common, x, weighed, label, i.f32s(1.0), derivatives);
-            pending.add_down(i, &self.rows, &of.standing, derivatives);
-            return;
-        }
-        let of_label = if SPREAD { i.f32s(0.0) } else { F::through_cost::<I, true>(i, &common, self.goal, i.f32s(1.0)) };
-        if classes >= WIDE && (!SPREAD || self.rows.has_coefficients()) {
-            self.derive_across::<F, SPREAD>(i, &common, &of_label, pending.room());
-            pending.add_rows(i, &self.rows, &of.standing);
-            return;
-        }
-        let x = &tiles.x.0[..classes];
-        if SPREAD {
-            through_costs::<I, F, true>(i, &common, x, &tiles.weighed.0, &mut derivatives.0);
-        } else {
-            labelled_down::<I, F>(i, &common, x, self.labels.class, of_label, derivatives);
-        }
-        pending.add_down(i, &self.rows, &of.standing, derivatives);
     }
 
     /// The same across the lanes: derivatives come about where they belong, and nothing has to be turned. A row's last sixteen begin
@@ -289,5 +256,48 @@ impl<I: Isa, R> Group<'_, I, R> {
                 *slot = of_label[row];
             }
         }
+    }
+}
+
+/// The derivatives by a group's predictions, on their way to memory.
+struct Derive<'s, 'g, 'o, I: Isa, F: Fold, const PAIRS: bool, const SPREAD: bool> {
+    group: &'s Group<'g, I, F::Row<I>>,
+    of: &'s Outcome<I>,
+    tiles: &'s Tiles,
+    scales: &'s [f32],
+    derivatives: &'s mut Tile,
+    pending: &'s mut Pending<'o>,
+}
+
+impl<I: Isa, F: Fold, const PAIRS: bool, const SPREAD: bool> Outlined<I> for Derive<'_, '_, '_, I, F, PAIRS, SPREAD> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, i: I) {
+        let Self { group, of, tiles, scales, derivatives, pending } = self;
+        let (prepared, classes) = (group.rows.prepared, group.rows.classes);
+        let mut scale = [0.0; LANES];
+        scale.copy_from_slice(&scales[..LANES]);
+        let scale = i.f32s_of(&scale) * i.f32s(prepared.share);
+        let Some(common) = F::common(i, prepared, &group.folded, of.pull, scale) else { unreachable!("there are short forms") };
+        if PAIRS {
+            let (x, weighed, label) = (&tiles.x.0, &tiles.weighed.0, group.labels.class);
+            pair_down::<I, F, SPREAD>(i, &common, x, weighed, label, i.f32s(1.0), derivatives);
+            pending.add_down(i, &group.rows, &of.standing, derivatives);
+            return;
+        }
+        let of_label = if SPREAD { i.f32s(0.0) } else { F::through_cost::<I, true>(i, &common, group.goal, i.f32s(1.0)) };
+        if classes >= WIDE && (!SPREAD || group.rows.has_coefficients()) {
+            group.derive_across::<F, SPREAD>(i, &common, &of_label, pending.room());
+            pending.add_rows(i, &group.rows, &of.standing);
+            return;
+        }
+        let x = &tiles.x.0[..classes];
+        if SPREAD {
+            through_costs::<I, F, true>(i, &common, x, &tiles.weighed.0, &mut derivatives.0);
+        } else {
+            labelled_down::<I, F>(i, &common, x, group.labels.class, of_label, derivatives);
+        }
+        pending.add_down(i, &group.rows, &of.standing, derivatives);
     }
 }

@@ -14,6 +14,7 @@ mod pending;
 mod rank;
 mod rows;
 pub(crate) mod source;
+mod steps;
 mod targets;
 mod terms;
 

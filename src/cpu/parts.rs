@@ -31,12 +31,25 @@ pub(super) fn step(classes: usize) -> usize {
 pub(super) fn each<T: Send, R: Send>(shared: bool, parts: impl Iterator<Item = T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
     #[cfg(feature = "threads")]
     if shared {
-        use rayon::prelude::*;
-        return parts.collect::<Vec<_>>().into_par_iter().map(&work).collect();
+        let (parts, work) = (parts.collect::<Vec<_>>(), &work);
+        let mut results: Vec<_> = parts.iter().map(|_| None).collect();
+        let tasks = parts.into_iter().zip(&mut results);
+        over_threads(tasks.map(|(part, result)| -> Task<'_> { Box::new(move || *result = Some(work(part))) }).collect());
+        return results.into_iter().flatten().collect();
     }
     // Without threads there is no choice.
     let _ = shared;
     parts.map(work).collect()
+}
+
+#[cfg(feature = "threads")]
+type Task<'t> = Box<dyn FnOnce() + Send + 't>;
+
+/// Whatever the tasks are: what divides them is compiled once, and not with every kernel.
+#[cfg(feature = "threads")]
+fn over_threads(tasks: Vec<Task<'_>>) {
+    use rayon::prelude::*;
+    tasks.into_par_iter().for_each(|task| task());
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use super::losses::{BUSY, LossesDown};
 use super::pending::Pending;
 use super::rank::{RankDown, rank_of_row};
 use super::source::{Ahead, Rows, SHORT, Scratch, Source, Tile};
+use super::steps;
 use super::targets::{Across, Down, Labels, WeighDown};
 use super::terms::{RowTerms, Standing, Sums, Terms, TermsDown, calibration, sums, terms_of_row};
 use crate::batch::Window;
@@ -277,7 +278,7 @@ impl Piece<'_> {
             }
             let goal = i.f32s_of(&goals);
             // Where there are fewer rows, nobody looks at what is left of others.
-            let row = F::row::<I, MOMENTS>(i, prepared, &merged::<I, F, SPREAD, MOMENTS>(i, prepared, &packed));
+            let row = steps::row::<I, F, MOMENTS>(i, prepared, &merged::<I, F, SPREAD, MOMENTS>(i, prepared, &packed));
             let mut walked = Terms::none(i);
             if sums.any() {
                 let mut all_terms = [RowTerms::NONE; LANES];

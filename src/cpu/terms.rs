@@ -3,7 +3,7 @@
 
 use std::marker::PhantomData;
 
-use super::costs::{Costs, common, costs_down};
+use super::costs::{Costs, CostsDown, common};
 use super::isa::{Isa, LANES, Outlined};
 use super::lanes::{F32s, F64s, Make, Mask};
 use super::math::or_zero;
@@ -106,10 +106,11 @@ impl<I: Isa> Terms<I> {
         let mut costs = None;
         if sums.costs::<F, T>() {
             let x = &down.x.0[..down.rows.classes];
+            let coefficients = &weighed.0;
             costs = if sums.pull {
-                costs_down::<I, F, true>(i, prepared, row, x, &weighed.0)
+                i.step(CostsDown::<I, F, true> { prepared, row, x, coefficients })
             } else {
-                costs_down::<I, F, false>(i, prepared, row, x, &weighed.0)
+                i.step(CostsDown::<I, F, false> { prepared, row, x, coefficients })
             };
         }
         let Some(sums) = sums.without(costs.is_some()) else { return costs.unwrap_or(Self::none(i)) };

@@ -33,7 +33,7 @@ macro_rules! operations {
 impl Isa for Arrays {
     // NEON, and fused multiplication with it, is part of every 64-bit ARM processor.
     const FUSED: bool = cfg!(target_arch = "aarch64");
-    const FEW_REGISTERS: bool = false;
+    const FEW_REGISTERS: bool = true;
     const RANK_LOSES_NAN: bool = false;
 
     type F = Floats;

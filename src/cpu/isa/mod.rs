@@ -80,7 +80,7 @@ pub(crate) trait Work {
     fn run<I: Isa>(self, isa: I) -> Self::Output;
 }
 
-/// Work in the midst of such work, as a function of its own: what is rare, or long and used in several places.
+/// Work in the midst of such work, as a function of its own: what is rare, or long and used in several places; or as a [step](Isa::step).
 pub(crate) trait Outlined<I: Isa> {
     type Output;
 
@@ -137,6 +137,13 @@ pub(crate) trait Isa: Copy + Send + Sync + 'static {
 
     /// Calls work that is compiled for these instructions.
     fn call<W: Outlined<Self>>(self, work: W) -> W::Output;
+
+    /// Does work that many kernels have in common: inlined, but called in programs that are to be debugged or tested, where copies of
+    /// it would be most of what is to be compiled.
+    #[inline(always)]
+    fn step<W: Outlined<Self>>(self, work: W) -> W::Output {
+        if cfg!(debug_assertions) { self.call(work) } else { work.run(self) }
+    }
 
     fn splat(self, x: f32) -> Self::F;
     fn load(self, x: &[f32; LANES]) -> Self::F;

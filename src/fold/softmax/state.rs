@@ -212,9 +212,10 @@ impl<I: Isa> State<I> {
         let low = count.any_below(lowest);
         if low {
             each_below!(d of DEPTH => { losers[d] = count.raised(losers[d]); });
-        }
-        if KEEPS && units.any_below(lowest) {
-            each_below!(d of DEPTH => { x[d] = units.raised(x[d]); });
+            // What is below the units' floor is below that of small ones.
+            if KEEPS {
+                each_below!(d of DEPTH => { x[d] = units.raised(x[d]); });
+            }
         }
         let mut kept = [zero; DEPTH];
         let losing = if FIRST { DEPTH - 1 } else { DEPTH };
