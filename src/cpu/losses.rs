@@ -83,11 +83,22 @@ impl<F: Fold, T: LossTerm, const GRADIENT: bool, const SPREAD: bool> LossesDown<
             put(losses, first, LANES, of_a.loss);
             put(losses, second, LANES, of_b.loss);
             if GRADIENT {
-                let derivatives = &mut derivatives;
-                let (group, of, tiles, scales_of) = (&a, &of_a, &tiles_of_a, &scales[first..]);
-                i.step(Derive::<I, F, PAIRS, SPREAD> { group, of, tiles, scales: scales_of, derivatives, pending });
-                let (group, of, tiles, scales_of) = (&b, &of_b, &tiles_of_b, &scales[second..]);
-                i.step(Derive::<I, F, PAIRS, SPREAD> { group, of, tiles, scales: scales_of, derivatives, pending });
+                i.step(Derive::<I, F, PAIRS, SPREAD> {
+                    group: &a,
+                    of: &of_a,
+                    tiles: &tiles_of_a,
+                    scales: &scales[first..],
+                    derivatives: &mut derivatives,
+                    pending,
+                });
+                i.step(Derive::<I, F, PAIRS, SPREAD> {
+                    group: &b,
+                    of: &of_b,
+                    tiles: &tiles_of_b,
+                    scales: &scales[second..],
+                    derivatives: &mut derivatives,
+                    pending,
+                });
             }
         }
         whole
