@@ -143,7 +143,7 @@ fn every_combination_is_valid() {
 }
 
 #[test]
-fn every_combination_compiles_on_this_machines_adapter() {
+fn extreme_combinations_compile_on_this_machines_adapter() {
     let choice = crate::gpu::Choice { software: true, ..Default::default() };
     let context = pollster::block_on(crate::gpu::open(&choice))
         .expect("GPU tests need an adapter: on Debian, apt-get install mesa-vulkan-drivers");
