@@ -80,7 +80,8 @@ pub(crate) trait Work {
     fn run<I: Isa>(self, isa: I) -> Self::Output;
 }
 
-/// Work in the midst of such work, as a function of its own: what is rare, or long and used in several places; or as a [step](Isa::step).
+/// Work in the midst of such work: a function of its own, where it is rare, or long and used in several places, or a
+/// [step](Isa::step).
 pub(crate) trait Outlined<I: Isa> {
     type Output;
 
@@ -125,7 +126,8 @@ pub(crate) fn dispatch<W: Work>(instructions: Instructions, work: W) -> W::Outpu
 pub(crate) trait Isa: Copy + Send + Sync + 'static {
     /// Multiplication and addition round once.
     const FUSED: bool;
-    /// Eight predictions for each lane fill the registers, and rows across the lanes are faster by four.
+    /// Eight predictions for each lane fill the registers, so that rows across the lanes are absorbed by four: AVX2 is the faster for it.
+    /// The portable set has as few, and has not been timed.
     const FEW_REGISTERS: bool;
     /// [`rank`](Self::rank) may lose a NaN.
     const RANK_LOSES_NAN: bool;
