@@ -6,6 +6,7 @@ use ndarray::{ArrayD, ArrayViewD, Slice};
 use crate::error::{Error, Result};
 use crate::layout::{Element, IGNORED};
 use crate::loss::{Prepared, check_weight};
+use crate::reading::{Buffer, Reader, Supply};
 use crate::totals::Reduction;
 use crate::views::{Floats, Indices, each_index};
 
@@ -39,13 +40,19 @@ impl<'a> Targets<'a> {
     }
 }
 
+/// The targets of a batch.
+#[derive(Debug, Clone)]
+enum TargetRows<'a> {
+    Classes(Indices<'a>),
+    Dense(Supply<'a>),
+}
+
 /// Rows of predictions with their targets and weights, all borrowed. A row is an index of all axes but the class axis;
 /// rows are in row-major order of these.
 #[derive(Debug, Clone)]
 pub struct Batch<'a> {
-    /// The class axis is the last.
-    predictions: Floats<'a>,
-    targets: Targets<'a>,
+    predictions: Supply<'a>,
+    targets: TargetRows<'a>,
     sample_weights: Option<Floats<'a>>,
     row_shape: Vec<usize>,
     class_axis: usize,
@@ -84,17 +91,47 @@ impl<'a> Batch<'a> {
             return Err(Error::Shape { what: "targets", found: found.to_vec(), wanted: format!("{wanted:?}") });
         }
         let targets = match targets {
-            Targets::Dense(floats) => Targets::Dense(floats.move_axis_last(class_axis)),
-            classes @ Targets::Classes(_) => classes,
+            Targets::Dense(floats) => TargetRows::Dense(Supply::Lying(floats.move_axis_last(class_axis))),
+            Targets::Classes(indices) => TargetRows::Classes(indices),
         };
         Ok(Self {
-            predictions: predictions.move_axis_last(class_axis),
+            predictions: Supply::Lying(predictions.move_axis_last(class_axis)),
             targets,
             sample_weights: None,
             row_shape,
             class_axis,
             classes,
         })
+    }
+
+    /// A batch of `rows` rows of `classes` predictions that are read when their turn comes, by the thread that works on them:
+    /// they go through the cache of one core, and through no other memory. The class axis is the last.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the targets' shape is neither `[rows]` (class indices) nor `[rows, classes]` (dense).
+    pub fn reading(rows: usize, classes: usize, predictions: Reader<'a>, targets: Targets<'a>) -> Result<Self> {
+        let (found, wanted) = match &targets {
+            Targets::Classes(indices) => (each_index!(indices, view => view.shape()), vec![rows]),
+            Targets::Dense(floats) => (floats.shape(), vec![rows, classes]),
+        };
+        if found != wanted.as_slice() {
+            return Err(Error::Shape { what: "targets", found: found.to_vec(), wanted: format!("{wanted:?}") });
+        }
+        let targets = match targets {
+            Targets::Classes(indices) => TargetRows::Classes(indices),
+            Targets::Dense(floats) => TargetRows::Dense(Supply::Lying(floats)),
+        };
+        Ok(Self::of_readers(rows, classes, predictions, targets))
+    }
+
+    /// The same with dense targets that are read, too.
+    pub fn reading_dense(rows: usize, classes: usize, predictions: Reader<'a>, targets: Reader<'a>) -> Self {
+        Self::of_readers(rows, classes, predictions, TargetRows::Dense(Supply::Read { reader: targets, classes }))
+    }
+
+    fn of_readers(rows: usize, classes: usize, reader: Reader<'a>, targets: TargetRows<'a>) -> Self {
+        let predictions = Supply::Read { reader, classes };
+        Self { predictions, targets, sample_weights: None, row_shape: vec![rows], class_axis: 1, classes }
     }
 
     /// Gives each row a weight, or all rows the one number of an array without dimensions.
@@ -144,12 +181,12 @@ impl<'a> Batch<'a> {
 
     /// Whether targets are dense, not class indices.
     pub fn is_dense(&self) -> bool {
-        matches!(self.targets, Targets::Dense(_))
+        matches!(self.targets, TargetRows::Dense(_))
     }
 
     /// Checks every label and weight. `first_row` is added in messages.
     pub(crate) fn check(&self, prepared: &Prepared, first_row: u64) -> Result<Checked<'_, 'a>> {
-        if let Targets::Classes(indices) = &self.targets
+        if let TargetRows::Classes(indices) = &self.targets
             && let Some(bad) = indices.first_bad(self.classes, prepared.ignore_index)
         {
             return Err(Error::Label { row: first_row + bad.row as u64, label: bad.label, classes: self.classes });
@@ -173,24 +210,25 @@ impl<'a> Batch<'a> {
                 check_weight("row", first_row + row as u64, weight)?;
             }
         }
-        Ok(Checked { batch: self, ignore_index: prepared.ignore_index, sample_weights })
+        Ok(Checked { batch: self, first_row, ignore_index: prepared.ignore_index, sample_weights })
     }
 }
 
 /// A batch whose labels and weights were found good.
 pub(crate) struct Checked<'b, 'a> {
     batch: &'b Batch<'a>,
+    /// Added to rows in messages.
+    first_row: u64,
     ignore_index: Option<i64>,
     /// A weight a row; empty where every row has weight 1.
     pub sample_weights: Vec<f64>,
 }
 
-/// Memory that windows are gathered into where they do not lie ready, kept from one window to the next.
+/// Memory that windows are gathered or read into where they do not lie ready, kept from one window to the next.
 #[derive(Debug, Default)]
 pub(crate) struct Gathered {
-    predictions: Vec<f32>,
-    halves: Vec<u16>,
-    targets: Vec<f32>,
+    predictions: Buffer,
+    targets: Buffer,
     labels: Vec<u32>,
 }
 
@@ -202,7 +240,7 @@ impl Checked<'_, '_> {
     pub(crate) fn scale_of(&self, prepared: &Prepared, reduction: Reduction) -> f64 {
         let all = self.batch.rows();
         let sample_weight = |row: usize| self.sample_weights.get(row).copied().unwrap_or(1.0);
-        let Targets::Classes(indices) = &self.batch.targets else {
+        let TargetRows::Classes(indices) = &self.batch.targets else {
             return inverse(match reduction {
                 Reduction::Sum => 1.0,
                 Reduction::Mean => all as f64,
@@ -244,37 +282,37 @@ impl Checked<'_, '_> {
     }
 
     /// Some of the batch's rows, as kernels take them: predictions as `element`, which is float32 or the batch's own.
+    ///
+    /// # Errors
+    /// [`Error::Read`] where rows are read, and cannot be.
     pub(crate) fn window<'b>(
         &'b self,
         rows: std::ops::Range<usize>,
         element: Element,
         gathered: &'b mut Gathered,
-    ) -> Window<'b> {
-        let Gathered { predictions, halves, targets, labels } = gathered;
+    ) -> Result<Window<'b>> {
+        let Gathered { predictions, targets, labels } = gathered;
+        let (first, last) = (self.first_row + rows.start as u64, self.first_row + rows.end.saturating_sub(1) as u64);
+        let unread = |error: Box<dyn std::error::Error + Send + Sync>| Error::Read { first, last, reason: error.to_string() };
         let targets = match &self.batch.targets {
-            Targets::Classes(indices) => TargetSlice::Classes(indices.classes(rows.clone(), self.ignore_index, labels)),
-            Targets::Dense(floats) => TargetSlice::Dense(floats.rows(rows.clone(), targets)),
+            TargetRows::Classes(indices) => TargetSlice::Classes(indices.classes(rows.clone(), self.ignore_index, labels)),
+            TargetRows::Dense(supply) => TargetSlice::Dense(supply.rows(rows.clone(), targets).map_err(unread)?),
         };
-        Window {
-            classes: self.batch.classes,
-            element,
-            predictions: match element {
-                Element::F32 => self.batch.predictions.rows(rows.clone(), predictions),
-                Element::F16 | Element::Bf16 => &[],
-            },
-            halves: match element {
-                Element::F32 => &[],
-                Element::F16 | Element::Bf16 => self.batch.predictions.halves(rows, halves),
-            },
-            targets,
-        }
+        let supply = &self.batch.predictions;
+        let (predictions, halves): (&[f32], &[u16]) = match element {
+            Element::F32 => (supply.rows(rows, predictions).map_err(unread)?, &[]),
+            Element::F16 | Element::Bf16 => (&[], supply.halves(rows, predictions).map_err(unread)?),
+        };
+        Ok(Window { classes: self.batch.classes, element, predictions, halves, targets })
     }
 
     /// The labels of some of the batch's rows, as kernels take them; of dense targets nothing but that they are dense.
     pub(crate) fn labels<'b>(&'b self, rows: std::ops::Range<usize>, gathered: &'b mut Gathered) -> TargetSlice<'b> {
         match &self.batch.targets {
-            Targets::Classes(indices) => TargetSlice::Classes(indices.classes(rows, self.ignore_index, &mut gathered.labels)),
-            Targets::Dense(_) => TargetSlice::Dense(&[]),
+            TargetRows::Classes(indices) => {
+                TargetSlice::Classes(indices.classes(rows, self.ignore_index, &mut gathered.labels))
+            }
+            TargetRows::Dense(_) => TargetSlice::Dense(&[]),
         }
     }
 
@@ -329,7 +367,7 @@ mod tests {
         let prepared = prepared(3, false);
         let checked = batch.check(&prepared, 0).expect("labels are good");
         let mut gathered = Gathered::default();
-        let window = checked.window(1..3, Element::F32, &mut gathered);
+        let window = checked.window(1..3, Element::F32, &mut gathered).expect("it lies there");
         assert_eq!(window.predictions, [22.0, 12.0, 2.0, 120.0, 110.0, 100.0]);
     }
 
@@ -340,7 +378,8 @@ mod tests {
         let prepared = prepared(3, true);
         let checked = batch.check(&prepared, 0).expect("nothing to refuse");
         let mut gathered = Gathered::default();
-        assert!(std::ptr::eq(checked.window(1..2, Element::F32, &mut gathered).predictions.as_ptr(), &raw const all[[1, 0]]));
+        let window = checked.window(1..2, Element::F32, &mut gathered).expect("it lies there");
+        assert!(std::ptr::eq(window.predictions.as_ptr(), &raw const all[[1, 0]]));
     }
 
     #[test]

@@ -55,6 +55,16 @@ pub enum Error {
         /// The weight.
         value: f64,
     },
+    /// Rows that a [`Reader`](crate::Reader) could not read.
+    #[error("rows {first} to {last} cannot be read: {reason}")]
+    Read {
+        /// The first of the rows that were asked for.
+        first: u64,
+        /// The last one.
+        last: u64,
+        /// What the reader said.
+        reason: String,
+    },
     /// No adapter fits the request.
     #[error("no GPU adapter: {0}")]
     NoAdapter(String),

@@ -257,7 +257,7 @@ impl Evaluator {
             engine: None,
             reducer: None,
             records: Records::default(),
-            memory: windows::Memory::default(),
+            memory: Memory::default(),
             warnings: self.warnings.clone(),
         }
     }
@@ -281,9 +281,15 @@ pub struct Stream<'e> {
     reducer: Option<Reducer>,
     /// What the caller asked for of each row.
     records: Records,
-    /// Of windows for the GPU.
-    memory: windows::Memory,
+    memory: Memory,
     warnings: Vec<String>,
+}
+
+/// What is kept from one batch to the next.
+#[derive(Default)]
+struct Memory {
+    windows: windows::Memory,
+    pieces: cpu::Memory,
 }
 
 /// What takes the windows.
@@ -394,10 +400,11 @@ impl Stream<'_> {
         }
     }
 
-    /// The CPU instead of a GPU that failed, where the caller left the choice to us.
+    /// The CPU instead of a GPU that failed, where the caller left the choice to us. What cannot be read is no fault of the GPU's.
     fn fall_back(&mut self, error: Error) -> Result<Engine> {
         let descriptor = &self.evaluator.descriptor;
-        if descriptor.backend != BackendChoice::Auto || descriptor.adapter.is_some() {
+        let demanded = descriptor.backend != BackendChoice::Auto || descriptor.adapter.is_some();
+        if demanded || matches!(error, Error::Read { .. }) {
             return Err(error);
         }
         self.warnings.push(format!("finished on the CPU: {error}"));
@@ -441,12 +448,14 @@ impl Stream<'_> {
                 Engine::Cpu => {
                     let instructions = self.evaluator.instructions;
                     let task = cpu::Task { prepared, wanted, instructions, scale };
-                    cpu::evaluate(task, &checked, next..rows, left.take(rows - next), reducer);
+                    let outputs = left.take(rows - next);
+                    cpu::evaluate(task, &checked, next..rows, outputs, reducer, &self.memory.pieces)?;
                     break;
                 }
                 Engine::Gpu(session) => {
                     let task = windows::Task { checked: &checked, prepared, wanted, scale, first_row };
-                    match windows::evaluate(session, &task, next..rows, &mut left, reducer, &mut self.memory).await {
+                    let memory = &mut self.memory.windows;
+                    match windows::evaluate(session, &task, next..rows, &mut left, reducer, memory).await {
                         Ok(()) => break,
                         Err(error) => error,
                     }

@@ -66,7 +66,7 @@ pub fn explain(loss: &Loss, batch: &Batch<'_>, row: usize) -> Result<Explanation
         return Err(Error::Shape { what: "a batch", found, wanted });
     }
     let mut gathered = Gathered::default();
-    let window = checked.window(row..row + 1, Element::F32, &mut gathered);
+    let window = checked.window(row..row + 1, Element::F32, &mut gathered)?;
     Ok(cpu::explain(&prepared, &window))
 }
 

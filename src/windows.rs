@@ -47,11 +47,11 @@ impl Task<'_, '_, '_> {
         session: &Session,
         gathered: &'m mut Gathered,
         scales: &'m mut Vec<f32>,
-    ) -> (Window<'m>, &'m [f32]) {
+    ) -> Result<(Window<'m>, &'m [f32])> {
         if self.wanted.gradient {
             self.checked.row_scales(rows.clone(), self.scale, scales);
         }
-        (self.checked.window(rows, session.element(), gathered), scales)
+        Ok((self.checked.window(rows, session.element(), gathered)?, scales))
     }
 
     /// Adds up the results of some rows.
@@ -81,9 +81,11 @@ pub(crate) async fn evaluate(
     loop {
         while failed.is_none() && next < rows.end && session.has_room() {
             let range = next..rows.end.min(next.saturating_add(session.window_rows()));
-            let (window, scales) = task.window(range.clone(), session, &mut memory.gathered, &mut memory.scales);
             let row = task.first_row + range.start as u64;
-            failed = session.submit(&window, row, range.len(), scales).await.err();
+            failed = match task.window(range.clone(), session, &mut memory.gathered, &mut memory.scales) {
+                Ok((window, scales)) => session.submit(&window, row, range.len(), scales).await.err(),
+                Err(error) => Some(error),
+            };
             if failed.is_none() {
                 next = range.end;
                 in_flight.push_back(range);
@@ -109,7 +111,7 @@ async fn evaluate_in_stretches(
 ) -> Result<()> {
     for place in rows {
         let range = place..place + 1;
-        let (window, scales) = task.window(range.clone(), session, &mut memory.gathered, &mut memory.scales);
+        let (window, scales) = task.window(range.clone(), session, &mut memory.gathered, &mut memory.scales)?;
         let mut some = records.take(1);
         let mut some = task.room(&mut some, &mut memory.rest);
         let row = task.first_row + place as u64;

@@ -20,15 +20,15 @@ use crate::loss::categorical_only;
 use crate::report;
 use ahead::read_ahead;
 use progress::Progress;
-use window::Window;
+use window::{Readers, Window};
 use written::Written;
 
-/// Bytes of a window, unless a row has more: enough that what a window costs besides its bytes does not show (to wake the
-/// other thread, to share the rows out), and so few that all windows stay in the last cache.
-const WINDOW: usize = 8 << 20;
-/// The same where long windows pay: a GPU wants much work at a time, and rows that lie scattered in the file come in reads
-/// whose length is the window's.
-const LONG_WINDOW: usize = 32 << 20;
+/// Bytes of a window in memory, with its gradient, unless a row has more: a GPU wants much work at a time, and rows that lie
+/// scattered in the file come in reads whose length is the window's.
+const HELD: usize = 32 << 20;
+/// Bytes of the files that a window is of: many times what a thread reads at a time, so that none waits long for the others,
+/// and so few that it does not take a second.
+const SPAN: usize = 256 << 20;
 /// Windows in memory: one is evaluated, one is ready, one is read.
 const WINDOWS: usize = 3;
 
@@ -58,14 +58,17 @@ pub(crate) fn run(args: &EvaluateArgs) -> Result<(), Failure> {
     let started = Instant::now();
     let mut stream = evaluator.stream(&loss, &outputs);
     let progress = Progress::new(files.inputs.rows as u64, started);
-    let on_gpu = matches!(evaluator.backend(), Backend::Gpu { .. });
-    let step = files.window_rows(args.window_rows.map(Into::into), on_gpu, &outputs);
+    // Each thread of the CPU reads what it works on, where a few rows are one read.
+    let whole = matches!(evaluator.backend(), Backend::Gpu { .. }) || !files.have_rows_in_order();
+    let all = [(); WINDOWS].map(|()| Window::of(&files, whole));
+    let step = files.window_rows(args.window_rows.map(Into::into), &all[0], &outputs);
     read_ahead(
-        [(); WINDOWS].map(|()| Window::of(&files)),
+        all,
         windows(files.inputs.rows, step),
         |window, rows| window.read(&files, rows),
         |window, rows| {
-            let results = stream.push_blocking(&window.batch(&files, rows.len())?)?;
+            let readers = Readers::new(&files, rows.start);
+            let results = stream.push_blocking(&window.batch(&files, rows.len(), &readers)?)?;
             progress.at(rows.end as u64);
             Ok(written.write(&files, rows, results)?)
         },
@@ -148,15 +151,18 @@ impl Files {
         Ok(NpyWriter::create(path, shape)?)
     }
 
-    /// Rows that are read at a time.
-    fn window_rows(&self, wanted: Option<usize>, on_gpu: bool, outputs: &Outputs) -> usize {
-        let axis = self.inputs.axis;
-        let mut in_order = self.inputs.predictions.has_rows_in_order(axis);
-        in_order &= !self.inputs.dense || self.inputs.targets.has_rows_in_order(axis);
-        let bytes = if on_gpu || !in_order { LONG_WINDOW } else { WINDOW };
+    /// Whether a row's predictions, and its targets, lie in the files one after the other.
+    fn have_rows_in_order(&self) -> bool {
+        let Inputs { predictions, targets, axis, dense, .. } = &self.inputs;
+        predictions.has_rows_in_order(*axis) && (!dense || targets.has_rows_in_order(*axis))
+    }
+
+    /// Rows of a window.
+    fn window_rows(&self, wanted: Option<usize>, window: &Window, outputs: &Outputs) -> usize {
         let gradient = if outputs.gradient.is_some() { size_of::<f32>() } else { 0 };
-        let row_bytes = Window::of(self).row_bytes(self).saturating_add(self.inputs.classes.saturating_mul(gradient));
-        let most = (bytes / row_bytes.max(1)).max(1);
+        let held = window.row_bytes(self).saturating_add(self.inputs.classes.saturating_mul(gradient));
+        let stored = self.bytes() / (self.inputs.rows as u64).max(1);
+        let most = (HELD / held.max(1)).min(SPAN / (stored as usize).max(1)).max(1);
         wanted.map_or(most, |rows| rows.min(most))
     }
 

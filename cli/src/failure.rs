@@ -23,6 +23,8 @@ impl From<xent::Error> for Failure {
             xent::Error::Option { .. } | xent::Error::Combination(_) | xent::Error::Axis { .. } => {
                 Self::Usage(error.to_string())
             }
+            // The reader is the program's own, and has named the file.
+            xent::Error::Read { reason, .. } => Self::Data(reason),
             other => Self::Data(other.to_string()),
         }
     }

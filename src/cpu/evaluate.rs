@@ -2,19 +2,21 @@
 
 use std::marker::PhantomData;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
-use super::isa::{Instructions, dispatch};
+use super::isa::{Instructions, LANES, dispatch};
 use super::parts;
 use super::rows::{Evaluate, Piece};
 use crate::batch::{Checked, Gathered};
+use crate::error::Result;
 use crate::fold::Fold;
 use crate::layout::{RANK_NAN, Wanted};
 use crate::loss::{LossTerm, Prepared, Visitor, visit};
 use crate::records::{Records, RecordsMut};
 use crate::reduce::{BLOCK, Part, Push, Reducer, Results};
 
-/// Predictions of a piece, about: they fit into a core's second cache with what comes of them.
-const PIECE: usize = 1 << 16;
+/// Predictions of a step, about: they fit into a core's second cache with what comes of them.
+const STEP: usize = 1 << 16;
 /// A gradient of so many elements, 16 MiB, goes past the caches.
 const STREAMED: usize = 1 << 22;
 /// Pieces that each thread has to have, at least, before pieces are made as large as whole blocks of rows.
@@ -39,7 +41,22 @@ struct Ways {
     shared: bool,
 }
 
-/// Memory of a thread, kept from one piece to the next.
+/// Memory of pieces that are worked on, kept for those after them.
+#[derive(Debug, Default)]
+pub(crate) struct Memory(Mutex<Vec<Scratch>>);
+
+impl Memory {
+    /// Lends what was given back last, which is likely to lie in this core's cache.
+    fn lend<R>(&self, work: impl FnOnce(&mut Scratch) -> R) -> R {
+        let all = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut scratch = all().pop().unwrap_or_default();
+        let result = work(&mut scratch);
+        all().push(scratch);
+        result
+    }
+}
+
+/// Memory of a thread.
 #[derive(Debug, Default)]
 struct Scratch {
     gathered: Gathered,
@@ -48,22 +65,27 @@ struct Scratch {
 }
 
 /// Evaluates some rows of a batch: fills what `outputs` has, and adds the rows to the totals.
+///
+/// # Errors
+/// [`Error::Read`](crate::Error::Read): of several the one whose rows are first.
 pub(crate) fn evaluate(
     task: Task<'_>,
     batch: &Checked<'_, '_>,
     rows: Range<usize>,
     outputs: RecordsMut<'_>,
     reducer: &mut Reducer,
-) {
+    memory: &Memory,
+) -> Result<()> {
     let classes = task.prepared.classes;
     let streams = task.wanted.gradient && rows.len().saturating_mul(classes) >= STREAMED;
     // Long rows are shared where there are few of them; elsewhere each thread has rows of its own. The bits are the same.
     let shared = parts::are_in(classes) && rows.len() < SPARE * threads();
     let place = reducer.rows();
     let until_block = (BLOCK as u64 - place % BLOCK as u64) as usize % BLOCK;
-    // Pieces of whole blocks, as many of them as make a piece: each thread adds up its own.
-    let blocks = (PIECE / classes.max(1) / BLOCK).max(1) * BLOCK;
-    let large = blocks * classes <= PIECE || rows.len() >= SPARE * threads() * blocks;
+    let step = step(classes);
+    // Pieces of whole blocks, as many of them as make a step: each thread adds up its own.
+    let blocks = (STEP / classes.max(1) / BLOCK).max(1) * BLOCK;
+    let large = blocks * classes <= STEP || rows.len() >= SPARE * threads() * blocks;
     if large {
         let mut ends = Vec::new();
         if until_block > 0 && until_block < rows.len() {
@@ -74,30 +96,42 @@ pub(crate) fn evaluate(
             end = rows.end.min(end + blocks);
             ends.push(end);
         }
-        let parts = pieces(rows.start, &ends, outputs, !shared, |range, mut outputs, scratch| {
-            let first = place + (range.start - rows.start) as u64;
-            let mut part = reducer.part(first);
-            scratch.piece(task, Ways { streams, shared }, batch, range, &mut outputs, Some((&mut part, reducer)));
-            part
+        let parts = pieces(rows.start, &ends, outputs, !shared, |range, mut outputs| {
+            memory.lend(|scratch| {
+                let mut part = reducer.part(place + (range.start - rows.start) as u64);
+                for start in range.clone().step_by(step) {
+                    let some = start..range.end.min(start + step);
+                    let mut outputs = outputs.take(some.len());
+                    scratch.step(task, Ways { streams, shared }, batch, some, &mut outputs, Some((&mut part, reducer)))?;
+                }
+                Ok(part)
+            })
         });
-        for part in &parts {
-            reducer.join(part);
+        for part in parts.into_iter().collect::<Result<Vec<_>>>()? {
+            reducer.join(&part);
         }
-        return;
+        return Ok(());
     }
-    // Few rows, or long ones: smaller pieces, whose results are added up when all are there.
-    let step = (PIECE / classes.max(1)).max(1);
+    // Few rows, or long ones: pieces of a step, whose results are added up when all are there.
     let ends: Vec<_> = (rows.start..rows.end).step_by(step).map(|start| rows.end.min(start + step)).collect();
     let mut own = Records::default();
     let mut outputs = outputs;
     own.reset(Wanted { gradient: false, logsumexp: false, ..task.wanted }, true, rows.len(), classes);
     let mut all = outputs.with(&mut own);
-    pieces(rows.start, &ends, all.reborrow(), !shared, |range, mut outputs, scratch| {
-        scratch.piece(task, Ways { streams, shared }, batch, range, &mut outputs, None);
+    let done = pieces(rows.start, &ends, all.reborrow(), !shared, |range, mut outputs| {
+        memory.lend(|scratch| scratch.step(task, Ways { streams, shared }, batch, range, &mut outputs, None))
     });
+    done.into_iter().collect::<Result<()>>()?;
     let mut gathered = Gathered::default();
     let targets = batch.labels(rows.clone(), &mut gathered);
     reducer.push(task.prepared, &Results::of(&all, targets, batch.weights(rows)));
+    Ok(())
+}
+
+/// Rows of a step: whole groups of lanes, if it has as many.
+fn step(classes: usize) -> usize {
+    let rows = STEP / classes.max(1);
+    if rows < LANES { rows.max(1) } else { rows / LANES * LANES }
 }
 
 /// Does the work for each piece, over the threads there are if `parallel`; the results are in order.
@@ -106,20 +140,22 @@ fn pieces<T: Send>(
     ends: &[usize],
     mut outputs: RecordsMut<'_>,
     parallel: bool,
-    work: impl Fn(Range<usize>, RecordsMut<'_>, &mut Scratch) -> T + Sync,
+    work: impl Fn(Range<usize>, RecordsMut<'_>) -> T + Sync,
 ) -> Vec<T> {
     let starts = std::iter::once(first).chain(ends.iter().copied());
     let cut: Vec<_> = starts.zip(ends).map(|(start, &end)| (start..end, outputs.take(end - start))).collect();
     #[cfg(feature = "threads")]
     if parallel {
         use rayon::prelude::*;
-        let map = |scratch: &mut Scratch, (range, outputs)| work(range, outputs, scratch);
-        return cut.into_par_iter().map_init(Scratch::default, map).collect();
+        // One after the other as threads are free: where rows are read, they are read nearly in order.
+        let each = cut.into_iter().enumerate().par_bridge();
+        let mut done: Vec<_> = each.map(|(place, (range, outputs))| (place, work(range, outputs))).collect();
+        done.sort_unstable_by_key(|(place, _)| *place);
+        return done.into_iter().map(|(_, result)| result).collect();
     }
     // Without threads there is no choice.
     let _ = parallel;
-    let mut scratch = Scratch::default();
-    cut.into_iter().map(|(range, outputs)| work(range, outputs, &mut scratch)).collect()
+    cut.into_iter().map(|(range, outputs)| work(range, outputs)).collect()
 }
 
 fn threads() -> usize {
@@ -130,7 +166,8 @@ fn threads() -> usize {
 }
 
 impl Scratch {
-    fn piece(
+    /// Evaluates rows that are few enough to stay in a cache.
+    fn step(
         &mut self,
         task: Task<'_>,
         ways: Ways,
@@ -138,9 +175,9 @@ impl Scratch {
         range: Range<usize>,
         outputs: &mut RecordsMut<'_>,
         part: Option<(&mut Part, &Reducer)>,
-    ) {
+    ) -> Result<()> {
         let Task { prepared, wanted, instructions, scale } = task;
-        let window = batch.window(range.clone(), batch.element(), &mut self.gathered);
+        let window = batch.window(range.clone(), batch.element(), &mut self.gathered)?;
         if part.is_some() {
             let own = Wanted { gradient: false, logsumexp: false, ..wanted };
             self.records.reset(own, true, range.len(), prepared.classes);
@@ -165,6 +202,7 @@ impl Scratch {
             let rows = Results::of(&records, window.targets, batch.weights(range));
             dispatch(instructions, Push { part, totals: reducer.totals(), prepared, rows: &rows });
         }
+        Ok(())
     }
 }
 

@@ -18,5 +18,5 @@ mod steps;
 mod targets;
 mod terms;
 
-pub(crate) use evaluate::{Task, evaluate};
+pub(crate) use evaluate::{Memory, Task, evaluate};
 pub(crate) use explain::explain;

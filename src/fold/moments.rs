@@ -19,7 +19,7 @@ use crate::fold::units::ONE;
 pub(super) const SMALL: f64 = 1.0 / 4_294_967_296.0;
 pub(super) const SMALL_EXPONENT: f32 = -32.0;
 
-/// Sums that exponentials of a block join in turn: a longer chain would wait, and round more often.
+/// Sums that products of a block join in turn, at most: a longer chain would wait, and round more often.
 pub(super) const PARTIALS: usize = 4;
 /// As many for what else is summed: these chains wait for the exponentials anyway, and registers are few.
 const MOMENT_PARTIALS: usize = 2;
@@ -73,7 +73,7 @@ impl<I: Isa> Moments<I> {
 /// The moments of a block on their way.
 #[derive(Clone, Copy)]
 pub(super) struct Partial<I: Isa> {
-    sums: [F32s<I>; PARTIALS],
+    sum: Partials<I>,
     squares: [F32s<I>; MOMENT_PARTIALS],
     gaps: [F32s<I>; MOMENT_PARTIALS],
 }
@@ -82,14 +82,14 @@ impl<I: Isa> Partial<I> {
     #[inline(always)]
     pub(super) fn none(i: I) -> Self {
         let none = [i.f32s(0.0); MOMENT_PARTIALS];
-        Self { sums: [i.f32s(0.0); PARTIALS], squares: none, gaps: none }
+        Self { sum: Partials::none(i), squares: none, gaps: none }
     }
 
-    /// Takes in exponential number `d`, times SMALL and in two factors, `below` its anchor. The sum has the bits that it has
-    /// without moments.
+    /// Takes in exponential number `d` of `DEPTH`, times SMALL and in two factors, `below` its anchor. The sum has the bits that it
+    /// has without moments.
     #[inline(always)]
-    pub(super) fn absorb(&mut self, d: usize, (part, power): (F32s<I>, F32s<I>), below: F32s<I>) {
-        join(&mut self.sums, d, part, power);
+    pub(super) fn absorb<const DEPTH: usize>(&mut self, d: usize, (part, power): (F32s<I>, F32s<I>), below: F32s<I>) {
+        self.sum.join::<DEPTH>(d, part, power);
         let small = part * power;
         join(&mut self.squares, d, small, small);
         join(&mut self.gaps, d, small, below);
@@ -97,9 +97,44 @@ impl<I: Isa> Partial<I> {
 
     /// The sum of exponentials, and its moments.
     #[inline(always)]
-    pub(super) fn total(self, i: I) -> (F64s<I>, Moments<I>) {
-        let rest = sum(self.sums).widen() * i.f64s(1.0 / SMALL);
+    pub(super) fn total<const DEPTH: usize>(self, i: I) -> (F64s<I>, Moments<I>) {
+        let rest = self.sum.total::<DEPTH>().widen() * i.f64s(1.0 / SMALL);
         (rest, Moments { squares: sum(self.squares).widen(), gaps: sum(self.gaps).widen() })
+    }
+}
+
+/// The sum of a block's exponentials on its way.
+#[derive(Clone, Copy)]
+pub(super) struct Partials<I: Isa>([F32s<I>; PARTIALS]);
+
+impl<I: Isa> Partials<I> {
+    #[inline(always)]
+    pub(super) fn none(i: I) -> Self {
+        Self([i.f32s(0.0); PARTIALS])
+    }
+
+    /// Whether there are two chains: of a pair there are not more products, and where registers are few, blocks of eight leave none.
+    #[inline(always)]
+    fn are_two<const DEPTH: usize>() -> bool {
+        DEPTH < PARTIALS || (I::FEW_REGISTERS && DEPTH > PARTIALS)
+    }
+
+    /// Adds product number `d` of `DEPTH`.
+    #[inline(always)]
+    pub(super) fn join<const DEPTH: usize>(&mut self, d: usize, a: F32s<I>, b: F32s<I>) {
+        if Self::are_two::<DEPTH>() {
+            let [first, second, ..] = self.0;
+            let mut two = [first, second];
+            join(&mut two, d, a, b);
+            [self.0[0], self.0[1]] = two;
+        } else {
+            join(&mut self.0, d, a, b);
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn total<const DEPTH: usize>(self) -> F32s<I> {
+        if Self::are_two::<DEPTH>() { self.0[0] + self.0[1] } else { sum(self.0) }
     }
 }
 

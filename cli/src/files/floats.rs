@@ -1,10 +1,40 @@
 //! Rows of floats in the type that the library takes them in: the file's own, but for float64.
 
-use super::dtype::Dtype;
+use super::dtype::{Dtype, Number};
 use super::{FileError, Source};
 use half::{bf16, f16};
 use ndarray::{ArrayView, ShapeError};
+use std::error::Error;
 use std::ops::Range;
+
+/// Rows of a file from one on, for those who read them when their turn comes: in the types of [`FloatRows`].
+pub(crate) struct FloatReader<'a> {
+    source: &'a Source,
+    axis: usize,
+    first: usize,
+}
+
+impl<'a> FloatReader<'a> {
+    /// The rows along `axis` from `first` on.
+    pub(crate) fn new(source: &'a Source, axis: usize, first: usize) -> Self {
+        Self { source, axis, first }
+    }
+
+    /// As the library takes it.
+    pub(crate) fn reader(&self) -> xent::Reader<'_> {
+        match self.source.array().header.dtype {
+            Dtype::F16 => xent::Reader::F16(self),
+            Dtype::Bf16 => xent::Reader::Bf16(self),
+            _ => xent::Reader::F32(self),
+        }
+    }
+}
+
+impl<T: Number> xent::ReadRows<T> for FloatReader<'_> {
+    fn read_rows(&self, rows: Range<usize>, out: &mut [T]) -> Result<(), Box<dyn Error + Send + Sync>> {
+        Ok(self.source.fill_rows(self.axis, self.first + rows.start..self.first + rows.end, out)?)
+    }
+}
 
 /// Rows of floats. The 16-bit types stay as they are stored; float64 is rounded to float32, which the library would do too.
 #[derive(Debug)]

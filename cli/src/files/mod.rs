@@ -32,7 +32,7 @@ mod write;
 
 use std::fmt;
 
-pub(crate) use floats::FloatRows;
+pub(crate) use floats::{FloatReader, FloatRows};
 pub(crate) use labels::Labels;
 pub(crate) use source::Source;
 pub(crate) use whole::WholeFile;

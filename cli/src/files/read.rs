@@ -32,12 +32,33 @@ impl Source {
 
     /// As [`read_rows_f32`](Self::read_rows_f32), in a type that the file's may be read as.
     pub(super) fn read_rows<T: Number>(&self, axis: usize, rows: Range<usize>, out: &mut Vec<T>) -> Result<(), FileError> {
+        let classes = self.check_rows(axis, &rows)?;
+        // No more than the array's elements, which fit in the file.
+        set_length(out, rows.len() * classes);
+        self.fill(Some(axis), rows, out)
+    }
+
+    /// The same into memory of just that size.
+    ///
+    /// # Errors
+    /// As [`read_rows_f32`](Self::read_rows_f32).
+    ///
+    /// # Panics
+    /// Where `out` is too short.
+    pub(super) fn fill_rows<T: Number>(&self, axis: usize, rows: Range<usize>, out: &mut [T]) -> Result<(), FileError> {
+        self.check_rows(axis, &rows)?;
+        self.fill(Some(axis), rows, out)
+    }
+
+    /// The length of `axis`, if it is there and so are the rows.
+    fn check_rows(&self, axis: usize, rows: &Range<usize>) -> Result<usize, FileError> {
         let shape = self.shape();
         let Some(&classes) = shape.get(axis) else {
             return Err(self.error(format_args!("the shape {} has no axis {axis}", shape_text(shape))));
         };
         let total = shape.iter().enumerate().filter(|&(index, _)| index != axis).map(|(_, &length)| length).product();
-        self.read(Some(axis), classes, total, rows, out)
+        self.check_range(rows, total)?;
+        Ok(classes)
     }
 
     /// The elements of `range` in row-major order as whole numbers, in place of what `out` held. bool reads as 0 and 1.
@@ -70,7 +91,9 @@ impl Source {
 
     /// The elements of `range` in row-major order, in a type that the file's may be read as.
     pub(super) fn read_elements<T: Number>(&self, range: Range<usize>, out: &mut Vec<T>) -> Result<(), FileError> {
-        self.read(None, 1, self.elements(), range, out)
+        self.check_range(&range, self.elements())?;
+        set_length(out, range.len());
+        self.fill(None, range, out)
     }
 
     fn read_whole_floats(&self, range: Range<usize>, out: &mut Vec<i64>) -> Result<(), FileError> {
@@ -97,17 +120,7 @@ impl Source {
         Ok(())
     }
 
-    fn read<T: Number>(
-        &self,
-        axis: Option<usize>,
-        classes: usize,
-        total: usize,
-        rows: Range<usize>,
-        out: &mut Vec<T>,
-    ) -> Result<(), FileError> {
-        self.check_range(&rows, total)?;
-        // No more than the array's elements, which fit in the file.
-        set_length(out, rows.len() * classes);
+    fn fill<T: Number>(&self, axis: Option<usize>, rows: Range<usize>, out: &mut [T]) -> Result<(), FileError> {
         let result = self.borrow_scratch(|scratch| gather(self.array(), axis, rows, out, scratch));
         result.map_err(|error| match error.kind() {
             ErrorKind::UnexpectedEof => self.error(format_args!("became shorter while it was read: {error}")),

@@ -15,8 +15,8 @@ use std::sync::{Mutex, PoisonError};
 pub(crate) struct Source {
     spec: String,
     array: Array,
-    /// Working memory of the last read, kept for the next; see [`Source::borrow_scratch`].
-    scratch: Mutex<Vec<u64>>,
+    /// Working memory of reads before, kept for the next ones; see [`Source::borrow_scratch`].
+    scratch: Mutex<Vec<Vec<u64>>>,
 }
 
 /// What a container's reader finds: where the elements are and what they are.
@@ -116,12 +116,12 @@ impl Source {
         &self.array
     }
 
-    /// Runs `read` with the memory that the last read left. Two threads never wait for each other: the second gets memory
-    /// of its own.
+    /// Runs `read` with the memory that a read before has left. Each of several threads has memory of its own.
     pub(super) fn borrow_scratch<R>(&self, read: impl FnOnce(&mut Vec<u64>) -> R) -> R {
-        let mut scratch = std::mem::take(&mut *self.scratch.lock().unwrap_or_else(PoisonError::into_inner));
+        let all = || self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut scratch = all().pop().unwrap_or_default();
         let result = read(&mut scratch);
-        *self.scratch.lock().unwrap_or_else(PoisonError::into_inner) = scratch;
+        all().push(scratch);
         result
     }
 }

@@ -4,7 +4,7 @@ use crate::cpu::isa::{Isa, LANES, Outlined};
 use crate::cpu::lanes::{F32s, F64s, Make, Mask};
 use crate::cpu::math::{or_zero, sum};
 use crate::fold::Keep;
-use crate::fold::moments::{self, Moments, PARTIALS, Partial, join};
+use crate::fold::moments::{self, Moments, PARTIALS, Partial, Partials, join};
 use crate::fold::units::{Count, ONE, Sum, absorb_huge, is_huge, rescale, unit_of};
 use crate::loss::Prepared;
 
@@ -205,7 +205,7 @@ impl<I: Isa> State<I> {
     ) -> bool {
         let (mut x, mut losers) = (*block.x, block.losers);
         let (anchor, zero) = (prepared.base.inverse(i, self.unit), i.f32s(0.0));
-        let (mut partial, mut sums) = (Partial::none(i), [zero; PARTIALS]);
+        let (mut partial, mut sum) = (Partial::none(i), Partials::none(i));
         let units = Count::in_units(i, prepared, self.unit);
         let count = if MOMENTS { Count::in_small_units(i, prepared, self.unit) } else { units };
         let lowest = block.lowest();
@@ -237,18 +237,17 @@ impl<I: Isa> State<I> {
                 count.exp::<FINE>(i, prepared, losers[d])
             };
             if MOMENTS {
-                partial.absorb(d, exponential, anchor - losers[d]);
+                partial.absorb::<DEPTH>(d, exponential, anchor - losers[d]);
             } else {
-                join(&mut sums, d, exponential.0, exponential.1);
+                sum.join::<DEPTH>(d, exponential.0, exponential.1);
             }
         }
         if MOMENTS {
-            let (rest, moments) = partial.total(i);
+            let (rest, moments) = partial.total::<DEPTH>(i);
             self.rest = if FIRST { rest } else { self.rest + rest };
             self.moments = if FIRST { moments } else { self.moments.plus(moments) };
         } else {
-            // A pair joins two of them.
-            let joined = if DEPTH < PARTIALS { sums[0] + sums[1] } else { sum(sums) };
+            let joined = sum.total::<DEPTH>();
             self.rest = if FIRST { joined.widen() } else { self.rest + joined.widen() };
         }
         low

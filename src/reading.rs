@@ -1,0 +1,141 @@
+//! Rows that do not lie in memory: they are read when their turn comes, by the thread that works on them.
+
+use std::fmt;
+use std::ops::Range;
+
+use bytemuck::{Pod, Zeroable};
+use half::{bf16, f16};
+
+use crate::layout::Element;
+use crate::views::Floats;
+
+/// Where rows of numbers come from that do not lie in memory: a file, an archive, a computation. Any
+/// `Fn(Range<usize>, &mut [T]) -> Result<(), Box<dyn Error + Send + Sync>>` is one.
+pub trait ReadRows<T>: Sync {
+    /// Puts some rows into `out`: one after the other, in each the classes. There is room for just these, and what is in it
+    /// before means nothing. Rows are counted from the beginning of the batch. Several threads ask at once, in any order, each
+    /// for rows of its own.
+    ///
+    /// # Errors
+    /// Whatever prevents it; it ends the evaluation as [`Error::Read`](crate::Error::Read).
+    fn read_rows(&self, rows: Range<usize>, out: &mut [T]) -> Result<(), Unread>;
+}
+
+/// Why rows could not be read.
+type Unread = Box<dyn std::error::Error + Send + Sync>;
+
+impl<T, F: Fn(Range<usize>, &mut [T]) -> Result<(), Unread> + Sync> ReadRows<T> for F {
+    fn read_rows(&self, rows: Range<usize>, out: &mut [T]) -> Result<(), Unread> {
+        self(rows, out)
+    }
+}
+
+/// What reads the rows of a [`Batch`](crate::Batch::reading), by the type that they are read in.
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub enum Reader<'a> {
+    /// float16.
+    F16(&'a dyn ReadRows<f16>),
+    /// bfloat16.
+    Bf16(&'a dyn ReadRows<bf16>),
+    /// float32.
+    F32(&'a dyn ReadRows<f32>),
+}
+
+impl fmt::Debug for Reader<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F16(_) => "Reader::F16",
+            Self::Bf16(_) => "Reader::Bf16",
+            Self::F32(_) => "Reader::F32",
+        })
+    }
+}
+
+/// Memory that rows are gathered or read into, kept from one window to the next.
+#[derive(Debug, Default)]
+pub(crate) struct Buffer {
+    floats: Vec<f32>,
+    halves: Vec<u16>,
+}
+
+/// Rows of numbers, wherever they are.
+#[derive(Debug, Clone)]
+pub(crate) enum Supply<'a> {
+    /// The class axis is the last.
+    Lying(Floats<'a>),
+    Read {
+        reader: Reader<'a>,
+        classes: usize,
+    },
+}
+
+impl Supply<'_> {
+    /// How kernels may take them.
+    pub(crate) fn element(&self) -> Element {
+        match self {
+            Self::Lying(floats) => floats.element(),
+            Self::Read { reader: Reader::F16(_), .. } => Element::F16,
+            Self::Read { reader: Reader::Bf16(_), .. } => Element::Bf16,
+            Self::Read { reader: Reader::F32(_), .. } => Element::F32,
+        }
+    }
+
+    /// Some rows as float32, one after the other: where they lie, or in `buffer`.
+    pub(crate) fn rows<'b>(&'b self, rows: Range<usize>, buffer: &'b mut Buffer) -> Result<&'b [f32], Unread> {
+        let Buffer { floats, halves } = buffer;
+        let &Self::Read { reader, classes } = self else {
+            let Self::Lying(lying) = self else { return Ok(&[]) };
+            return Ok(lying.rows(rows, floats));
+        };
+        let count = rows.len() * classes;
+        match reader {
+            Reader::F32(reader) => read(reader, rows, count, floats),
+            Reader::F16(reader) => {
+                let halves: &[f16] = bytemuck::cast_slice(read(reader, rows, count, halves)?);
+                floats.clear();
+                floats.extend(halves.iter().map(|half| half.to_f32()));
+                Ok(floats)
+            }
+            Reader::Bf16(reader) => {
+                let halves: &[bf16] = bytemuck::cast_slice(read(reader, rows, count, halves)?);
+                floats.clear();
+                floats.extend(halves.iter().map(|half| half.to_f32()));
+                Ok(floats)
+            }
+        }
+    }
+
+    /// As [`rows`](Self::rows), as the bits of 16-bit floats. There are none of other types.
+    pub(crate) fn halves<'b>(&'b self, rows: Range<usize>, buffer: &'b mut Buffer) -> Result<&'b [u16], Unread> {
+        let halves = &mut buffer.halves;
+        match *self {
+            Self::Lying(ref lying) => Ok(lying.halves(rows, halves)),
+            Self::Read { reader: Reader::F16(reader), classes } => {
+                let count = rows.len() * classes;
+                read(reader, rows, count, halves)
+            }
+            Self::Read { reader: Reader::Bf16(reader), classes } => {
+                let count = rows.len() * classes;
+                read(reader, rows, count, halves)
+            }
+            Self::Read { reader: Reader::F32(_), .. } => Ok(&[]),
+        }
+    }
+}
+
+/// Reads `count` numbers; `B` is what holds the bits of a `T`.
+fn read<'b, T: Pod, B: Pod + Zeroable>(
+    reader: &dyn ReadRows<T>,
+    rows: Range<usize>,
+    count: usize,
+    buffer: &'b mut Vec<B>,
+) -> Result<&'b [B], Unread> {
+    // What it held is overwritten: nothing is cleared but what is new.
+    if buffer.len() < count {
+        buffer.resize(count, B::zeroed());
+    }
+    let out = &mut buffer[..count];
+    reader.read_rows(rows, bytemuck::cast_slice_mut(out))?;
+    Ok(out)
+}
