@@ -6,7 +6,7 @@ use ndarray::{ArrayD, ArrayViewD, Slice};
 use crate::error::{Error, Result};
 use crate::layout::{Element, IGNORED};
 use crate::loss::{Prepared, check_weight};
-use crate::reading::{Buffer, Reader, Supply};
+use crate::reading::{Buffer, Reader, Supply, Unread};
 use crate::totals::Reduction;
 use crate::views::{Floats, Indices, each_index};
 
@@ -293,7 +293,7 @@ impl Checked<'_, '_> {
     ) -> Result<Window<'b>> {
         let Gathered { predictions, targets, labels } = gathered;
         let (first, last) = (self.first_row + rows.start as u64, self.first_row + rows.end.saturating_sub(1) as u64);
-        let unread = |error: Box<dyn std::error::Error + Send + Sync>| Error::Read { first, last, reason: error.to_string() };
+        let unread = |error: Unread| Error::Read { first, last, reason: error.to_string() };
         let targets = match &self.batch.targets {
             TargetRows::Classes(indices) => TargetSlice::Classes(indices.classes(rows.clone(), self.ignore_index, labels)),
             TargetRows::Dense(supply) => TargetSlice::Dense(supply.rows(rows.clone(), targets).map_err(unread)?),
@@ -319,6 +319,11 @@ impl Checked<'_, '_> {
     /// How the predictions are stored, as far as kernels take them so.
     pub(crate) fn element(&self) -> Element {
         self.batch.element()
+    }
+
+    /// Whether predictions are read when their turn comes.
+    pub(crate) fn is_read(&self) -> bool {
+        self.batch.predictions.is_read()
     }
 }
 

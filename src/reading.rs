@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use bytemuck::{Pod, Zeroable};
+use bytemuck::Pod;
 use half::{bf16, f16};
 
 use crate::layout::Element;
@@ -22,7 +22,7 @@ pub trait ReadRows<T>: Sync {
 }
 
 /// Why rows could not be read.
-type Unread = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Unread = Box<dyn std::error::Error + Send + Sync>;
 
 impl<T, F: Fn(Range<usize>, &mut [T]) -> Result<(), Unread> + Sync> ReadRows<T> for F {
     fn read_rows(&self, rows: Range<usize>, out: &mut [T]) -> Result<(), Unread> {
@@ -81,29 +81,31 @@ impl Supply<'_> {
         }
     }
 
+    /// Whether they do not lie in memory.
+    pub(crate) fn is_read(&self) -> bool {
+        matches!(self, Self::Read { .. })
+    }
+
     /// Some rows as float32, one after the other: where they lie, or in `buffer`.
     pub(crate) fn rows<'b>(&'b self, rows: Range<usize>, buffer: &'b mut Buffer) -> Result<&'b [f32], Unread> {
-        let Buffer { floats, halves } = buffer;
-        let &Self::Read { reader, classes } = self else {
-            let Self::Lying(lying) = self else { return Ok(&[]) };
-            return Ok(lying.rows(rows, floats));
-        };
-        let count = rows.len() * classes;
-        match reader {
-            Reader::F32(reader) => read(reader, rows, count, floats),
-            Reader::F16(reader) => {
-                let halves: &[f16] = bytemuck::cast_slice(read(reader, rows, count, halves)?);
-                floats.clear();
-                floats.extend(halves.iter().map(|half| half.to_f32()));
-                Ok(floats)
-            }
-            Reader::Bf16(reader) => {
-                let halves: &[bf16] = bytemuck::cast_slice(read(reader, rows, count, halves)?);
-                floats.clear();
-                floats.extend(halves.iter().map(|half| half.to_f32()));
-                Ok(floats)
-            }
+        fn widened<'b, T: Copy>(halves: &[T], widen: impl Fn(T) -> f32, floats: &'b mut Vec<f32>) -> &'b [f32] {
+            floats.clear();
+            floats.extend(halves.iter().map(|&half| widen(half)));
+            floats
         }
+        let Buffer { floats, halves } = buffer;
+        Ok(match *self {
+            Self::Lying(ref lying) => lying.rows(rows, floats),
+            Self::Read { reader: Reader::F32(reader), classes } => read(reader, rows, classes, floats)?,
+            Self::Read { reader: Reader::F16(reader), classes } => {
+                let halves = bytemuck::cast_slice(read(reader, rows, classes, halves)?);
+                widened(halves, f16::to_f32, floats)
+            }
+            Self::Read { reader: Reader::Bf16(reader), classes } => {
+                let halves = bytemuck::cast_slice(read(reader, rows, classes, halves)?);
+                widened(halves, bf16::to_f32, floats)
+            }
+        })
     }
 
     /// As [`rows`](Self::rows), as the bits of 16-bit floats. There are none of other types.
@@ -111,26 +113,21 @@ impl Supply<'_> {
         let halves = &mut buffer.halves;
         match *self {
             Self::Lying(ref lying) => Ok(lying.halves(rows, halves)),
-            Self::Read { reader: Reader::F16(reader), classes } => {
-                let count = rows.len() * classes;
-                read(reader, rows, count, halves)
-            }
-            Self::Read { reader: Reader::Bf16(reader), classes } => {
-                let count = rows.len() * classes;
-                read(reader, rows, count, halves)
-            }
+            Self::Read { reader: Reader::F16(reader), classes } => read(reader, rows, classes, halves),
+            Self::Read { reader: Reader::Bf16(reader), classes } => read(reader, rows, classes, halves),
             Self::Read { reader: Reader::F32(_), .. } => Ok(&[]),
         }
     }
 }
 
-/// Reads `count` numbers; `B` is what holds the bits of a `T`.
-fn read<'b, T: Pod, B: Pod + Zeroable>(
+/// Reads rows of `T` into a buffer of what has their bits.
+fn read<'b, T: Pod, B: Pod>(
     reader: &dyn ReadRows<T>,
     rows: Range<usize>,
-    count: usize,
+    classes: usize,
     buffer: &'b mut Vec<B>,
 ) -> Result<&'b [B], Unread> {
+    let count = rows.len() * classes;
     // What it held is overwritten: nothing is cleared but what is new.
     if buffer.len() < count {
         buffer.resize(count, B::zeroed());

@@ -15,7 +15,7 @@ use crate::loss::{LossTerm, Prepared, Visitor, visit};
 use crate::records::{Records, RecordsMut};
 use crate::reduce::{BLOCK, Part, Push, Reducer, Results};
 
-/// Predictions of a step, about: they fit into a core's second cache with what comes of them.
+/// Predictions that are read at a time, about: they fit into a core's second cache with what comes of them.
 const STEP: usize = 1 << 16;
 /// A gradient of so many elements, 16 MiB, goes past the caches.
 const STREAMED: usize = 1 << 22;
@@ -99,6 +99,7 @@ pub(crate) fn evaluate(
         let parts = pieces(rows.start, &ends, outputs, !shared, |range, mut outputs| {
             memory.lend(|scratch| {
                 let mut part = reducer.part(place + (range.start - rows.start) as u64);
+                let step = if batch.is_read() { step } else { range.len() };
                 for start in range.clone().step_by(step) {
                     let some = start..range.end.min(start + step);
                     let mut outputs = outputs.take(some.len());
@@ -166,7 +167,7 @@ fn threads() -> usize {
 }
 
 impl Scratch {
-    /// Evaluates rows that are few enough to stay in a cache.
+    /// Evaluates some rows of a piece. What is read of them, and what comes of them, stays in this memory until the next.
     fn step(
         &mut self,
         task: Task<'_>,
