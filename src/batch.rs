@@ -104,11 +104,15 @@ impl<'a> Batch<'a> {
         })
     }
 
-    /// A batch of `rows` rows of `classes` predictions that are read when their turn comes, by the thread that works on them:
-    /// they go through the cache of one core, and through no other memory. The class axis is the last.
+    /// A batch of `rows` rows of `classes` predictions that are read when their turn comes. The class axis is the last.
+    ///
+    /// On the CPU the threads that evaluate rows read them, a few at a time: they go through the cache of one core, and through no
+    /// other memory. For a GPU the thread that waits for the evaluation reads whole windows. What is larger than memory in its labels
+    /// as well comes in several batches of a [`Stream`](crate::Stream).
     ///
     /// # Errors
-    /// [`Error::Shape`] where the targets' shape is neither `[rows]` (class indices) nor `[rows, classes]` (dense).
+    /// [`Error::Shape`] where the targets' shape is neither `[rows]` (class indices) nor `[rows, classes]` (dense), or no memory could
+    /// hold an array of that size.
     pub fn reading(rows: usize, classes: usize, predictions: Reader<'a>, targets: Targets<'a>) -> Result<Self> {
         let (found, wanted) = match &targets {
             Targets::Classes(indices) => (each_index!(indices, view => view.shape()), vec![rows]),
@@ -121,17 +125,26 @@ impl<'a> Batch<'a> {
             Targets::Classes(indices) => TargetRows::Classes(indices),
             Targets::Dense(floats) => TargetRows::Dense(Supply::Lying(floats)),
         };
-        Ok(Self::of_readers(rows, classes, predictions, targets))
+        Self::of_readers(rows, classes, predictions, targets)
     }
 
     /// The same with dense targets that are read, too.
-    pub fn reading_dense(rows: usize, classes: usize, predictions: Reader<'a>, targets: Reader<'a>) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where no memory could hold an array of that size.
+    pub fn reading_dense(rows: usize, classes: usize, predictions: Reader<'a>, targets: Reader<'a>) -> Result<Self> {
         Self::of_readers(rows, classes, predictions, TargetRows::Dense(Supply::Read { reader: targets, classes }))
     }
 
-    fn of_readers(rows: usize, classes: usize, reader: Reader<'a>, targets: TargetRows<'a>) -> Self {
+    fn of_readers(rows: usize, classes: usize, reader: Reader<'a>, targets: TargetRows<'a>) -> Result<Self> {
+        // As of any array: gradients, and places within it, have numbers.
+        let bytes = rows.checked_mul(classes).and_then(|elements| elements.checked_mul(size_of::<f32>()));
+        if bytes.is_none_or(|bytes| isize::try_from(bytes).is_err()) {
+            let wanted = "what an array can hold".into();
+            return Err(Error::Shape { what: "a batch", found: vec![rows, classes], wanted });
+        }
         let predictions = Supply::Read { reader, classes };
-        Self { predictions, targets, sample_weights: None, row_shape: vec![rows], class_axis: 1, classes }
+        Ok(Self { predictions, targets, sample_weights: None, row_shape: vec![rows], class_axis: 1, classes })
     }
 
     /// Gives each row a weight, or all rows the one number of an array without dimensions.

@@ -219,11 +219,11 @@ impl Evaluator {
     /// Evaluates one batch.
     ///
     /// On the CPU backend the work is done on the calling thread and on others beside it; a GPU is waited for without
-    /// blocking.
+    /// blocking, but a [`Reader`](crate::Reader) of its rows is not.
     ///
     /// # Errors
-    /// Whatever is wrong with the loss, the labels or the weights, before any work is done. [`Error::Gpu`] and
-    /// [`Error::RowTooLarge`] where a GPU was demanded; under [`BackendChoice::Auto`] the CPU steps in.
+    /// Whatever is wrong with the loss, the labels or the weights, before any work is done. [`Error::Read`] where a
+    /// [`Reader`](crate::Reader) fails. [`Error::Gpu`] and [`Error::RowTooLarge`] where a GPU was demanded; under [`BackendChoice::Auto`] the CPU steps in.
     pub async fn evaluate(&self, loss: &Loss, batch: &Batch<'_>, outputs: &Outputs) -> Result<Evaluation> {
         let mut stream = self.stream(loss, outputs);
         stream.whole = true;
@@ -447,7 +447,8 @@ impl Stream<'_> {
             let error = match engine {
                 Engine::Cpu => {
                     let instructions = self.evaluator.instructions;
-                    let task = cpu::Task { prepared, wanted, instructions, scale };
+                    let counts = !self.outputs.top_k.is_empty();
+                    let task = cpu::Task { prepared, wanted, counts, instructions, scale };
                     let outputs = left.take(rows - next);
                     cpu::evaluate(task, &checked, next..rows, outputs, reducer, &self.memory.pieces)?;
                     break;

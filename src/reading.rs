@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Range;
 
 use bytemuck::Pod;
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use crate::layout::Element;
@@ -13,8 +14,9 @@ use crate::views::Floats;
 /// `Fn(Range<usize>, &mut [T]) -> Result<(), Box<dyn Error + Send + Sync>>` is one.
 pub trait ReadRows<T>: Sync {
     /// Puts some rows into `out`: one after the other, in each the classes. There is room for just these, and what is in it
-    /// before means nothing. Rows are counted from the beginning of the batch. Several threads ask at once, in any order, each
-    /// for rows of its own.
+    /// before means nothing: all of it has to be written. Rows are counted from the beginning of the batch. On the CPU several
+    /// threads ask at once, nearly in order, each for rows of its own, and wait for them; they are those of rayon's current pool.
+    /// Rows are asked for once, but for those that a GPU had when it failed and the CPU finishes.
     ///
     /// # Errors
     /// Whatever prevents it; it ends the evaluation as [`Error::Read`](crate::Error::Read).
@@ -88,9 +90,13 @@ impl Supply<'_> {
 
     /// Some rows as float32, one after the other: where they lie, or in `buffer`.
     pub(crate) fn rows<'b>(&'b self, rows: Range<usize>, buffer: &'b mut Buffer) -> Result<&'b [f32], Unread> {
-        fn widened<'b, T: Copy>(halves: &[T], widen: impl Fn(T) -> f32, floats: &'b mut Vec<f32>) -> &'b [f32] {
-            floats.clear();
-            floats.extend(halves.iter().map(|&half| widen(half)));
+        fn widened<'b, T>(halves: &[T], floats: &'b mut Vec<f32>) -> &'b [f32]
+        where
+            [T]: HalfFloatSliceExt,
+        {
+            floats.resize(floats.len().max(halves.len()), 0.0);
+            let floats = &mut floats[..halves.len()];
+            halves.convert_to_f32_slice(floats);
             floats
         }
         let Buffer { floats, halves } = buffer;
@@ -98,12 +104,10 @@ impl Supply<'_> {
             Self::Lying(ref lying) => lying.rows(rows, floats),
             Self::Read { reader: Reader::F32(reader), classes } => read(reader, rows, classes, floats)?,
             Self::Read { reader: Reader::F16(reader), classes } => {
-                let halves = bytemuck::cast_slice(read(reader, rows, classes, halves)?);
-                widened(halves, f16::to_f32, floats)
+                widened::<f16>(bytemuck::cast_slice(read(reader, rows, classes, halves)?), floats)
             }
             Self::Read { reader: Reader::Bf16(reader), classes } => {
-                let halves = bytemuck::cast_slice(read(reader, rows, classes, halves)?);
-                widened(halves, bf16::to_f32, floats)
+                widened::<bf16>(bytemuck::cast_slice(read(reader, rows, classes, halves)?), floats)
             }
         })
     }
@@ -133,6 +137,10 @@ fn read<'b, T: Pod, B: Pod>(
         buffer.resize(count, B::zeroed());
     }
     let out = &mut buffer[..count];
+    if cfg!(debug_assertions) {
+        // A NaN of any width: what a reader leaves out shows.
+        bytemuck::cast_slice_mut::<B, u8>(out).fill(0xff);
+    }
     reader.read_rows(rows, bytemuck::cast_slice_mut(out))?;
     Ok(out)
 }

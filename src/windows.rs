@@ -62,7 +62,7 @@ impl Task<'_, '_, '_> {
 }
 
 /// Evaluates some rows of a batch, which `records` are of. After an error the reducer has the rows before the first window at
-/// fault, and the session is to be dropped.
+/// fault, and the session is to be dropped, unless rows could not be read.
 pub(crate) async fn evaluate(
     session: &mut Session,
     task: &Task<'_, '_, '_>,

@@ -9,10 +9,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use half::{bf16, f16};
-use ndarray::{Array1, Array2};
+use ndarray::{Array1, Array2, s};
 use support::backends;
 use xent::{
-    Batch, CategoricalCrossEntropy, Error, Evaluation, Evaluator, EvaluatorDescriptor, Gradient, Input, Loss, Outputs,
+    Backend, Batch, CategoricalCrossEntropy, Error, Evaluation, Evaluator, EvaluatorDescriptor, Gradient, Input, Loss, Outputs,
     ReadRows, Reader, Reduction, Targets,
 };
 
@@ -77,8 +77,9 @@ fn evaluate(evaluator: &Evaluator, batch: &Batch<'_>) -> Evaluation {
     evaluator.evaluate_blocking(&from_logits(), batch, &everything(batch.classes())).expect("there is nothing to refuse")
 }
 
-/// One row, some, a step and its neighbours, and so many that each thread has blocks of its own; a row longer than a step.
-const SHAPES: [(usize, usize); 7] = [(0, 3), (1, 3), (131, 10), (63, 1000), (65, 1000), (70_000, 2), (3, 70_000)];
+/// None, one row, some, as many as are read at a time and their neighbours, so many that each thread has blocks of its own; a row
+/// longer than what is read at a time, and one that threads share.
+const SHAPES: [(usize, usize); 8] = [(0, 3), (1, 3), (131, 10), (63, 1000), (65, 1000), (70_000, 2), (3, 70_000), (1, 530_000)];
 
 #[test]
 fn rows_that_are_read_have_the_same_bits() {
@@ -92,17 +93,15 @@ fn rows_that_are_read_have_the_same_bits() {
             let lying = evaluate(evaluator, &Batch::new(numbers.view(), targets()).expect("shapes fit"));
             let shelf = Shelf::new(numbers.clone());
             let batch = Batch::reading(rows, classes, Reader::F32(&shelf), targets()).expect("shapes fit");
-            assert_eq!(
-                (batch.rows(), batch.classes(), batch.row_shape(), batch.is_dense()),
-                (rows, classes, &[rows][..], false)
-            );
+            assert_eq!((batch.rows(), batch.classes(), batch.is_dense()), (rows, classes, false), "{context}");
+            assert_eq!(batch.row_shape(), [rows], "{context}");
             assert_eq!(evaluate(evaluator, &batch), lying, "{context}");
             assert!(shelf.was_read_once(), "{context}");
 
             let (soft, shelf) = (Shelf::new(dense(rows, classes)), Shelf::new(numbers.clone()));
             let batch = Batch::new(numbers.view(), Targets::dense(soft.numbers.view())).expect("shapes fit");
             let lying = evaluate(evaluator, &batch);
-            let batch = Batch::reading_dense(rows, classes, Reader::F32(&shelf), Reader::F32(&soft));
+            let batch = Batch::reading_dense(rows, classes, Reader::F32(&shelf), Reader::F32(&soft)).expect("shapes fit");
             assert!(batch.is_dense());
             assert_eq!(evaluate(evaluator, &batch), lying, "dense, {context}");
             assert!(shelf.was_read_once() && soft.was_read_once(), "dense, {context}");
@@ -110,6 +109,49 @@ fn rows_that_are_read_have_the_same_bits() {
             let batch = Batch::reading(rows, classes, Reader::F32(&shelf), targets).expect("shapes fit");
             assert_eq!(evaluate(evaluator, &batch), lying, "dense in memory, {context}");
         }
+    }
+}
+
+#[test]
+fn rows_without_classes_are_none() {
+    let shelf = Shelf::new(Array2::<f32>::zeros((4, 0)));
+    for tested in backends::all() {
+        let batch = Batch::reading_dense(4, 0, Reader::F32(&shelf), Reader::F32(&shelf)).expect("shapes fit");
+        let totals = evaluate(&tested.evaluator, &batch).totals;
+        assert_eq!((totals.rows, totals.non_finite, totals.correct), (4, 4, 0), "{}", tested.name);
+    }
+}
+
+/// Rows of which a thread reads several times before it hands its sums over, after some that end in the midst of a block, with
+/// weights.
+#[test]
+fn what_is_read_in_several_steps_has_the_same_bits() {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let (rows, classes) = (8 * threads * 1024 + 1029, 66);
+    let (numbers, labels) = (logits(rows, classes), labels(rows, classes));
+    let weights = Array1::from_shape_fn(rows, |row| (row % 7) as f32 * 0.7);
+    let (loss, outputs) = (from_logits(), Outputs { gradient: Some(Gradient::Scaled(0.5)), ..everything(classes) });
+    let evaluate = |evaluator: &Evaluator, reads: bool| {
+        let mut stream = evaluator.stream(&loss, &outputs);
+        let mut gradient = Vec::new();
+        for range in [0..1000, 1000..rows] {
+            let (some, part) = (Shelf::new(numbers.slice(s![range.clone(), ..]).to_owned()), s![range.clone()]);
+            let targets = Targets::classes(labels.slice(part));
+            let batch = if reads {
+                Batch::reading(range.len(), classes, Reader::F32(&some), targets)
+            } else {
+                Batch::new(some.numbers.view(), targets)
+            };
+            let batch = batch.and_then(|batch| batch.sample_weights(weights.slice(part))).expect("shapes fit");
+            gradient.extend_from_slice(stream.push_blocking(&batch).expect("there is nothing to refuse").gradient);
+            assert_eq!(some.was_read_once(), reads);
+        }
+        (stream.finish().totals, gradient)
+    };
+    for tested in backends::all().iter().filter(|tested| tested.evaluator.backend() == Backend::Cpu) {
+        let ((sums, gradient), lying) = (evaluate(&tested.evaluator, true), evaluate(&tested.evaluator, false));
+        assert_eq!(sums, lying.0, "{}", tested.name);
+        assert!(gradient == lying.1, "{}: gradients differ", tested.name);
     }
 }
 
@@ -122,10 +164,12 @@ fn numbers_of_16_bits_are_read_as_they_are() {
         let batch = Batch::new(halves.view(), Targets::dense(brains.view())).expect("shapes fit");
         let (predictions, targets) = (Shelf::new(halves.clone()), Shelf::new(brains.clone()));
         let read = Batch::reading_dense(rows, classes, Reader::F16(&predictions), Reader::Bf16(&targets));
+        let read = read.expect("shapes fit");
         assert_eq!(evaluate(evaluator, &read), evaluate(evaluator, &batch), "{}", tested.name);
         // And the other way round.
         let batch = Batch::new(brains.view(), Targets::dense(halves.view())).expect("shapes fit");
         let read = Batch::reading_dense(rows, classes, Reader::Bf16(&targets), Reader::F16(&predictions));
+        let read = read.expect("shapes fit");
         assert_eq!(evaluate(evaluator, &read), evaluate(evaluator, &batch), "{}", tested.name);
         let why = xent::explain(&from_logits(), &read, 149).expect("it explains");
         assert_eq!(why, xent::explain(&from_logits(), &batch, 149).expect("it explains"));
@@ -181,8 +225,28 @@ fn what_cannot_be_read_ends_the_batch_and_nothing_else() {
             let batch = Batch::reading(rows, classes, Reader::F32(&shelf), Targets::classes(labels.view()));
             stream.push_blocking(&batch.expect("shapes fit")).expect("all is there again");
             let twice = stream.finish();
-            assert_eq!((twice.totals.rows, twice.warnings.len()), (2 * rows as u64, 0), "{context}");
+            let mut good = evaluator.stream(&loss, &outputs);
+            for _ in 0..2 {
+                let batch = Batch::new(shelf.numbers.view(), Targets::classes(labels.view())).expect("shapes fit");
+                good.push_blocking(&batch).expect("there is nothing to refuse");
+            }
+            assert_eq!(twice, good.finish(), "{context}");
         }
+    }
+}
+
+/// Who has met an error need not be kept waiting for all the rest.
+#[test]
+fn nothing_is_begun_after_a_failure() {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    for tested in backends::all() {
+        let (mut shelf, labels) = (Shelf::new(logits(20_000, 100)), labels(20_000, 100));
+        shelf.end = 0;
+        let batch = Batch::reading(20_000, 100, Reader::F32(&shelf), Targets::classes(labels.view())).expect("shapes fit");
+        let result = tested.evaluator.evaluate_blocking(&from_logits(), &batch, &Outputs::default());
+        assert!(matches!(result, Err(Error::Read { first: 0, .. })), "{}: {result:?}", tested.name);
+        let asked = shelf.asked.lock().expect("nobody panics").len();
+        assert!(asked <= threads, "{}: {asked}", tested.name);
     }
 }
 
@@ -191,7 +255,7 @@ fn what_cannot_be_read_ends_the_batch_and_nothing_else() {
 fn the_cpu_does_not_finish_what_cannot_be_read() {
     let evaluator = Evaluator::new_blocking(&EvaluatorDescriptor { allow_software: true, ..Default::default() });
     let evaluator = evaluator.expect("there is an adapter");
-    assert_ne!(evaluator.backend(), xent::Backend::Cpu);
+    assert_ne!(evaluator.backend(), Backend::Cpu);
     let attempts = AtomicUsize::new(0);
     let read = |_: Range<usize>, out: &mut [f32]| {
         out.fill(0.0);
@@ -213,5 +277,9 @@ fn shapes_that_do_not_fit_are_refused() {
     for targets in [Targets::classes(labels.view()), Targets::dense(dense.view())] {
         let refused = Batch::reading(4, 3, Reader::F32(&shelf), targets);
         assert!(matches!(refused, Err(Error::Shape { what: "targets", .. })));
+    }
+    for (rows, classes) in [(usize::MAX, 2), (1 << 40, 1 << 40), (usize::MAX / 8, 3)] {
+        let refused = Batch::reading_dense(rows, classes, Reader::F32(&shelf), Reader::F32(&shelf));
+        assert!(matches!(refused, Err(Error::Shape { what: "a batch", .. })));
     }
 }

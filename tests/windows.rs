@@ -234,6 +234,10 @@ fn outputs_change_no_bit() {
                 assert_eq!(losses(&some), losses(&all), "{context}");
                 assert_eq!(some.totals.sum().to_bits(), all.totals.sum().to_bits(), "{context}");
                 assert_eq!(some.totals.accuracy().is_some(), accuracy || !top_k.is_empty(), "{context}");
+                if some.totals.ranked {
+                    // Whether a label is the first of its row's maxima has a shorter way than how many are above it.
+                    assert_eq!(some.totals.correct, all.totals.correct, "{context}, top {top_k:?}");
+                }
                 assert_eq!(some.totals.top_k_accuracy(1).is_some(), !top_k.is_empty(), "{context}");
             }
             if problem.input != Input::LogProbabilities {

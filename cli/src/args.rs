@@ -26,7 +26,7 @@ pub(crate) enum Command {
     Devices(DevicesArgs),
 }
 
-/// Files are `.npy`, `.npz:NAME` or `.safetensors:NAME`, read a window at a time.
+/// Files are `.npy`, `.npz:NAME` or `.safetensors:NAME`, read a few rows at a time.
 #[derive(Debug, Args)]
 pub(crate) struct EvaluateArgs {
     /// Predictions: floating-point numbers, one for each class of each row.

@@ -20,14 +20,16 @@ use crate::loss::categorical_only;
 use crate::report;
 use ahead::read_ahead;
 use progress::Progress;
-use window::{Readers, Window};
+use window::Window;
 use written::Written;
 
-/// Bytes of a window in memory, with its gradient, unless a row has more: a GPU wants much work at a time, and rows that lie
-/// scattered in the file come in reads whose length is the window's.
-const HELD: usize = 32 << 20;
-/// Bytes of the files that a window is of: many times what a thread reads at a time, so that none waits long for the others,
-/// and so few that it does not take a second.
+/// Bytes of a window in memory, with what comes of it, unless a row has more.
+const WINDOW: usize = 8 << 20;
+/// The same where it holds all of its rows: a GPU wants much work at a time, and rows that lie scattered in the file come in reads
+/// whose length is the window's.
+const LONG_WINDOW: usize = 32 << 20;
+/// Bytes of the files that a window is of: many times what a thread reads at a time, so that none waits long for the others, and so
+/// few that progress shows.
 const SPAN: usize = 256 << 20;
 /// Windows in memory: one is evaluated, one is ready, one is read.
 const WINDOWS: usize = 3;
@@ -58,21 +60,16 @@ pub(crate) fn run(args: &EvaluateArgs) -> Result<(), Failure> {
     let started = Instant::now();
     let mut stream = evaluator.stream(&loss, &outputs);
     let progress = Progress::new(files.inputs.rows as u64, started);
-    // Each thread of the CPU reads what it works on, where a few rows are one read.
-    let whole = matches!(evaluator.backend(), Backend::Gpu { .. }) || !files.have_rows_in_order();
-    let all = [(); WINDOWS].map(|()| Window::of(&files, whole));
+    // Each thread of the CPU reads what it works on, where a few rows are one read. Longer ones it would wait for.
+    let on_gpu = matches!(evaluator.backend(), Backend::Gpu { .. });
+    let holds = on_gpu || !files.have_rows_in_order() || files.row_bytes() > LONG_WINDOW;
+    let all = [(); WINDOWS].map(|()| Window::new(&files, holds));
     let step = files.window_rows(args.window_rows.map(Into::into), &all[0], &outputs);
-    read_ahead(
-        all,
-        windows(files.inputs.rows, step),
-        |window, rows| window.read(&files, rows),
-        |window, rows| {
-            let readers = Readers::new(&files, rows.start);
-            let results = stream.push_blocking(&window.batch(&files, rows.len(), &readers)?)?;
-            progress.at(rows.end as u64);
-            Ok(written.write(&files, rows, results)?)
-        },
-    )?;
+    read_ahead(all, windows(files.inputs.rows, step), Window::read, |window, rows| {
+        let results = stream.push_blocking(&window.batch(rows.len())?)?;
+        progress.at(rows.end as u64);
+        Ok(written.write(&files, rows, results)?)
+    })?;
     progress.done();
     let evaluation = stream.finish();
     written.finish()?;
@@ -158,12 +155,21 @@ impl Files {
     }
 
     /// Rows of a window.
-    fn window_rows(&self, wanted: Option<usize>, window: &Window, outputs: &Outputs) -> usize {
-        let gradient = if outputs.gradient.is_some() { size_of::<f32>() } else { 0 };
-        let held = window.row_bytes(self).saturating_add(self.inputs.classes.saturating_mul(gradient));
-        let stored = self.bytes() / (self.inputs.rows as u64).max(1);
-        let most = (HELD / held.max(1)).min(SPAN / (stored as usize).max(1)).max(1);
+    fn window_rows(&self, wanted: Option<usize>, window: &Window<'_>, outputs: &Outputs) -> usize {
+        let float = |wanted: bool| if wanted { size_of::<f32>() } else { 0 };
+        // The library has a weight for each row, whether or not the file does.
+        let weights = if self.sample_weights.is_some() { size_of::<f64>() } else { 0 };
+        let of_row = float(outputs.losses) + float(outputs.logsumexp) + weights;
+        let gradient = self.inputs.classes.saturating_mul(float(outputs.gradient.is_some()));
+        let held = window.row_bytes().saturating_add(gradient).saturating_add(of_row);
+        let bytes = if window.holds() { LONG_WINDOW } else { WINDOW };
+        let most = (bytes / held.max(1)).min(SPAN / self.row_bytes().max(1)).max(1);
         wanted.map_or(most, |rows| rows.min(most))
+    }
+
+    /// Bytes of a row's predictions and targets as stored.
+    fn row_bytes(&self) -> usize {
+        usize::try_from(self.bytes() / (self.inputs.rows as u64).max(1)).unwrap_or(usize::MAX)
     }
 
     /// Bytes of the predictions and targets as stored.

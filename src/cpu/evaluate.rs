@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::isa::{Instructions, LANES, dispatch};
@@ -27,6 +28,8 @@ const SPARE: usize = 8;
 pub(crate) struct Task<'a> {
     pub prepared: &'a Prepared,
     pub wanted: Wanted,
+    /// Of ranks it matters how many classes are above the label, not just whether there is one.
+    pub counts: bool,
     pub instructions: Instructions,
     /// What gradients are multiplied with, sample weights apart.
     pub scale: f64,
@@ -78,8 +81,15 @@ pub(crate) fn evaluate(
 ) -> Result<()> {
     let classes = task.prepared.classes;
     let streams = task.wanted.gradient && rows.len().saturating_mul(classes) >= STREAMED;
-    // Long rows are shared where there are few of them; elsewhere each thread has rows of its own. The bits are the same.
-    let shared = parts::are_in(classes) && rows.len() < SPARE * threads();
+    // Long rows are shared where there are few of them; elsewhere each thread has rows of its own, which it may have to read. The
+    // bits are the same.
+    let few = if batch.is_read() { threads() } else { SPARE * threads() };
+    let shared = parts::are_in(classes) && rows.len() < few;
+    let order = match (shared, batch.is_read()) {
+        (true, _) => Order::Alone,
+        (false, true) => Order::InTurn,
+        (false, false) => Order::Any,
+    };
     let place = reducer.rows();
     let until_block = (BLOCK as u64 - place % BLOCK as u64) as usize % BLOCK;
     let step = step(classes);
@@ -96,7 +106,7 @@ pub(crate) fn evaluate(
             end = rows.end.min(end + blocks);
             ends.push(end);
         }
-        let parts = pieces(rows.start, &ends, outputs, !shared, |range, mut outputs| {
+        let parts = pieces(rows.start, &ends, outputs, order, |range, mut outputs| {
             memory.lend(|scratch| {
                 let mut part = reducer.part(place + (range.start - rows.start) as u64);
                 let step = if batch.is_read() { step } else { range.len() };
@@ -108,7 +118,7 @@ pub(crate) fn evaluate(
                 Ok(part)
             })
         });
-        for part in parts.into_iter().collect::<Result<Vec<_>>>()? {
+        for part in parts? {
             reducer.join(&part);
         }
         return Ok(());
@@ -119,10 +129,9 @@ pub(crate) fn evaluate(
     let mut outputs = outputs;
     own.reset(Wanted { gradient: false, logsumexp: false, ..task.wanted }, true, rows.len(), classes);
     let mut all = outputs.with(&mut own);
-    let done = pieces(rows.start, &ends, all.reborrow(), !shared, |range, mut outputs| {
+    pieces(rows.start, &ends, all.reborrow(), order, |range, mut outputs| {
         memory.lend(|scratch| scratch.step(task, Ways { streams, shared }, batch, range, &mut outputs, None))
-    });
-    done.into_iter().collect::<Result<()>>()?;
+    })?;
     let mut gathered = Gathered::default();
     let targets = batch.labels(rows.clone(), &mut gathered);
     reducer.push(task.prepared, &Results::of(&all, targets, batch.weights(rows)));
@@ -135,28 +144,55 @@ fn step(classes: usize) -> usize {
     if rows < LANES { rows.max(1) } else { rows / LANES * LANES }
 }
 
-/// Does the work for each piece, over the threads there are if `parallel`; the results are in order.
+/// Who takes which piece.
+#[derive(Clone, Copy, PartialEq)]
+enum Order {
+    /// This thread takes all of them.
+    Alone,
+    /// Each thread begins somewhere else.
+    Any,
+    /// Threads take the next one as they are free: where rows are read, they are read nearly in order.
+    InTurn,
+}
+
+/// Does the work for each piece; the results are in order. After a failure only pieces before it are still begun, so that the one
+/// that is told is always the first.
 fn pieces<T: Send>(
     first: usize,
     ends: &[usize],
     mut outputs: RecordsMut<'_>,
-    parallel: bool,
-    work: impl Fn(Range<usize>, RecordsMut<'_>) -> T + Sync,
-) -> Vec<T> {
+    order: Order,
+    work: impl Fn(Range<usize>, RecordsMut<'_>) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
     let starts = std::iter::once(first).chain(ends.iter().copied());
-    let cut: Vec<_> = starts.zip(ends).map(|(start, &end)| (start..end, outputs.take(end - start))).collect();
+    let cut = starts.zip(ends).map(|(start, &end)| (start..end, outputs.take(end - start)));
+    let cut: Vec<_> = cut.enumerate().collect();
+    let failed = AtomicUsize::new(usize::MAX);
+    let attempt = |(place, (range, outputs))| {
+        if place > failed.load(Ordering::Relaxed) {
+            return None;
+        }
+        let result = work(range, outputs);
+        if result.is_err() {
+            failed.fetch_min(place, Ordering::Relaxed);
+        }
+        Some((place, result))
+    };
     #[cfg(feature = "threads")]
-    if parallel {
+    if order != Order::Alone {
         use rayon::prelude::*;
-        // One after the other as threads are free: where rows are read, they are read nearly in order.
-        let each = cut.into_iter().enumerate().par_bridge();
-        let mut done: Vec<_> = each.map(|(place, (range, outputs))| (place, work(range, outputs))).collect();
-        done.sort_unstable_by_key(|(place, _)| *place);
+        let done: Vec<_> = if order == Order::Any {
+            cut.into_par_iter().filter_map(attempt).collect()
+        } else {
+            let mut done: Vec<_> = cut.into_iter().par_bridge().filter_map(attempt).collect();
+            done.sort_unstable_by_key(|(place, _)| *place);
+            done
+        };
         return done.into_iter().map(|(_, result)| result).collect();
     }
     // Without threads there is no choice.
-    let _ = parallel;
-    cut.into_iter().map(|(range, outputs)| work(range, outputs)).collect()
+    let _ = order;
+    cut.into_iter().filter_map(attempt).map(|(_, result)| result).collect()
 }
 
 fn threads() -> usize {
@@ -177,7 +213,7 @@ impl Scratch {
         outputs: &mut RecordsMut<'_>,
         part: Option<(&mut Part, &Reducer)>,
     ) -> Result<()> {
-        let Task { prepared, wanted, instructions, scale } = task;
+        let Task { prepared, wanted, counts, instructions, scale } = task;
         let window = batch.window(range.clone(), batch.element(), &mut self.gathered)?;
         if part.is_some() {
             let own = Wanted { gradient: false, logsumexp: false, ..wanted };
@@ -196,7 +232,8 @@ impl Scratch {
             }
             let records = records.reborrow();
             let Ways { streams, shared } = ways;
-            let piece = Piece { prepared, window: &window, wanted, scales: &self.scales, streams, shared, records };
+            let scales = &self.scales;
+            let piece = Piece { prepared, window: &window, wanted, counts, scales, streams, shared, records };
             visit(prepared.fold, prepared.term, Looked { piece, instructions });
         }
         if let Some((part, reducer)) = part {

@@ -52,7 +52,7 @@ impl Question<'_> {
             gradient: &mut [],
         };
         let (prepared, window, wanted) = (self.prepared, self.window, Wanted::default());
-        let piece = Piece { prepared, window, wanted, scales: &[], streams: false, shared: false, records };
+        let piece = Piece { prepared, window, wanted, counts: false, scales: &[], streams: false, shared: false, records };
         dispatch(Instructions::best(), Evaluate::<F, T> { piece, of: PhantomData });
         losses[0]
     }

@@ -70,6 +70,45 @@ impl<I: Isa> Outlined<I> for RankDown<'_, I> {
     }
 }
 
+/// The ranks of the labels of rows down the lanes whose largest predictions are known, where only the first matters: of others this
+/// says that there is a class above the label.
+pub(super) struct FirstDown<'s, I: Isa> {
+    pub x: &'s [[f32; LANES]],
+    pub goal: F32s<I>,
+    pub label: U32s<I>,
+    pub largest: F32s<I>,
+}
+
+impl<I: Isa> Outlined<I> for FirstDown<'_, I> {
+    type Output = [u32; LANES];
+
+    #[inline(always)]
+    fn run(self, i: I) -> [u32; LANES] {
+        let Self { x, goal, label, largest } = self;
+        let (is_largest, mut is_tied) = (goal.eq(largest), i.mask_of(0));
+        if is_largest.any() {
+            for (class, x) in x.iter().enumerate() {
+                is_tied = is_tied | (i.f32s_of(x).eq(goal) & i.u32s(class as u32).lt(label));
+            }
+        }
+        let (below, tied) = (!is_largest.bits(), is_tied.bits());
+        std::array::from_fn(|l| verdict(u32::from(below >> l & 1), u32::from(tied >> l & 1), 0))
+    }
+}
+
+/// The same of one row's label, whose prediction is `goal`.
+#[inline(always)]
+pub(super) fn first_of_row<I: Isa>(
+    i: I,
+    across: &Across<'_, '_>,
+    goal: f32,
+    largest: f32,
+    widened: &mut [f32; Rows::CHUNK],
+) -> u32 {
+    let is_below = goal < largest;
+    verdict(u32::from(is_below), u32::from(!is_below && is_tied(i, across, goal, widened)), 0)
+}
+
 /// The rank of one row's label, whose prediction is `goal`; of a long row by several threads.
 #[inline(always)]
 pub(super) fn rank_of_row<I: Isa>(i: I, across: &Across<'_, '_>, goal: f32, widened: &mut [f32; Rows::CHUNK]) -> u32 {
@@ -82,10 +121,16 @@ pub(super) fn rank_of_row<I: Isa>(i: I, across: &Across<'_, '_>, goal: f32, wide
     } else {
         i.call(Seen { across, goal, widened })
     };
-    let before = &across.part(0..classes.min(across.label as usize));
     // Only where none is larger it matters whether it is the first of equal maxima.
-    let is_tied = larger == 0 && !undefined && i.call(IsTied { across: before, goal, widened });
+    let is_tied = larger == 0 && !undefined && is_tied(i, across, goal, widened);
     verdict(larger, u32::from(is_tied), u32::from(undefined))
+}
+
+/// Whether a class before the label has its prediction.
+#[inline(always)]
+fn is_tied<I: Isa>(i: I, across: &Across<'_, '_>, goal: f32, widened: &mut [f32; Rows::CHUNK]) -> bool {
+    let before = &across.part(0..across.rows.classes.min(across.label as usize));
+    i.call(IsTied { across: before, goal, widened })
 }
 
 /// How many of the range's predictions are larger than the label's, and whether one is NaN.

@@ -14,7 +14,7 @@ use super::isa::{Isa, LANES, Line, Outlined, Work};
 use super::lanes::{F32s, Make, Mask};
 use super::losses::{BUSY, LossesDown};
 use super::pending::Pending;
-use super::rank::{RankDown, rank_of_row};
+use super::rank::{FirstDown, RankDown, first_of_row, rank_of_row};
 use super::source::{Ahead, Rows, SHORT, Scratch, Source, Tile};
 use super::steps;
 use super::targets::{Across, Down, Labels, WeighDown};
@@ -28,6 +28,8 @@ use crate::records::RecordsMut;
 /// Bytes of rows that are folded before the first of them is walked over again: they are near until then, and what one walk reads
 /// and the next one writes comes close enough together for the memory to be busy with both.
 const NEAR: u64 = 64 * 1024;
+/// The same where no more than labels' ranks are looked for: in a core's second cache.
+const RANKED: u64 = 256 * 1024;
 /// Bytes that may be kept of a row from one walk to the next, in a core's second cache.
 const KEPT: u64 = 512 * 1024;
 
@@ -41,6 +43,8 @@ pub(super) struct Piece<'a> {
     pub prepared: &'a Prepared,
     pub window: &'a Window<'a>,
     pub wanted: Wanted,
+    /// Of ranks it matters how many classes are above the label.
+    pub counts: bool,
     /// What each row's gradient is multiplied with, where one is wanted.
     pub scales: &'a [f32],
     /// Gradients go past the caches: there are more of them than these hold.
@@ -140,13 +144,16 @@ impl Piece<'_> {
 
     /// How many long rows are folded before the first of them is walked over again. Their results do not depend on it.
     fn rows_at_once(&self, keeps: bool) -> usize {
-        if !(self.wanted.gradient || self.sums().any()) {
+        let (float, element) = (size_of::<f32>() as u64, self.window.element.bytes());
+        let (near, class) = if self.wanted.gradient || self.sums().any() {
+            // Of what is kept predictions need not be near as well.
+            (NEAR, if keeps { float } else { element } + if self.prepared.dense { float } else { 0 })
+        } else if self.wanted.ranks {
+            (RANKED, element)
+        } else {
             return LANES;
-        }
-        let float = size_of::<f32>() as u64;
-        // Of what is kept predictions need not be near as well.
-        let class = if keeps { float } else { self.window.element.bytes() } + if self.prepared.dense { float } else { 0 };
-        (NEAR / (self.window.classes as u64 * class)).clamp(1, LANES as u64) as usize
+        };
+        (near / (self.window.classes as u64 * class)).clamp(1, LANES as u64) as usize
     }
 
     /// Whether the first walk over a long row keeps what the gradient needs: where that stays near, and a class needs no more.
@@ -215,7 +222,13 @@ impl Piece<'_> {
             let folded = Folded::<I, F> { first, row, labels, goal, walked };
             let of = self.write::<I, F, T, MOMENTS>(i, &rows, &folded);
             if self.wanted.ranks {
-                let ranks = i.call(RankDown { x: &x.0[..classes], goal, label: labels.class });
+                let (x, label) = (&x.0[..classes], labels.class);
+                let (largest, known) = F::largest(i, prepared, &folded.row);
+                let ranks = if self.counts || (!known).any() {
+                    i.call(RankDown { x, goal, label })
+                } else {
+                    i.call(FirstDown { x, goal, label, largest })
+                };
                 self.write_ranks(first, of.unlabelled, &ranks);
             }
             if self.wanted.gradient {
@@ -260,7 +273,7 @@ impl Piece<'_> {
             let class = labels.class.to_array();
             let across = |row: usize| Across::new(&rows, row, class[row]);
             let (mut goals, mut bad) = ([0.0; LANES], 0);
-            let (mut ranks, mut kept) = ([0; LANES], 0);
+            let mut kept = 0;
             for row in 0..rows.count {
                 let across = across(row);
                 let keep = &mut bytemuck::cast_slice_mut(&mut keep)[row * room..][..room];
@@ -271,9 +284,6 @@ impl Piece<'_> {
                 // The row has come near by now: before, its line of memory would have been waited for.
                 if (class[row] as usize) < classes {
                     goals[row] = rows.predictions.at(row * classes + class[row] as usize);
-                }
-                if self.wanted.ranks {
-                    ranks[row] = rank_of_row(i, &across, goals[row], &mut scratch.widened);
                 }
             }
             let goal = i.f32s_of(&goals);
@@ -293,6 +303,16 @@ impl Piece<'_> {
             let folded = Folded::<I, F> { first, row, labels, goal, walked };
             let of = self.write::<I, F, T, MOMENTS>(i, &rows, &folded);
             if self.wanted.ranks {
+                let (largest, known) = F::largest(i, prepared, &folded.row);
+                let (largest, known) = (largest.to_array(), known.bits());
+                let (mut ranks, widened) = ([0; LANES], &mut scratch.widened);
+                for (l, rank) in ranks[..rows.count].iter_mut().enumerate() {
+                    *rank = if self.counts || known >> l & 1 == 0 {
+                        rank_of_row(i, &across(l), goals[l], widened)
+                    } else {
+                        first_of_row(i, &across(l), goals[l], largest[l], widened)
+                    };
+                }
                 self.write_ranks(first, of.unlabelled, &ranks);
             }
             if self.wanted.gradient {

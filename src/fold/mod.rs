@@ -199,6 +199,12 @@ pub(crate) trait Fold {
     /// Where the row has no probabilities: its loss is NaN.
     fn is_undefined<I: Isa>(row: &Self::Row<I>) -> Mask<I>;
 
+    /// The largest of a row's predictions as given, and the rows of which it is known.
+    #[inline(always)]
+    fn largest<I: Isa>(i: I, _: &Prepared, _: &Self::Row<I>) -> (F32s<I>, Mask<I>) {
+        (i.f32s(f32::NAN), i.mask_of(0))
+    }
+
     /// What makes probabilities of the rows' predictions, for people: the sum of probabilities, the logsumexp of logits.
     fn normaliser<I: Isa>(i: I, prepared: &Prepared, row: &Self::Row<I>) -> Option<F64s<I>>;
 

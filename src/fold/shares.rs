@@ -247,6 +247,12 @@ impl Fold for Shares {
         !zero.eq(zero) | total.eq(zero)
     }
 
+    /// A positive one of the largest magnitude is the largest.
+    #[inline(always)]
+    fn largest<I: Isa>(i: I, _: &Prepared, row: &Row<I>) -> (F32s<I>, Mask<I>) {
+        (row.big, i.f32s(0.0).lt(row.big) & !Self::is_undefined(row))
+    }
+
     fn normaliser<I: Isa>(_: I, _: &Prepared, row: &Row<I>) -> Option<F64s<I>> {
         Some(row.total)
     }

@@ -303,6 +303,12 @@ impl Fold for Softmax {
         row.undefined
     }
 
+    /// A softcap may make one of several.
+    #[inline(always)]
+    fn largest<I: Isa>(i: I, prepared: &Prepared, row: &Row<I>) -> (F32s<I>, Mask<I>) {
+        (row.top, if prepared.softcap == 0.0 { !row.undefined } else { i.mask_of(0) })
+    }
+
     fn normaliser<I: Isa>(i: I, prepared: &Prepared, row: &Row<I>) -> Option<F64s<I>> {
         Some(Self::logsumexp(i, prepared, row))
     }

@@ -7,7 +7,7 @@ use ndarray::{ArrayView, ShapeError};
 use std::error::Error;
 use std::ops::Range;
 
-/// Rows of a file from one on, for those who read them when their turn comes: in the types of [`FloatRows`].
+/// Rows of a file from one on, for those who read them when their turn comes.
 pub(crate) struct FloatReader<'a> {
     source: &'a Source,
     axis: usize,
@@ -15,12 +15,17 @@ pub(crate) struct FloatReader<'a> {
 }
 
 impl<'a> FloatReader<'a> {
-    /// The rows along `axis` from `first` on.
-    pub(crate) fn new(source: &'a Source, axis: usize, first: usize) -> Self {
-        Self { source, axis, first }
+    /// All rows along `axis`.
+    pub(crate) fn new(source: &'a Source, axis: usize) -> Self {
+        Self { source, axis, first: 0 }
     }
 
-    /// As the library takes it.
+    /// Has rows counted from the file's row `first` on.
+    pub(crate) fn begin_at(&mut self, first: usize) {
+        self.first = first;
+    }
+
+    /// As the library takes predictions: in the types of [`FloatRows`].
     pub(crate) fn reader(&self) -> xent::Reader<'_> {
         match self.source.array().header.dtype {
             Dtype::F16 => xent::Reader::F16(self),
