@@ -38,6 +38,21 @@ impl<'a> Targets<'a> {
     pub fn dense(view: impl Into<Floats<'a>>) -> Self {
         Self::Dense(view.into())
     }
+
+    /// Those of predictions of this shape, which less the class axis is `row_shape`.
+    fn rows(self, shape: &[usize], row_shape: &[usize], class_axis: usize) -> Result<TargetRows<'a>> {
+        let (found, wanted) = match &self {
+            Self::Classes(indices) => (each_index!(indices, view => view.shape()), row_shape),
+            Self::Dense(floats) => (floats.shape(), shape),
+        };
+        if found != wanted {
+            return Err(Error::Shape { what: "targets", found: found.to_vec(), wanted: format!("{wanted:?}") });
+        }
+        Ok(match self {
+            Self::Classes(indices) => TargetRows::Classes(indices),
+            Self::Dense(floats) => TargetRows::Dense(Supply::Lying(floats.move_axis_last(class_axis))),
+        })
+    }
 }
 
 /// The targets of a batch.
@@ -83,20 +98,9 @@ impl<'a> Batch<'a> {
         let class_axis = class_axis as usize;
         let mut row_shape = shape.clone();
         let classes = row_shape.remove(class_axis);
-        let (found, wanted) = match &targets {
-            Targets::Classes(indices) => (each_index!(indices, view => view.shape()), &row_shape),
-            Targets::Dense(floats) => (floats.shape(), &shape),
-        };
-        if found != wanted.as_slice() {
-            return Err(Error::Shape { what: "targets", found: found.to_vec(), wanted: format!("{wanted:?}") });
-        }
-        let targets = match targets {
-            Targets::Dense(floats) => TargetRows::Dense(Supply::Lying(floats.move_axis_last(class_axis))),
-            Targets::Classes(indices) => TargetRows::Classes(indices),
-        };
         Ok(Self {
             predictions: Supply::Lying(predictions.move_axis_last(class_axis)),
-            targets,
+            targets: targets.rows(&shape, &row_shape, class_axis)?,
             sample_weights: None,
             row_shape,
             class_axis,
@@ -114,18 +118,7 @@ impl<'a> Batch<'a> {
     /// [`Error::Shape`] where the targets' shape is neither `[rows]` (class indices) nor `[rows, classes]` (dense), or no memory could
     /// hold an array of that size.
     pub fn reading(rows: usize, classes: usize, predictions: Reader<'a>, targets: Targets<'a>) -> Result<Self> {
-        let (found, wanted) = match &targets {
-            Targets::Classes(indices) => (each_index!(indices, view => view.shape()), vec![rows]),
-            Targets::Dense(floats) => (floats.shape(), vec![rows, classes]),
-        };
-        if found != wanted.as_slice() {
-            return Err(Error::Shape { what: "targets", found: found.to_vec(), wanted: format!("{wanted:?}") });
-        }
-        let targets = match targets {
-            Targets::Classes(indices) => TargetRows::Classes(indices),
-            Targets::Dense(floats) => TargetRows::Dense(Supply::Lying(floats)),
-        };
-        Self::of_readers(rows, classes, predictions, targets)
+        Self::of_readers(rows, classes, predictions, targets.rows(&[rows, classes], &[rows], 1)?)
     }
 
     /// The same with dense targets that are read, too.
