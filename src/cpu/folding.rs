@@ -1,14 +1,15 @@
 //! Rows into states: sixteen of them down the lanes, or one across them.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use super::isa::{Isa, LANES, Outlined};
 use super::lanes::{F32s, Make, Mask};
 use super::parts;
-use super::source::{Rows, Scratch, Tile};
+use super::source::{Rows, Scratch, Source, Stored, Tile};
 use super::steps;
 use super::targets::Across;
-use crate::fold::Fold;
+use crate::fold::{Fold, InTurn, Registers};
 use crate::loss::Prepared;
 
 /// Predictions that a lane absorbs at a time.
@@ -56,6 +57,13 @@ pub(super) fn fold_down<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool
 ) -> (F::State<I>, Mask<I>) {
     let (prepared, classes) = (rows.prepared, rows.classes);
     let mut finite = i.f32s(0.0);
+    if const { I::FEW_REGISTERS } && classes > MANY && F::is_in_turn(prepared) {
+        let mut state = F::identity(i);
+        let x = Columns::<F> { rows, x: &x.0[..classes], of: PhantomData };
+        let all = InTurn { x, coefficients: Stored::made(i, &weighed.0[..classes]), odd: None };
+        F::absorb_in_turn::<I, _, _, SPREAD, MOMENTS>(i, prepared, &mut state, all, true, &mut finite, None);
+        return (state, finite.is_nan());
+    }
     let mut class = if classes < MANY { PAIR } else { MANY };
     ask_ahead::<I, F>(i, rows, 0, class.min(classes) * LANES);
     let (mut state, _) = if class == PAIR {
@@ -80,6 +88,38 @@ pub(super) fn fold_down<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool
         class += PAIR;
     }
     (state, finite.is_nan())
+}
+
+/// The rows' classes in a tile, one after the other.
+struct Columns<'s, 'a, F> {
+    rows: &'s Rows<'a>,
+    x: &'s [[f32; LANES]],
+    of: PhantomData<F>,
+}
+
+impl<F> Copy for Columns<'_, '_, F> {}
+
+impl<F> Clone for Columns<'_, '_, F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<I: Isa, F: Fold> Registers<I> for Columns<'_, '_, F> {
+    #[inline(always)]
+    fn count(&self) -> usize {
+        self.x.len()
+    }
+
+    #[inline(always)]
+    fn at(&self, i: I, n: usize) -> F32s<I> {
+        i.f32s_of(&self.x[n])
+    }
+
+    #[inline(always)]
+    fn ask_ahead(&self, i: I, range: Range<usize>) {
+        ask_ahead::<I, F>(i, self.rows, range.start * LANES, range.len() * LANES);
+    }
 }
 
 /// The predictions of `COUNT` classes.
@@ -195,11 +235,63 @@ fn fold_range<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
     scratch: &mut Scratch,
     keep: &mut [[f32; LANES]],
 ) -> FoldedAcross<I, F> {
-    if const { I::FEW_REGISTERS } {
+    if const { I::FEW_REGISTERS } && F::is_in_turn(across.rows.prepared) {
+        fold_in_turn::<I, F, SPREAD, MOMENTS>(i, across, scratch, keep)
+    } else if const { I::FEW_REGISTERS } {
         fold_range_by::<I, F, FEW, SPREAD, MOMENTS>(i, across, scratch, keep)
     } else {
         fold_range_by::<I, F, MANY, SPREAD, MOMENTS>(i, across, scratch, keep)
     }
+}
+
+/// One register after the other, chunk by chunk.
+#[inline(always)]
+fn fold_in_turn<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
+    i: I,
+    across: &Across<'_, '_>,
+    scratch: &mut Scratch,
+    keep: &mut [[f32; LANES]],
+) -> FoldedAcross<I, F> {
+    let rows = across.rows;
+    let place = across.row * rows.classes;
+    let keeps = !keep.is_empty();
+    let mut folded = FoldedAcross { state: F::identity(i), bad: false, kept: keeps };
+    let mut finite = i.f32s(0.0);
+    for chunk in across.range.clone().step_by(Rows::CHUNK) {
+        let end = across.range.end.min(chunk + Rows::CHUNK);
+        let whole = (end - chunk) / LANES;
+        let odd = chunk + whole * LANES;
+        let coefficients = if SPREAD { across.coefficients(i, chunk, &mut scratch.weighed) } else { &[] };
+        let mut odd_end = None;
+        if odd < end {
+            // With the register before it, where there is one: the last sixteen may begin there.
+            let from = if whole == 0 { odd } else { odd - LANES };
+            let all = rows.predictions.floats(i, place + from..place + end, &mut scratch.widened);
+            let [last] = last::<I, 1>(i, all, &all[odd - from..], F::ABSENT);
+            let rest = if SPREAD { &coefficients[odd - chunk..] } else { &[] };
+            let [weight] = last_weights::<I, 1, SPREAD>(i, coefficients, rest, &mut finite);
+            odd_end = Some([last, weight]);
+        }
+        let first = chunk == across.range.start;
+        let to = if folded.kept { keep.get_mut(chunk / LANES..end.div_ceil(LANES)) } else { None };
+        let weighed = Stored { asks: across.takes_as_given(), ..Stored::made(i, coefficients.as_chunks().0) };
+        let (state, finite, range) = (&mut folded.state, &mut finite, place + chunk..place + odd);
+        // What is inlined below has a loop for each of the three.
+        macro_rules! absorb {
+            ($all:ident, $load:path) => {{
+                let x = Stored { all: $all[range].as_chunks().0, load: $load, asks: true };
+                let all = InTurn { x, coefficients: weighed, odd: odd_end };
+                F::absorb_in_turn::<I, _, _, SPREAD, MOMENTS>(i, rows.prepared, state, all, first, finite, to)
+            }};
+        }
+        folded.kept &= match rows.predictions {
+            Source::F32(all) => absorb!(all, I::f32s_of),
+            Source::F16(all) => absorb!(all, I::f32s_of_f16),
+            Source::Bf16(all) => absorb!(all, I::f32s_of_bf16),
+        };
+    }
+    folded.bad = SPREAD && finite.is_nan().any();
+    folded
 }
 
 /// `DEPTH` registers at a time: [`FEW`] or [`MANY`].

@@ -20,7 +20,7 @@ macro_rules! lanes {
     ($(#[$doc:meta])* $name:ident($raw:ident)) => {
         $(#[$doc])*
         #[derive(Clone, Copy)]
-        pub(crate) struct $name<I: Isa>(I::$raw);
+        pub(crate) struct $name<I: Isa>(pub(super) I::$raw);
     };
 }
 

@@ -9,7 +9,7 @@ use super::lanes::{F32s, Make, Mask};
 
 /// 2^part ≈ 1 + part·(c₁ + part·(c₂ + …)) for |part| ≤ ½.
 #[expect(clippy::approx_constant, reason = "the fit's first coefficient is ln 2 to float32, as it happens")]
-const EXP2: [f32; 5] = [0.693_147, 0.240_222_47, 0.055_507_11, 0.009_671_291, 0.001_326_951_9];
+pub(super) const EXP2: [f32; 5] = [0.693_147, 0.240_222_47, 0.055_507_11, 0.009_671_291, 0.001_326_951_9];
 /// The same with a term more, where an error weighs on a whole row; on the GPU, which waits for memory, everywhere.
 #[expect(clippy::approx_constant, reason = "the fit's first coefficient is ln 2 to float32, as it happens")]
 const EXP2_FINE: [f32; 6] = [0.693_147_2, 0.240_226_48, 0.055_503_324, 0.009_618_437, 0.001_339_887_4, 0.000_153_533_62];
@@ -98,6 +98,15 @@ impl Base {
         let whole = x.fma(i.f32s(self.high), biased);
         let part = self.part(i, x, whole - biased);
         (if FINE { exp2_fine(i, part) } else { exp2_part(i, part) }, whole.power())
+    }
+
+    /// [`power`](Self::power), not FINE, in a loop that does nothing else.
+    #[inline(always)]
+    pub(crate) fn power_in_turn<I: Isa>(self, i: I, x: F32s<I>, biased: F32s<I>) -> (F32s<I>, F32s<I>) {
+        if let Some((part, power)) = i.power_in_turn(x.0, [self.high, self.low], biased.0) {
+            return (F32s(part), F32s(power));
+        }
+        self.power::<I, false>(i, x, biased)
     }
 
     /// Exponentials of differences, which are no more than 0.

@@ -7,6 +7,7 @@ use half::{bf16, f16};
 use super::isa::{COLUMNS, Isa, LANES};
 use super::lanes::{F32s, Make, U32s, each_lane};
 use crate::batch::{TargetSlice, Window};
+use crate::fold::Registers;
 use crate::layout::Element;
 use crate::loss::Prepared;
 
@@ -21,8 +22,9 @@ impl Ahead {
     /// Two pages each: more of them are no faster.
     const STREAMS: usize = 4;
     const LINE: usize = 64;
-    /// A line for each stream.
-    const TURN: usize = Self::STREAMS * Self::LINE;
+    /// Lines of a stream that are asked for at once: the place of one takes as long to find as that of all.
+    const LINES: usize = 2;
+    const TURN: usize = Self::STREAMS * Self::LINES * Self::LINE;
 
     /// Asks for what is due when `count` numbers from `place` on are taken in.
     #[inline(always)]
@@ -40,11 +42,14 @@ impl Ahead {
 
     /// The lines that are due where a turn begins: the turns of a window ask for all of the next one, each for a line of every stream.
     #[inline(always)]
-    fn due(turn: usize) -> [usize; Self::STREAMS] {
+    fn due(turn: usize) -> [usize; Self::STREAMS * Self::LINES] {
         const { assert!(Self::WINDOW.is_power_of_two() && Self::WINDOW.is_multiple_of(Self::STREAMS * Self::TURN)) };
         let place = turn % Self::WINDOW;
         let next = turn.wrapping_add(Self::WINDOW - place + place / Self::STREAMS);
-        std::array::from_fn(|stream| next.wrapping_add(stream * (Self::WINDOW / Self::STREAMS)))
+        std::array::from_fn(|n| {
+            let (stream, line) = (n / Self::LINES, n % Self::LINES);
+            next.wrapping_add(stream * (Self::WINDOW / Self::STREAMS) + line * Self::LINE)
+        })
     }
 }
 
@@ -118,8 +123,44 @@ impl<'a> Source<'a> {
     }
 }
 
+/// Registers of stored numbers.
+#[derive(Clone, Copy)]
+pub(super) struct Stored<'a, T, L> {
+    pub all: &'a [[T; LANES]],
+    pub load: L,
+    /// They lie in memory that goes on behind them, and ask for it.
+    pub asks: bool,
+}
+
+impl<'a> Stored<'a, f32, ()> {
+    /// Numbers that were made, and are near.
+    #[inline(always)]
+    pub(super) fn made<I: Isa>(_: I, all: &'a [[f32; LANES]]) -> Stored<'a, f32, impl Load<I, f32>> {
+        Stored { all, load: I::f32s_of, asks: false }
+    }
+}
+
+impl<I: Isa, T: Copy, L: Load<I, T>> Registers<I> for Stored<'_, T, L> {
+    #[inline(always)]
+    fn count(&self) -> usize {
+        self.all.len()
+    }
+
+    #[inline(always)]
+    fn at(&self, i: I, n: usize) -> F32s<I> {
+        (self.load)(i, &self.all[n])
+    }
+
+    #[inline(always)]
+    fn ask_ahead(&self, i: I, range: Range<usize>) {
+        if self.asks {
+            Ahead::ask(i, self.all.as_flattened(), range.start * LANES, range.len() * LANES);
+        }
+    }
+}
+
 /// How sixteen stored numbers become float32.
-trait Load<I: Isa, T>: Fn(I, &[T; LANES]) -> F32s<I> + Copy {}
+pub(super) trait Load<I: Isa, T>: Fn(I, &[T; LANES]) -> F32s<I> + Copy {}
 
 impl<I: Isa, T, L: Fn(I, &[T; LANES]) -> F32s<I> + Copy> Load<I, T> for L {}
 
@@ -421,7 +462,11 @@ mod tests {
         let turns = (start..start + Ahead::WINDOW).step_by(Ahead::TURN);
         let turns: Vec<_> = turns.map(Ahead::due).collect();
         for lines in &turns {
-            assert!(lines.windows(2).all(|two| two[1] - two[0] == Ahead::WINDOW / Ahead::STREAMS), "not a line of each stream");
+            for (stream, lines) in lines.chunks(Ahead::LINES).enumerate() {
+                let place = lines[0] - (start + Ahead::WINDOW);
+                assert_eq!(place / (Ahead::WINDOW / Ahead::STREAMS), stream, "not of each stream");
+                assert!(lines.windows(2).all(|two| two[1] - two[0] == Ahead::LINE), "not next to each other");
+            }
         }
         let mut asked = turns.concat();
         asked.sort_unstable();

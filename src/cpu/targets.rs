@@ -192,6 +192,11 @@ impl<'r, 'a> Across<'r, 'a> {
         &weighed[..end - first]
     }
 
+    /// Whether coefficients are targets as they lie.
+    pub(super) fn takes_as_given(&self) -> bool {
+        self.given.is_some()
+    }
+
     /// [Asks](Ahead::ask) for what is due when `count` targets from class `first` on are taken in, if they are taken as they lie:
     /// elsewhere a [`block`](Self::block) does.
     #[inline(always)]

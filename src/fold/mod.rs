@@ -7,6 +7,8 @@ pub(crate) mod shares;
 pub(crate) mod softmax;
 mod units;
 
+use std::ops::Range;
+
 use crate::cpu::isa::{Isa, LANES};
 use crate::cpu::lanes::{F32s, F64s, Make, Mask, each_lane};
 use crate::loss::Prepared;
@@ -58,6 +60,26 @@ impl<I: Isa> Share<I> {
             clipped: self.clipped | over | under,
         }
     }
+}
+
+/// Registers of predictions in memory.
+pub(crate) trait Registers<I: Isa>: Copy {
+    fn count(&self) -> usize;
+
+    fn at(&self, i: I, n: usize) -> F32s<I>;
+
+    /// Asks for memory that is due when these are taken in.
+    fn ask_ahead(&self, i: I, range: Range<usize>);
+}
+
+/// What a fold takes in register by register.
+#[derive(Clone, Copy)]
+pub(crate) struct InTurn<I: Isa, X, W> {
+    pub x: X,
+    /// As many, where targets are spread.
+    pub coefficients: W,
+    /// The odd end of predictions and of coefficients, which is no register in memory.
+    pub odd: Option<[F32s<I>; 2]>,
 }
 
 /// Room for what the first walk leaves of `DEPTH` registers, where it [`keeps`](Fold::keeps) anything.
@@ -136,6 +158,27 @@ pub(crate) trait Fold {
         let mut state = Self::identity(i);
         let kept = Self::absorb::<I, DEPTH, SPREAD, MOMENTS>(i, prepared, &mut state, x, coefficients, keep);
         (state, kept)
+    }
+
+    /// Whether predictions are taken in by [`absorb_in_turn`](Self::absorb_in_turn).
+    #[inline(always)]
+    fn is_in_turn(_: &Prepared) -> bool {
+        false
+    }
+
+    /// As [`absorb`](Self::absorb), of predictions in memory, the `first` ones or more, one register after the other: where registers
+    /// are [few](Isa::FEW_REGISTERS).
+    #[inline(always)]
+    fn absorb_in_turn<I: Isa, X: Registers<I>, W: Registers<I>, const SPREAD: bool, const MOMENTS: bool>(
+        _: I,
+        _: &Prepared,
+        _: &mut Self::State<I>,
+        _: InTurn<I, X, W>,
+        _first: bool,
+        _finite: &mut F32s<I>,
+        _keep: Option<&mut [[f32; LANES]]>,
+    ) -> bool {
+        unreachable!("predictions are not taken in turn")
     }
 
     /// Whether the first walk can leave what [derivatives](Fold::of_kept) are made of: half of their arithmetic.

@@ -12,20 +12,21 @@
 //! Of any other loss Σ c·φ(p), with slopes h = c·p·φ′(p): since ∂pᵢ/∂xⱼ = pᵢ·(δᵢⱼ − pⱼ), the derivative by xⱼ is
 //! hⱼ − pⱼ·Σ h, which is hⱼ·(1 − pⱼ) − pⱼ·(Σ h − hⱼ) and so does not cancel where one class has nearly all.
 
+mod in_turn;
 mod packed;
 mod state;
 
 use packed::Packed;
 use state::State;
 
-use crate::cpu::isa::{Isa, Outlined};
+use crate::cpu::isa::{Isa, LANES, Outlined};
 use crate::cpu::lanes::{F32s, F64s, Make, Mask};
 use crate::cpu::math::{
     OfDifferences, difference, exp, exp2_fine, log1p, log1p_to_one, minus_inverse, power_of_two, round, tanh_of,
 };
 use crate::fold::moments;
 use crate::fold::units::{ONE, ONE_EXPONENT, anchor, is_huge};
-use crate::fold::{Fold, Keep, OfKept, Share};
+use crate::fold::{Fold, InTurn, Keep, OfKept, Registers, Share};
 use crate::loss::Prepared;
 
 pub(crate) struct Softmax;
@@ -177,6 +178,24 @@ impl Fold for Softmax {
             return (state, true);
         }
         (State::identity(i).outgrown::<DEPTH, SPREAD, MOMENTS>(i, prepared, x, coefficients), false)
+    }
+
+    #[inline(always)]
+    fn is_in_turn(prepared: &Prepared) -> bool {
+        prepared.softcap == 0.0 && !prepared.is_fine()
+    }
+
+    #[inline(always)]
+    fn absorb_in_turn<I: Isa, X: Registers<I>, W: Registers<I>, const SPREAD: bool, const MOMENTS: bool>(
+        i: I,
+        prepared: &Prepared,
+        s: &mut State<I>,
+        all: InTurn<I, X, W>,
+        first: bool,
+        finite: &mut F32s<I>,
+        keep: Option<&mut [[f32; LANES]]>,
+    ) -> bool {
+        s.absorb_in_turn::<X, W, SPREAD, MOMENTS>(i, prepared, all, first, finite, keep)
     }
 
     fn keeps(prepared: &Prepared) -> bool {

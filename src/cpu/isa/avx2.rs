@@ -1,5 +1,7 @@
 //! AVX2: two registers of float32, four of float64. A mask is all ones or all zeros in each lane.
 
+mod powers;
+
 #[allow(clippy::wildcard_imports, reason = "the intrinsics, whose names say where they are from")]
 use std::arch::x86_64::*;
 
@@ -265,6 +267,12 @@ impl Isa for Avx2 {
     #[inline(always)]
     fn select(m: Two, yes: Two, no: Two) -> Two {
         two!(|i| intrinsic!(_mm256_blendv_ps(no[i], yes[i], m[i])))
+    }
+
+    #[inline(always)]
+    fn power_in_turn(self, x: Two, [high, low]: [f32; 2], biased: Two) -> Option<(Two, Two)> {
+        // Also: it takes these features alone.
+        Some(intrinsic!(powers::power_in_turn(x, _mm256_set1_ps(high), _mm256_set1_ps(low), biased)))
     }
 
     #[inline(always)]

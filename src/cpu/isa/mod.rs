@@ -188,6 +188,12 @@ pub(crate) trait Isa: Copy + Send + Sync + 'static {
     fn select(m: Self::M, yes: Self::F, no: Self::F) -> Self::F;
     /// 2^n, where n + 127, from 0 to 254, stands in the low nine bits of `biased`; 0 for n = −127.
     fn power(biased: Self::F) -> Self::F;
+    /// 2^((high + low)·x − unit) in two factors, as [`Base::power`](super::math::Base::power) makes them from `biased`, where an
+    /// instruction set has a way of its own in loops that do nothing else.
+    #[inline(always)]
+    fn power_in_turn(self, _x: Self::F, _base: [f32; 2], _biased: Self::F) -> Option<(Self::F, Self::F)> {
+        None
+    }
     /// −1 / v to a twentieth of itself, for v with a size from 2^-126 to 2^125: what its bits leave of a constant.
     fn minus_inverse_guess(v: Self::F) -> Self::F;
     /// 2^23·k and m with v = m·2^k, and m from √½ to √2: so k stands in the bits, and needs no shift.

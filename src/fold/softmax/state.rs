@@ -151,7 +151,7 @@ impl<I: Isa> State<I> {
 
     /// Brings the unit near the top where that has outgrown it.
     #[inline(always)]
-    fn settle<const MOMENTS: bool>(&mut self, i: I, prepared: &Prepared, top: F32s<I>) {
+    pub(super) fn settle<const MOMENTS: bool>(&mut self, i: I, prepared: &Prepared, top: F32s<I>) {
         let outgrown = self.limit.lt(top);
         let huge = is_huge(i, prepared, top);
         let (unit, limit) = unit_of(i, prepared, huge.select(i.f32s(0.0), top));

@@ -1,0 +1,327 @@
+//! Logits that are taken in one register after the other, where [blocks](super::state) of them fill all that a core has.
+//!
+//! A group of them is added up in a loop that does nothing else, and leaves constants in their registers. Whether one of its
+//! logits outgrows the unit is seen when it is over; if so, it is added up again in another one.
+
+use std::ops::Range;
+
+use super::state::{SMALL, State, is_exceptional};
+use crate::cpu::isa::{Isa, LANES, Outlined};
+use crate::cpu::lanes::{F32s, Make, Mask};
+use crate::cpu::math::or_zero;
+use crate::fold::moments::{self, Moments};
+use crate::fold::units::{Count, is_huge, unit_of};
+use crate::fold::{InTurn, Registers};
+use crate::loss::Prepared;
+
+/// Registers whose sums are made in float32: of more of them they would round too often.
+const GROUP: usize = 8;
+
+/// How a state counts.
+#[derive(Clone, Copy)]
+struct Counts<I: Isa> {
+    units: Count<I>,
+    /// In units that are small enough for squares.
+    small: Count<I>,
+    anchor: F32s<I>,
+}
+
+impl<I: Isa> Counts<I> {
+    #[inline(always)]
+    fn of<const MOMENTS: bool>(i: I, prepared: &Prepared, unit: F32s<I>) -> Self {
+        let units = Count::in_units(i, prepared, unit);
+        if !MOMENTS {
+            return Self { units, small: units, anchor: unit };
+        }
+        Self { units, small: Count::in_small_units(i, prepared, unit), anchor: prepared.base.inverse(i, unit) }
+    }
+}
+
+/// What a group comes to.
+#[derive(Clone, Copy)]
+struct Sums<I: Isa> {
+    /// The largest logit so far, and as far as exponentials are kept, its own.
+    top: F32s<I>,
+    at_top: F32s<I>,
+    /// Σ e^x over the group's other logits and the old top, and its moments.
+    rest: F32s<I>,
+    squares: F32s<I>,
+    gaps: F32s<I>,
+}
+
+impl<I: Isa> Sums<I> {
+    /// Of nothing, behind this state.
+    #[inline(always)]
+    fn behind(i: I, state: &State<I>) -> Self {
+        let zero = i.f32s(0.0);
+        Self { top: state.top, at_top: state.at_top, rest: zero, squares: zero, gaps: zero }
+    }
+
+    /// A logit plays the top, and the loser joins the rest. What is below the floor leaves nothing; a NaN loses. With `KEEPS` the
+    /// logit's exponential is kept, else there is no use for `to`.
+    #[inline(always)]
+    fn play<const MOMENTS: bool, const KEEPS: bool>(
+        &mut self,
+        i: I,
+        prepared: &Prepared,
+        counts: &Counts<I>,
+        x: F32s<I>,
+        to: &mut [f32; LANES],
+    ) {
+        // All that needs the logit itself comes first: it has a register that its exponential is in need of.
+        let (loser, wins) = (self.top.min(x), self.top.lt(x));
+        self.top = x.max(self.top);
+        let count = if MOMENTS { counts.small } else { counts.units };
+        let (part, power) = if KEEPS {
+            // They change places as their logits do. Where they are no less than a normal float, the products are exact and the bits
+            // the same as without; what is less is too little for any sum's.
+            let (part, power) = counts.units.exp_in_turn(i, prepared, counts.units.raised(x));
+            let e = part * power;
+            e.store(to);
+            let lost = wins.select(self.at_top, e);
+            self.at_top = wins.select(e, self.at_top);
+            (lost, i.f32s(if MOMENTS { moments::SMALL as f32 } else { 1.0 }))
+        } else {
+            count.exp_in_turn(i, prepared, count.raised(loser))
+        };
+        self.rest = part.fma(power, self.rest);
+        if MOMENTS {
+            let small = part * power;
+            self.squares = small.fma(small, self.squares);
+            self.gaps = small.fma(counts.anchor - count.raised(loser), self.gaps);
+        }
+    }
+}
+
+impl<I: Isa> State<I> {
+    /// Takes in logits of each lane, the `first` ones or more, and with `SPREAD` their coefficients: `finite` turns NaN where one is
+    /// not. Says whether their exponentials are kept, if they were to be.
+    #[inline(always)]
+    pub(super) fn absorb_in_turn<X: Registers<I>, W: Registers<I>, const SPREAD: bool, const MOMENTS: bool>(
+        &mut self,
+        i: I,
+        prepared: &Prepared,
+        all: InTurn<I, X, W>,
+        first: bool,
+        finite: &mut F32s<I>,
+        keep: Option<&mut [[f32; LANES]]>,
+    ) -> bool {
+        let before = self.top;
+        if first && let Some(begun) = Self::begun(i, prepared, &all.x) {
+            *self = begun;
+        }
+        let (x, odd) = (all.x, all.odd.map(|[x, _]| x));
+        let (mut start, mut kept) = (0, true);
+        if let Some(keep) = keep {
+            start = self.play_all::<X, MOMENTS, true>(i, prepared, x, odd, start, keep, &mut kept);
+        }
+        if start < x.count() + usize::from(odd.is_some()) {
+            self.play_all::<X, MOMENTS, false>(i, prepared, x, odd, start, &mut [], &mut false);
+        }
+        if SPREAD {
+            self.weigh_in_turn(i, before, all, finite);
+        }
+        kept
+    }
+
+    /// An empty state in the unit of the first logits, if their largest is an ordinary number in all lanes. No phantom plays or stays.
+    #[inline(always)]
+    fn begun<X: Registers<I>>(i: I, prepared: &Prepared, x: &X) -> Option<Self> {
+        let mut top = i.f32s(f32::NEG_INFINITY);
+        for n in 0..x.count().min(GROUP) {
+            top = x.at(i, n).max(top);
+        }
+        // What none leave is huge. A NaN is left for the sum to find.
+        if is_huge(i, prepared, top).any() {
+            return None;
+        }
+        let mut s = Self::identity(i);
+        (s.unit, s.limit) = unit_of(i, prepared, top);
+        (s.top, s.rest, s.moments) = (i.f32s(f32::NEG_INFINITY), i.f64s(0.0), Moments::none(i));
+        Some(s)
+    }
+
+    /// Takes in the logits from `start` on, without coefficients; with `KEEPS` as far as their exponentials are kept. Says where it ended.
+    #[expect(clippy::too_many_arguments, reason = "a structure of them would lie in memory")]
+    #[inline(always)]
+    fn play_all<X: Registers<I>, const MOMENTS: bool, const KEEPS: bool>(
+        &mut self,
+        i: I,
+        prepared: &Prepared,
+        x: X,
+        odd: Option<F32s<I>>,
+        start: usize,
+        keep: &mut [[f32; LANES]],
+        kept: &mut bool,
+    ) -> usize {
+        let count = x.count();
+        let (mut s, mut none) = (*self, [0.0; LANES]);
+        let mut counts = Counts::of::<MOMENTS>(i, prepared, s.unit);
+        for start in (start..count).step_by(GROUP) {
+            let end = count.min(start + GROUP);
+            x.ask_ahead(i, start..end);
+            let mut sums = Sums::behind(i, &s);
+            let room = if KEEPS { &mut keep[start..end] } else { &mut [] };
+            for (n, place) in (start..end).enumerate() {
+                let to = if KEEPS { &mut room[n] } else { &mut none };
+                sums.play::<MOMENTS, KEEPS>(i, prepared, &counts, x.at(i, place), to);
+            }
+            if s.limit.lt(sums.top).any() {
+                let range = start..end;
+                s = i.call(Outgrown::<I, X, MOMENTS> { prepared, state: s, top: sums.top, x, range, odd: None });
+                if KEEPS {
+                    (*self, *kept) = (s, false);
+                    return end;
+                }
+                counts = Counts::of::<MOMENTS>(i, prepared, s.unit);
+            } else {
+                s.take::<MOMENTS>(i, &sums);
+            }
+        }
+        if let Some(logit) = odd {
+            x.ask_ahead(i, count..count + 1);
+            let mut sums = Sums::behind(i, &s);
+            let to = if KEEPS { &mut keep[count] } else { &mut none };
+            sums.play::<MOMENTS, KEEPS>(i, prepared, &counts, logit, to);
+            if s.limit.lt(sums.top).any() {
+                s = i.call(Outgrown::<I, X, MOMENTS> { prepared, state: s, top: sums.top, x, range: 0..0, odd });
+                *kept = false;
+            } else {
+                s.take::<MOMENTS>(i, &sums);
+            }
+        }
+        *self = s;
+        count + 1
+    }
+
+    /// Takes in the coefficients of logits that are in, behind the top `before` them.
+    #[inline(always)]
+    fn weigh_in_turn<X: Registers<I>, W: Registers<I>>(
+        &mut self,
+        i: I,
+        before: F32s<I>,
+        all: InTurn<I, X, W>,
+        finite: &mut F32s<I>,
+    ) {
+        let InTurn { x, coefficients, odd } = all;
+        let count = x.count();
+        let (zero, minus_small) = (i.f32s(0.0), i.f32s(-SMALL));
+        let small_top = i.f32s(SMALL) * self.top;
+        let grown = small_top.widen() - (i.f32s(SMALL) * before).widen();
+        let (mut gap, mut weight) = (self.weight.fma(grown, self.gap), self.weight);
+        let mut bad = *finite;
+        for start in (0..count).step_by(GROUP) {
+            let range = start..count.min(start + GROUP);
+            coefficients.ask_ahead(i, range.clone());
+            let (mut gaps, mut weights) = (zero, zero);
+            for n in range.clone() {
+                let coefficient = coefficients.at(i, n);
+                gaps = coefficient.fma(x.at(i, n).fma(minus_small, small_top), gaps);
+                weights = weights + coefficient;
+                bad = coefficient.fma(zero, bad);
+            }
+            // A logit of −∞ makes it infinite, or NaN where its coefficient is 0.
+            if (!gaps.abs(i).lt(i.f32s(f32::INFINITY))).any() {
+                let impossible;
+                (gaps, impossible) = i.call(Masked { small_top, x, coefficients, range });
+                self.impossible = self.impossible | impossible;
+            }
+            (gap, weight) = (gap + gaps.widen(), weight + weights.widen());
+        }
+        if let Some([x, coefficient]) = odd {
+            coefficients.ask_ahead(i, count..count + 1);
+            let (below, masked) = below(i, small_top, x);
+            self.impossible = self.impossible | (masked & !coefficient.eq(zero));
+            (gap, weight) = (gap + (or_zero(i, !masked, coefficient) * below).widen(), weight + coefficient.widen());
+            bad = coefficient.fma(zero, bad);
+        }
+        (self.gap, self.weight, *finite) = (gap, weight, bad);
+    }
+
+    /// Takes what logits come to whose largest is within the limit.
+    #[inline(always)]
+    fn take<const MOMENTS: bool>(&mut self, i: I, sums: &Sums<I>) {
+        let rest = sums.rest.widen();
+        if MOMENTS {
+            self.rest = self.rest + rest * i.f64s(1.0 / moments::SMALL);
+            self.moments = self.moments.plus(Moments { squares: sums.squares.widen(), gaps: sums.gaps.widen() });
+        } else {
+            self.rest = self.rest + rest;
+        }
+        (self.top, self.at_top) = (sums.top, sums.at_top);
+    }
+}
+
+/// Logits of which one has outgrown the unit.
+struct Outgrown<'a, I: Isa, X, const MOMENTS: bool> {
+    prepared: &'a Prepared,
+    state: State<I>,
+    /// The largest, with these.
+    top: F32s<I>,
+    x: X,
+    range: Range<usize>,
+    odd: Option<F32s<I>>,
+}
+
+impl<I: Isa, X: Registers<I>, const MOMENTS: bool> Outlined<I> for Outgrown<'_, I, X, MOMENTS> {
+    type Output = State<I>;
+
+    #[inline(always)]
+    fn run(self, i: I) -> State<I> {
+        let Self { prepared, state: mut s, top, x, range, odd } = self;
+        if !is_exceptional(i, prepared, s.top, top).any() {
+            s.settle::<MOMENTS>(i, prepared, top);
+            let counts = Counts::of::<MOMENTS>(i, prepared, s.unit);
+            let mut sums = Sums::behind(i, &s);
+            for n in range {
+                sums.play::<MOMENTS, false>(i, prepared, &counts, x.at(i, n), &mut [0.0; LANES]);
+            }
+            if let Some(odd) = odd {
+                sums.play::<MOMENTS, false>(i, prepared, &counts, odd, &mut [0.0; LANES]);
+            }
+            s.take::<MOMENTS>(i, &sums);
+            return s;
+        }
+        let (none, no_coefficients) = (i.f32s(f32::NEG_INFINITY), [i.f32s(0.0); 2]);
+        for n in range.clone().step_by(2) {
+            let second = if n + 1 < range.end { x.at(i, n + 1) } else { none };
+            s.absorb::<2, false, MOMENTS>(i, prepared, &[x.at(i, n), second], &no_coefficients, None);
+        }
+        if let Some(odd) = odd {
+            s.absorb::<2, false, MOMENTS>(i, prepared, &[odd, none], &no_coefficients, None);
+        }
+        s
+    }
+}
+
+/// How far a logit is below the top, times SMALL, or 0 where it is −∞.
+#[inline(always)]
+fn below<I: Isa>(i: I, small_top: F32s<I>, x: F32s<I>) -> (F32s<I>, Mask<I>) {
+    let masked = x.eq(i.f32s(f32::NEG_INFINITY));
+    // By selection, not by multiplication: 0·∞ is NaN.
+    (or_zero(i, !masked, x.fma(i.f32s(-SMALL), small_top)), masked)
+}
+
+/// The gaps of a group with logits of −∞, and where one of these has a coefficient.
+struct Masked<I: Isa, X, W> {
+    small_top: F32s<I>,
+    x: X,
+    coefficients: W,
+    range: Range<usize>,
+}
+
+impl<I: Isa, X: Registers<I>, W: Registers<I>> Outlined<I> for Masked<I, X, W> {
+    type Output = (F32s<I>, Mask<I>);
+
+    #[inline(always)]
+    fn run(self, i: I) -> Self::Output {
+        let (mut gaps, mut impossible) = (i.f32s(0.0), i.mask_of(0));
+        for n in self.range {
+            let coefficient = self.coefficients.at(i, n);
+            let (below, masked) = below(i, self.small_top, self.x.at(i, n));
+            impossible = impossible | (masked & !coefficient.eq(i.f32s(0.0)));
+            gaps = or_zero(i, !masked, coefficient).fma(below, gaps);
+        }
+        (gaps, impossible)
+    }
+}
