@@ -53,6 +53,34 @@ fn lowest_floats_as_masks() {
     backends::check(&logits(dense(&[0.5, 0.25, 0.25])), "a share for the mask");
 }
 
+/// Logits next to those that are counted one lane at a time, beside rows, and lanes, that begin with masks.
+#[test]
+fn logits_nearly_huge_beside_masks() {
+    for classes in [8, 9, 40, 300, 1_100] {
+        for top in [90_750.0, 90_770.0, 90_800.0, 90_850.0, 90_860.0] {
+            let mut predictions: Vec<f32> = (0..16 * classes).map(|n| (n * 37 % 101) as f32 * 0.1).collect();
+            predictions[0] = top;
+            for row in 1..4 {
+                predictions[row * classes..][..row].fill(f32::NEG_INFINITY);
+            }
+            // A lane of a long row whose first classes are masked.
+            for class in (1..classes.min(60)).step_by(16) {
+                predictions[class] = f32::NEG_INFINITY;
+            }
+            let last = classes - 1;
+            let targets = Targets::Classes(vec![last as i64; 16]);
+            let problem = Problem { rows: 16, classes, ..row(Input::Logits, &predictions, targets) };
+            backends::check(&problem, &format!("{classes} classes, {top}"));
+            let mut shares = vec![0.0; 16 * classes];
+            for row in shares.chunks_mut(classes) {
+                (row[last], row[last - 1]) = (0.75, 0.25);
+            }
+            let problem = Problem { targets: Targets::Dense(shares), ..problem };
+            backends::check(&problem, &format!("{classes} classes, {top}, dense"));
+        }
+    }
+}
+
 #[test]
 fn logits_whose_terms_cancel_beyond_float32() {
     backends::check(&row(Input::Logits, &[1.0, -MAX, -MAX], dense(&[1.0, 2.0, -1.5])), "a sum within float32");

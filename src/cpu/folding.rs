@@ -274,6 +274,7 @@ fn fold_in_turn<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
         }
         let first = chunk == across.range.start;
         let to = if folded.kept { keep.get_mut(chunk / LANES..end.div_ceil(LANES)) } else { None };
+        debug_assert!(to.is_some() || !folded.kept, "there is room for all of the row");
         let weighed = Stored { asks: across.takes_as_given(), ..Stored::made(i, coefficients.as_chunks().0) };
         let (state, finite, range) = (&mut folded.state, &mut finite, place + chunk..place + odd);
         // What is inlined below has a loop for each of the three.

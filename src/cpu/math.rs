@@ -455,4 +455,40 @@ mod tests {
         check(Function::Tanh, &between(-9.0, 9.0), f64::tanh, 3e-7);
         check(Function::Tanh, &[0.0, 60.0, -60.0], f64::tanh, 6e-8);
     }
+
+    /// [`Base::power`] and [`Base::power_in_turn`] of logits in a unit, as bits.
+    struct Powers<'a> {
+        x: &'a [f32; LANES],
+        unit: f32,
+    }
+
+    impl Work for Powers<'_> {
+        type Output = [[u32; LANES]; 4];
+
+        #[inline(always)]
+        fn run<I: Isa>(self, i: I) -> Self::Output {
+            let (base, biased) = (Base::of(0.7), biased(i, i.f32s(self.unit)));
+            let x = i.f32s_of(self.x);
+            let (a, b) = base.power::<I, false>(i, x, biased);
+            let (c, d) = base.power_in_turn(i, x, biased);
+            [a, b, c, d].map(|v| v.to_array().map(f32::to_bits))
+        }
+    }
+
+    #[test]
+    fn exponentials_in_turn_have_the_bits_of_others() {
+        for instructions in Instructions::ALL.into_iter().filter(|instructions| instructions.is_available()) {
+            for unit in [-64.0, 0.0, 63.0, 90_000.0] {
+                // From the floor to far above the unit, and between whole numbers.
+                let middle = unit / Base::of(0.7).high;
+                for step in 0..2_000 {
+                    let x = std::array::from_fn(|l| middle - 120.0 + 0.1 * step as f32 + 0.013 * l as f32);
+                    let [a, b, c, d] = dispatch(instructions, Powers { x: &x, unit });
+                    assert_eq!(([a, b], unit), ([c, d], unit), "{instructions:?}, {x:?}");
+                }
+            }
+            let [a, _, c, _] = dispatch(instructions, Powers { x: &[f32::NAN; LANES], unit: 0.0 });
+            assert!([a, c].as_flattened().iter().all(|&bits| f32::from_bits(bits).is_nan()), "{instructions:?}");
+        }
+    }
 }

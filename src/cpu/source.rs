@@ -40,7 +40,7 @@ impl Ahead {
         }
     }
 
-    /// The lines that are due where a turn begins: the turns of a window ask for all of the next one, each for a line of every stream.
+    /// The lines that are due where a turn begins: the turns of a window ask for all of the next one, each for two of every stream.
     #[inline(always)]
     fn due(turn: usize) -> [usize; Self::STREAMS * Self::LINES] {
         const { assert!(Self::WINDOW.is_power_of_two() && Self::WINDOW.is_multiple_of(Self::STREAMS * Self::TURN)) };

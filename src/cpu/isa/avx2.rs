@@ -271,7 +271,7 @@ impl Isa for Avx2 {
 
     #[inline(always)]
     fn power_in_turn(self, x: Two, [high, low]: [f32; 2], biased: Two) -> Option<(Two, Two)> {
-        // Also: it takes these features alone.
+        // Also: the function needs no more features than were detected.
         Some(intrinsic!(powers::power_in_turn(x, _mm256_set1_ps(high), _mm256_set1_ps(low), biased)))
     }
 

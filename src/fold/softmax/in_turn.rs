@@ -137,6 +137,10 @@ impl<I: Isa> State<I> {
         }
         let mut s = Self::identity(i);
         (s.unit, s.limit) = unit_of(i, prepared, top);
+        // Next to the huge ones a limit is below its top. Whoever outgrows the unit has to have a top, be it the phantom.
+        if s.limit.lt(top).any() {
+            return None;
+        }
         (s.top, s.rest, s.moments) = (i.f32s(f32::NEG_INFINITY), i.f64s(0.0), Moments::none(i));
         Some(s)
     }
@@ -223,7 +227,7 @@ impl<I: Isa> State<I> {
             // A logit of −∞ makes it infinite, or NaN where its coefficient is 0.
             if (!gaps.abs(i).lt(i.f32s(f32::INFINITY))).any() {
                 let impossible;
-                (gaps, impossible) = i.call(Masked { small_top, x, coefficients, range });
+                (gaps, weights, impossible) = i.call(Masked { small_top, x, coefficients, range });
                 self.impossible = self.impossible | impossible;
             }
             (gap, weight) = (gap + gaps.widen(), weight + weights.widen());
@@ -232,8 +236,9 @@ impl<I: Isa> State<I> {
             coefficients.ask_ahead(i, count..count + 1);
             let (below, masked) = below(i, small_top, x);
             self.impossible = self.impossible | (masked & !coefficient.eq(zero));
-            (gap, weight) = (gap + (or_zero(i, !masked, coefficient) * below).widen(), weight + coefficient.widen());
             bad = coefficient.fma(zero, bad);
+            let coefficient = or_zero(i, !masked, coefficient);
+            (gap, weight) = (gap + (coefficient * below).widen(), weight + coefficient.widen());
         }
         (self.gap, self.weight, *finite) = (gap, weight, bad);
     }
@@ -302,7 +307,7 @@ fn below<I: Isa>(i: I, small_top: F32s<I>, x: F32s<I>) -> (F32s<I>, Mask<I>) {
     (or_zero(i, !masked, x.fma(i.f32s(-SMALL), small_top)), masked)
 }
 
-/// The gaps of a group with logits of −∞, and where one of these has a coefficient.
+/// The gaps and the coefficients of a group with logits of −∞, without those of these, and where one of these has a coefficient.
 struct Masked<I: Isa, X, W> {
     small_top: F32s<I>,
     x: X,
@@ -311,17 +316,20 @@ struct Masked<I: Isa, X, W> {
 }
 
 impl<I: Isa, X: Registers<I>, W: Registers<I>> Outlined<I> for Masked<I, X, W> {
-    type Output = (F32s<I>, Mask<I>);
+    type Output = (F32s<I>, F32s<I>, Mask<I>);
 
     #[inline(always)]
     fn run(self, i: I) -> Self::Output {
-        let (mut gaps, mut impossible) = (i.f32s(0.0), i.mask_of(0));
+        let zero = i.f32s(0.0);
+        let (mut gaps, mut weights, mut impossible) = (zero, zero, i.mask_of(0));
         for n in self.range {
             let coefficient = self.coefficients.at(i, n);
             let (below, masked) = below(i, self.small_top, self.x.at(i, n));
-            impossible = impossible | (masked & !coefficient.eq(i.f32s(0.0)));
-            gaps = or_zero(i, !masked, coefficient).fma(below, gaps);
+            impossible = impossible | (masked & !coefficient.eq(zero));
+            let coefficient = or_zero(i, !masked, coefficient);
+            gaps = coefficient.fma(below, gaps);
+            weights = weights + coefficient;
         }
-        (gaps, impossible)
+        (gaps, weights, impossible)
     }
 }

@@ -11,11 +11,11 @@ use crate::cpu::math::EXP2;
 
 /// Lines of eight: the coefficients, and 1.
 #[repr(align(32))]
-struct Lines(#[expect(dead_code, reason = "instructions read them")] [[f32; 8]; 6]);
+struct Constants(#[expect(dead_code, reason = "instructions read them")] [[f32; 8]; 6]);
 
-static LINES: Lines = {
+static CONSTANTS: Constants = {
     let [c1, c2, c3, c4, c5] = EXP2;
-    Lines([[c5; 8], [c4; 8], [c3; 8], [c2; 8], [c1; 8], [1.0; 8]])
+    Constants([[c5; 8], [c4; 8], [c3; 8], [c2; 8], [c1; 8], [1.0; 8]])
 };
 
 /// [`Base::power`](crate::cpu::math::Base::power), bit for bit: both registers step by step.
@@ -25,7 +25,7 @@ pub(super) fn power_in_turn(x: Two, high: __m256, low: __m256, biased: Two) -> (
     let (polynomial0, polynomial1, whole0, whole1);
     #[expect(unsafe_code, reason = "there is no other way to say in which order instructions are to run")]
     // SAFETY: the instructions are AVX's, AVX2's and FMA's, for which this function is compiled. They write to registers that are
-    // declared as written alone, and read no memory but the six lines, where the alignment that a move asks for is 32 bytes.
+    // declared as outputs, and read no memory but the six lines, which have the 32 bytes' alignment that a move asks for.
     unsafe {
         asm!(
             // whole = base·x + biased, its nearest whole number in the low bits.
@@ -41,18 +41,18 @@ pub(super) fn power_in_turn(x: Two, high: __m256, low: __m256, biased: Two) -> (
             "vfmadd231ps {part0}, {x0}, {low}",
             "vfmadd231ps {part1}, {x1}, {low}",
             // The polynomial, where x was.
-            "vmovaps {x0}, [rip + {lines}]",
-            "vmovaps {x1}, [rip + {lines}]",
-            "vfmadd213ps {x0}, {part0}, [rip + {lines} + 32]",
-            "vfmadd213ps {x1}, {part1}, [rip + {lines} + 32]",
-            "vfmadd213ps {x0}, {part0}, [rip + {lines} + 64]",
-            "vfmadd213ps {x1}, {part1}, [rip + {lines} + 64]",
-            "vfmadd213ps {x0}, {part0}, [rip + {lines} + 96]",
-            "vfmadd213ps {x1}, {part1}, [rip + {lines} + 96]",
-            "vfmadd213ps {x0}, {part0}, [rip + {lines} + 128]",
-            "vfmadd213ps {x1}, {part1}, [rip + {lines} + 128]",
-            "vfmadd213ps {x0}, {part0}, [rip + {lines} + 160]",
-            "vfmadd213ps {x1}, {part1}, [rip + {lines} + 160]",
+            "vmovaps {x0}, [rip + {constants}]",
+            "vmovaps {x1}, [rip + {constants}]",
+            "vfmadd213ps {x0}, {part0}, [rip + {constants} + 32]",
+            "vfmadd213ps {x1}, {part1}, [rip + {constants} + 32]",
+            "vfmadd213ps {x0}, {part0}, [rip + {constants} + 64]",
+            "vfmadd213ps {x1}, {part1}, [rip + {constants} + 64]",
+            "vfmadd213ps {x0}, {part0}, [rip + {constants} + 96]",
+            "vfmadd213ps {x1}, {part1}, [rip + {constants} + 96]",
+            "vfmadd213ps {x0}, {part0}, [rip + {constants} + 128]",
+            "vfmadd213ps {x1}, {part1}, [rip + {constants} + 128]",
+            "vfmadd213ps {x0}, {part0}, [rip + {constants} + 160]",
+            "vfmadd213ps {x1}, {part1}, [rip + {constants} + 160]",
             // 2^whole.
             "vpslld {whole0}, {whole0}, 23",
             "vpslld {whole1}, {whole1}, 23",
@@ -66,8 +66,8 @@ pub(super) fn power_in_turn(x: Two, high: __m256, low: __m256, biased: Two) -> (
             low = in(ymm_reg) low,
             biased0 = in(ymm_reg) biased[0],
             biased1 = in(ymm_reg) biased[1],
-            lines = sym LINES,
-            options(pure, readonly, nostack, preserves_flags)
+            constants = sym CONSTANTS,
+            options(pure, readonly, nostack)
         );
     }
     ([polynomial0, polynomial1], [whole0, whole1])
