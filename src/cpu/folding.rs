@@ -14,7 +14,7 @@ use crate::loss::Prepared;
 
 /// Predictions that a lane absorbs at a time.
 const MANY: usize = 8;
-/// Of rows across the lanes where [registers are few](Isa::FEW_REGISTERS), which eight would fill.
+/// Of rows across the lanes where [registers are few](Isa::FEW_REGISTERS), which eight would fill, if they are not absorbed in turn.
 const FEW: usize = 4;
 /// Or so many, of what is left.
 pub(super) const PAIR: usize = 2;

@@ -126,8 +126,8 @@ pub(crate) fn dispatch<W: Work>(instructions: Instructions, work: W) -> W::Outpu
 pub(crate) trait Isa: Copy + Send + Sync + 'static {
     /// Multiplication and addition round once.
     const FUSED: bool;
-    /// Eight predictions for each lane fill the registers, so that rows across the lanes are absorbed by four: AVX2 is the faster for it.
-    /// The portable set has as few, and has not been timed.
+    /// Eight predictions for each lane fill the registers. Folds that can take them [in turn](crate::fold::Fold::absorb_in_turn) do; of
+    /// others, rows across the lanes are absorbed by four.
     const FEW_REGISTERS: bool;
     /// [`rank`](Self::rank) may lose a NaN.
     const RANK_LOSES_NAN: bool;
