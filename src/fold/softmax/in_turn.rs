@@ -17,6 +17,9 @@ use crate::loss::Prepared;
 /// Registers whose sums are made in float32: of more of them they would round too often.
 const GROUP: usize = 8;
 
+/// Registers whose moments are: by pairs, each value is in no more than one rounding more than in a group.
+const LOSERS: usize = 2 * GROUP;
+
 /// How a state counts.
 #[derive(Clone, Copy)]
 struct Counts<I: Isa> {
@@ -35,6 +38,19 @@ impl<I: Isa> Counts<I> {
         }
         Self { units, small: Count::in_small_units(i, prepared, unit), anchor: prepared.base.inverse(i, unit) }
     }
+}
+
+/// What is left of a logit that has played the top, for its moments: a loop that made them too would run out of registers.
+#[derive(Clone, Copy)]
+struct Loser {
+    /// e^x, in small units.
+    small: [f32; LANES],
+    /// The logit, or the floor where it is below.
+    raised: [f32; LANES],
+}
+
+impl Loser {
+    const NONE: Self = Self { small: [0.0; LANES], raised: [0.0; LANES] };
 }
 
 /// What a group comes to.
@@ -67,11 +83,16 @@ impl<I: Isa> Sums<I> {
         counts: &Counts<I>,
         x: F32s<I>,
         to: &mut [f32; LANES],
+        left: &mut Loser,
     ) {
         // All that needs the logit itself comes first: it has a register that its exponential is in need of.
         let (loser, wins) = (self.top.min(x), self.top.lt(x));
         self.top = x.max(self.top);
         let count = if MOMENTS { counts.small } else { counts.units };
+        let raised = count.raised(loser);
+        if MOMENTS {
+            raised.store(&mut left.raised);
+        }
         let (part, power) = if KEEPS {
             // They change places as their logits do. Where they are no less than a normal float, the products are exact and the bits
             // the same as without; what is less is too little for any sum's.
@@ -82,13 +103,31 @@ impl<I: Isa> Sums<I> {
             self.at_top = wins.select(e, self.at_top);
             (lost, i.f32s(if MOMENTS { moments::SMALL as f32 } else { 1.0 }))
         } else {
-            count.exp_in_turn(i, prepared, count.raised(loser))
+            count.exp_in_turn(i, prepared, raised)
         };
-        self.rest = part.fma(power, self.rest);
         if MOMENTS {
-            let small = part * power;
-            self.squares = small.fma(small, self.squares);
-            self.gaps = small.fma(counts.anchor - count.raised(loser), self.gaps);
+            (part * power).store(&mut left.small);
+        } else {
+            self.rest = part.fma(power, self.rest);
+        }
+    }
+
+    /// Adds up what logits left that have played.
+    #[inline(always)]
+    fn add_up(&mut self, i: I, anchor: F32s<I>, all: &[Loser]) {
+        let read = |loser: &Loser| (i.f32s_of(&loser.small), anchor - i.f32s_of(&loser.raised));
+        let (pairs, last) = all.as_chunks::<2>();
+        for [first, second] in pairs {
+            let ((e, gap), (other, other_gap)) = (read(first), read(second));
+            self.rest = self.rest + (e + other);
+            self.squares = self.squares + other.fma(other, e * e);
+            self.gaps = self.gaps + other.fma(other_gap, e * gap);
+        }
+        if let [last] = last {
+            let (e, gap) = read(last);
+            self.rest = self.rest + e;
+            self.squares = e.fma(e, self.squares);
+            self.gaps = e.fma(gap, self.gaps);
         }
     }
 }
@@ -159,16 +198,20 @@ impl<I: Isa> State<I> {
         kept: &mut bool,
     ) -> usize {
         let count = x.count();
-        let (mut s, mut none) = (*self, [0.0; LANES]);
+        let (mut s, mut none, mut left) = (*self, [0.0; LANES], [Loser::NONE; LOSERS]);
         let mut counts = Counts::of::<MOMENTS>(i, prepared, s.unit);
-        for start in (start..count).step_by(GROUP) {
-            let end = count.min(start + GROUP);
+        let most = if MOMENTS { LOSERS } else { GROUP };
+        for start in (start..count).step_by(most) {
+            let end = count.min(start + most);
             x.ask_ahead(i, start..end);
             let mut sums = Sums::behind(i, &s);
             let room = if KEEPS { &mut keep[start..end] } else { &mut [] };
-            for (n, place) in (start..end).enumerate() {
+            for (n, (place, left)) in (start..end).zip(&mut left).enumerate() {
                 let to = if KEEPS { &mut room[n] } else { &mut none };
-                sums.play::<MOMENTS, KEEPS>(i, prepared, &counts, x.at(i, place), to);
+                sums.play::<MOMENTS, KEEPS>(i, prepared, &counts, x.at(i, place), to, left);
+            }
+            if MOMENTS {
+                sums.add_up(i, counts.anchor, &left[..end - start]);
             }
             if s.limit.lt(sums.top).any() {
                 let range = start..end;
@@ -186,7 +229,10 @@ impl<I: Isa> State<I> {
             x.ask_ahead(i, count..count + 1);
             let mut sums = Sums::behind(i, &s);
             let to = if KEEPS { &mut keep[count] } else { &mut none };
-            sums.play::<MOMENTS, KEEPS>(i, prepared, &counts, logit, to);
+            sums.play::<MOMENTS, KEEPS>(i, prepared, &counts, logit, to, &mut left[0]);
+            if MOMENTS {
+                sums.add_up(i, counts.anchor, &left[..1]);
+            }
             if s.limit.lt(sums.top).any() {
                 s = i.call(Outgrown::<I, X, MOMENTS> { prepared, state: s, top: sums.top, x, range: 0..0, odd });
                 *kept = false;
@@ -277,12 +323,18 @@ impl<I: Isa, X: Registers<I>, const MOMENTS: bool> Outlined<I> for Outgrown<'_, 
         if !is_exceptional(i, prepared, s.top, top).any() {
             s.settle::<MOMENTS>(i, prepared, top);
             let counts = Counts::of::<MOMENTS>(i, prepared, s.unit);
-            let mut sums = Sums::behind(i, &s);
+            let (mut sums, mut left) = (Sums::behind(i, &s), Loser::NONE);
+            let mut play = |x| {
+                sums.play::<MOMENTS, false>(i, prepared, &counts, x, &mut [0.0; LANES], &mut left);
+                if MOMENTS {
+                    sums.add_up(i, counts.anchor, &[left]);
+                }
+            };
             for n in range {
-                sums.play::<MOMENTS, false>(i, prepared, &counts, x.at(i, n), &mut [0.0; LANES]);
+                play(x.at(i, n));
             }
             if let Some(odd) = odd {
-                sums.play::<MOMENTS, false>(i, prepared, &counts, odd, &mut [0.0; LANES]);
+                play(odd);
             }
             s.take::<MOMENTS>(i, &sums);
             return s;
