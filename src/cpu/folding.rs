@@ -267,10 +267,13 @@ fn fold_in_turn<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
             // With the register before it, where there is one: the last sixteen may begin there.
             let from = if whole == 0 { odd } else { odd - LANES };
             let all = rows.predictions.floats(i, place + from..place + end, &mut scratch.widened);
-            let [last] = last::<I, 1>(i, all, &all[odd - from..], F::ABSENT);
-            let rest = if SPREAD { &coefficients[odd - chunk..] } else { &[] };
-            let [weight] = last_weights::<I, 1, SPREAD>(i, coefficients, rest, &mut finite);
-            odd_end = Some([last, weight]);
+            let [x] = last::<I, 1>(i, all, &all[odd - from..], F::ABSENT);
+            let mut weight = i.f32s(0.0);
+            if SPREAD {
+                // Whether it is finite is seen when it is taken in.
+                [weight] = last::<I, 1>(i, coefficients, &coefficients[odd - chunk..], 0.0);
+            }
+            odd_end = Some([x, weight]);
         }
         let first = chunk == across.range.start;
         let to = if folded.kept { keep.get_mut(chunk / LANES..end.div_ceil(LANES)) } else { None };
