@@ -303,7 +303,7 @@ impl<I: Isa> State<I> {
     }
 }
 
-/// Logits of which one has outgrown the unit.
+/// Logits of which one has outgrown the unit: those of the range, or the odd end.
 struct Outgrown<'a, I: Isa, X, const MOMENTS: bool> {
     prepared: &'a Prepared,
     state: State<I>,
@@ -323,18 +323,16 @@ impl<I: Isa, X: Registers<I>, const MOMENTS: bool> Outlined<I> for Outgrown<'_, 
         if !is_exceptional(i, prepared, s.top, top).any() {
             s.settle::<MOMENTS>(i, prepared, top);
             let counts = Counts::of::<MOMENTS>(i, prepared, s.unit);
-            let (mut sums, mut left) = (Sums::behind(i, &s), Loser::NONE);
-            let mut play = |x| {
-                sums.play::<MOMENTS, false>(i, prepared, &counts, x, &mut [0.0; LANES], &mut left);
-                if MOMENTS {
-                    sums.add_up(i, counts.anchor, &[left]);
-                }
-            };
-            for n in range {
-                play(x.at(i, n));
+            let (mut sums, mut left, mut none) = (Sums::behind(i, &s), [Loser::NONE; LOSERS], [0.0; LANES]);
+            let played = range.len().max(1);
+            for (n, left) in range.zip(&mut left) {
+                sums.play::<MOMENTS, false>(i, prepared, &counts, x.at(i, n), &mut none, left);
             }
             if let Some(odd) = odd {
-                play(odd);
+                sums.play::<MOMENTS, false>(i, prepared, &counts, odd, &mut none, &mut left[0]);
+            }
+            if MOMENTS {
+                sums.add_up(i, counts.anchor, &left[..played]);
             }
             s.take::<MOMENTS>(i, &sums);
             return s;
