@@ -244,7 +244,7 @@ fn fold_range<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
     }
 }
 
-/// One register after the other, chunk by chunk.
+/// One register after the other.
 #[inline(always)]
 fn fold_in_turn<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
     i: I,
@@ -257,8 +257,10 @@ fn fold_in_turn<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
     let keeps = !keep.is_empty();
     let mut folded = FoldedAcross { state: F::identity(i), bad: false, kept: keeps };
     let mut finite = i.f32s(0.0);
-    for chunk in across.range.clone().step_by(Rows::CHUNK) {
-        let end = across.range.end.min(chunk + Rows::CHUNK);
+    // There is scratch for the coefficients of a chunk; predictions stay where they are.
+    let most = if SPREAD { Rows::CHUNK } else { across.range.len().max(1) };
+    for chunk in across.range.clone().step_by(most) {
+        let end = across.range.end.min(chunk + most);
         let whole = (end - chunk) / LANES;
         let odd = chunk + whole * LANES;
         let coefficients = if SPREAD { across.coefficients(i, chunk, &mut scratch.weighed) } else { &[] };
