@@ -17,9 +17,6 @@ use crate::loss::Prepared;
 /// Registers whose sums are made in float32: of more of them they would round too often.
 const GROUP: usize = 8;
 
-/// Registers whose moments are: by pairs, each value is in no more than one rounding more than in a group.
-const LOSERS: usize = 2 * GROUP;
-
 /// How a state counts.
 #[derive(Clone, Copy)]
 struct Counts<I: Isa> {
@@ -59,18 +56,15 @@ struct Sums<I: Isa> {
     /// The largest logit so far, and as far as exponentials are kept, its own.
     top: F32s<I>,
     at_top: F32s<I>,
-    /// Σ e^x over the group's other logits and the old top, and its moments.
+    /// Σ e^x over the group's other logits and the old top, unless there are moments to be made.
     rest: F32s<I>,
-    squares: F32s<I>,
-    gaps: F32s<I>,
 }
 
 impl<I: Isa> Sums<I> {
     /// Of nothing, behind this state.
     #[inline(always)]
     fn behind(i: I, state: &State<I>) -> Self {
-        let zero = i.f32s(0.0);
-        Self { top: state.top, at_top: state.at_top, rest: zero, squares: zero, gaps: zero }
+        Self { top: state.top, at_top: state.at_top, rest: i.f32s(0.0) }
     }
 
     /// A logit plays the top, and the loser joins the rest. What is below the floor leaves nothing; a NaN loses. With `KEEPS` the
@@ -109,25 +103,6 @@ impl<I: Isa> Sums<I> {
             (part * power).store(&mut left.small);
         } else {
             self.rest = part.fma(power, self.rest);
-        }
-    }
-
-    /// Adds up what logits left that have played.
-    #[inline(always)]
-    fn add_up(&mut self, i: I, anchor: F32s<I>, all: &[Loser]) {
-        let read = |loser: &Loser| (i.f32s_of(&loser.small), anchor - i.f32s_of(&loser.raised));
-        let (pairs, last) = all.as_chunks::<2>();
-        for [first, second] in pairs {
-            let ((e, gap), (other, other_gap)) = (read(first), read(second));
-            self.rest = self.rest + (e + other);
-            self.squares = self.squares + other.fma(other, e * e);
-            self.gaps = self.gaps + other.fma(other_gap, e * gap);
-        }
-        if let [last] = last {
-            let (e, gap) = read(last);
-            self.rest = self.rest + e;
-            self.squares = e.fma(e, self.squares);
-            self.gaps = e.fma(gap, self.gaps);
         }
     }
 }
@@ -198,20 +173,16 @@ impl<I: Isa> State<I> {
         kept: &mut bool,
     ) -> usize {
         let count = x.count();
-        let (mut s, mut none, mut left) = (*self, [0.0; LANES], [Loser::NONE; LOSERS]);
+        let (mut s, mut none, mut left) = (*self, [0.0; LANES], [Loser::NONE; GROUP]);
         let mut counts = Counts::of::<MOMENTS>(i, prepared, s.unit);
-        let most = if MOMENTS { LOSERS } else { GROUP };
-        for start in (start..count).step_by(most) {
-            let end = count.min(start + most);
+        for start in (start..count).step_by(GROUP) {
+            let end = count.min(start + GROUP);
             x.ask_ahead(i, start..end);
             let mut sums = Sums::behind(i, &s);
             let room = if KEEPS { &mut keep[start..end] } else { &mut [] };
             for (n, (place, left)) in (start..end).zip(&mut left).enumerate() {
                 let to = if KEEPS { &mut room[n] } else { &mut none };
                 sums.play::<MOMENTS, KEEPS>(i, prepared, &counts, x.at(i, place), to, left);
-            }
-            if MOMENTS {
-                sums.add_up(i, counts.anchor, &left[..end - start]);
             }
             if s.limit.lt(sums.top).any() {
                 let range = start..end;
@@ -222,7 +193,7 @@ impl<I: Isa> State<I> {
                 }
                 counts = Counts::of::<MOMENTS>(i, prepared, s.unit);
             } else {
-                s.take::<MOMENTS>(i, &sums);
+                s.take::<MOMENTS>(i, &sums, &left[..end - start], counts.anchor);
             }
         }
         if let Some(logit) = odd {
@@ -230,14 +201,11 @@ impl<I: Isa> State<I> {
             let mut sums = Sums::behind(i, &s);
             let to = if KEEPS { &mut keep[count] } else { &mut none };
             sums.play::<MOMENTS, KEEPS>(i, prepared, &counts, logit, to, &mut left[0]);
-            if MOMENTS {
-                sums.add_up(i, counts.anchor, &left[..1]);
-            }
             if s.limit.lt(sums.top).any() {
                 s = i.call(Outgrown::<I, X, MOMENTS> { prepared, state: s, top: sums.top, x, range: 0..0, odd });
                 *kept = false;
             } else {
-                s.take::<MOMENTS>(i, &sums);
+                s.take::<MOMENTS>(i, &sums, &left[..1], counts.anchor);
             }
         }
         *self = s;
@@ -289,15 +257,23 @@ impl<I: Isa> State<I> {
         (self.gap, self.weight, *finite) = (gap, weight, bad);
     }
 
-    /// Takes what logits come to whose largest is within the limit.
+    /// Takes what logits come to whose largest is within the limit, and for moments, what they `left`. Their rest has the same bits
+    /// with moments and without.
     #[inline(always)]
-    fn take<const MOMENTS: bool>(&mut self, i: I, sums: &Sums<I>) {
-        let rest = sums.rest.widen();
+    fn take<const MOMENTS: bool>(&mut self, i: I, sums: &Sums<I>, left: &[Loser], anchor: F32s<I>) {
         if MOMENTS {
-            self.rest = self.rest + rest * i.f64s(1.0 / moments::SMALL);
-            self.moments = self.moments.plus(Moments { squares: sums.squares.widen(), gaps: sums.gaps.widen() });
+            let zero = i.f32s(0.0);
+            let (mut rest, mut squares, mut gaps) = (zero, zero, zero);
+            for loser in left {
+                let (small, raised) = (i.f32s_of(&loser.small), i.f32s_of(&loser.raised));
+                rest = rest + small;
+                squares = small.fma(small, squares);
+                gaps = small.fma(anchor - raised, gaps);
+            }
+            self.rest = self.rest + rest.widen() * i.f64s(1.0 / moments::SMALL);
+            self.moments = self.moments.plus(Moments { squares: squares.widen(), gaps: gaps.widen() });
         } else {
-            self.rest = self.rest + rest;
+            self.rest = self.rest + sums.rest.widen();
         }
         (self.top, self.at_top) = (sums.top, sums.at_top);
     }
@@ -323,7 +299,7 @@ impl<I: Isa, X: Registers<I>, const MOMENTS: bool> Outlined<I> for Outgrown<'_, 
         if !is_exceptional(i, prepared, s.top, top).any() {
             s.settle::<MOMENTS>(i, prepared, top);
             let counts = Counts::of::<MOMENTS>(i, prepared, s.unit);
-            let (mut sums, mut left, mut none) = (Sums::behind(i, &s), [Loser::NONE; LOSERS], [0.0; LANES]);
+            let (mut sums, mut left, mut none) = (Sums::behind(i, &s), [Loser::NONE; GROUP], [0.0; LANES]);
             let played = range.len().max(1);
             for (n, left) in range.zip(&mut left) {
                 sums.play::<MOMENTS, false>(i, prepared, &counts, x.at(i, n), &mut none, left);
@@ -331,10 +307,7 @@ impl<I: Isa, X: Registers<I>, const MOMENTS: bool> Outlined<I> for Outgrown<'_, 
             if let Some(odd) = odd {
                 sums.play::<MOMENTS, false>(i, prepared, &counts, odd, &mut none, &mut left[0]);
             }
-            if MOMENTS {
-                sums.add_up(i, counts.anchor, &left[..played]);
-            }
-            s.take::<MOMENTS>(i, &sums);
+            s.take::<MOMENTS>(i, &sums, &left[..played], counts.anchor);
             return s;
         }
         let (none, no_coefficients) = (i.f32s(f32::NEG_INFINITY), [i.f32s(0.0); 2]);
