@@ -9,7 +9,7 @@ use super::parts;
 use super::source::{Rows, Scratch, Source, Stored, Tile};
 use super::steps;
 use super::targets::Across;
-use crate::fold::{Fold, InTurn, Registers};
+use crate::fold::{Fold, InTurn, Loser, Registers};
 use crate::loss::Prepared;
 
 /// Predictions that a lane absorbs at a time.
@@ -26,6 +26,7 @@ pub(super) fn rows_down<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool
     rows: &Rows<'_>,
     x: &Tile,
     weighed: &Tile,
+    losers: &mut [Loser],
 ) -> (F::Row<I>, Mask<I>) {
     if rows.classes == PAIR && F::has_short_forms(rows.prepared) {
         let mut finite = i.f32s(0.0);
@@ -34,7 +35,7 @@ pub(super) fn rows_down<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool
         ask_ahead::<I, F>(i, rows, 0, PAIR * LANES);
         return (row, finite.is_nan());
     }
-    let (state, bad) = fold_down::<I, F, SPREAD, MOMENTS>(i, rows, x, weighed);
+    let (state, bad) = fold_down::<I, F, SPREAD, MOMENTS>(i, rows, x, weighed, losers);
     (steps::row::<I, F, MOMENTS>(i, rows.prepared, &state), bad)
 }
 
@@ -54,13 +55,14 @@ pub(super) fn fold_down<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool
     rows: &Rows<'_>,
     x: &Tile,
     weighed: &Tile,
+    losers: &mut [Loser],
 ) -> (F::State<I>, Mask<I>) {
     let (prepared, classes) = (rows.prepared, rows.classes);
     let mut finite = i.f32s(0.0);
     if const { I::FEW_REGISTERS } && classes > MANY && F::is_in_turn(prepared) {
         let mut state = F::identity(i);
         let x = Columns::<F> { rows, x: &x.0[..classes], of: PhantomData };
-        let all = InTurn { x, coefficients: Stored::made(i, &weighed.0[..classes]), odd: None };
+        let all = InTurn { x, coefficients: Stored::made(i, &weighed.0[..classes]), odd: None, losers };
         F::absorb_in_turn::<I, _, _, SPREAD, MOMENTS>(i, prepared, &mut state, all, true, &mut finite, None);
         return (state, finite.is_nan());
     }
@@ -106,6 +108,8 @@ impl<F> Clone for Columns<'_, '_, F> {
 }
 
 impl<I: Isa, F: Fold> Registers<I> for Columns<'_, '_, F> {
+    const MANY: bool = false;
+
     #[inline(always)]
     fn count(&self) -> usize {
         self.x.len()
@@ -286,7 +290,7 @@ fn fold_in_turn<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
         macro_rules! absorb {
             ($all:ident, $load:path) => {{
                 let x = Stored { all: $all[range].as_chunks().0, load: $load, asks: true };
-                let all = InTurn { x, coefficients: weighed, odd: odd_end };
+                let all = InTurn { x, coefficients: weighed, odd: odd_end, losers: &mut scratch.losers };
                 F::absorb_in_turn::<I, _, _, SPREAD, MOMENTS>(i, rows.prepared, state, all, first, finite, to)
             }};
         }

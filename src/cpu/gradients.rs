@@ -318,7 +318,7 @@ impl<I: Isa, F: Fold, T: LossTerm> Derivatives<'_, '_, I, F, T> {
         for chunk in across.range.clone().step_by(Rows::CHUNK) {
             let count = Rows::CHUNK.min(end - chunk);
             let (full, rest) = (count / LANES, count % LANES);
-            let Scratch { widened, weighed } = scratch;
+            let Scratch { widened, weighed, .. } = scratch;
             let (coefficients, last) = across.coefficients(i, chunk, weighed).as_chunks::<LANES>();
             let (room, _) = self.pending.room().as_chunks_mut::<LANES>();
             let (groups, tail) = kept.registers[chunk / LANES..][..full].as_chunks::<GROUP>();

@@ -166,9 +166,9 @@ impl Tiles {
             goal = self.x.at(i, labels.class);
         }
         let (folded, bad) = if const { SPREAD && F::CLOSED } {
-            fold_down::<I, F, true, false>(i, &rows, &self.x, &self.weighed)
+            fold_down::<I, F, true, false>(i, &rows, &self.x, &self.weighed, &mut [])
         } else {
-            fold_down::<I, F, false, false>(i, &rows, &self.x, &self.weighed)
+            fold_down::<I, F, false, false>(i, &rows, &self.x, &self.weighed, &mut [])
         };
         Group { rows, folded, labels, goal, bad }
     }

@@ -100,10 +100,28 @@ impl Base {
         (if FINE { exp2_fine(i, part) } else { exp2_part(i, part) }, whole.power())
     }
 
-    /// [`power`](Self::power), not FINE, in a loop that does nothing else.
+    /// What the base is made of, for [`power_in_turn`](Self::power_in_turn).
     #[inline(always)]
-    pub(crate) fn power_in_turn<I: Isa>(self, i: I, x: F32s<I>, biased: F32s<I>) -> (F32s<I>, F32s<I>) {
-        if let Some((part, power)) = i.power_in_turn(x.0, [self.high, self.low], biased.0) {
+    pub(crate) fn parts<I: Isa>(self, i: I) -> [F32s<I>; 2] {
+        [i.f32s(self.high), i.f32s(self.low)]
+    }
+
+    /// [`parts`](Self::parts) that a long loop keeps in registers.
+    #[inline(always)]
+    pub(crate) fn held<I: Isa>(self, i: I) -> [F32s<I>; 2] {
+        [F32s(i.held(self.high)), F32s(i.held(self.low))]
+    }
+
+    /// [`power`](Self::power), not FINE, in a loop that does nothing else, of the base's [parts](Self::parts).
+    #[inline(always)]
+    pub(crate) fn power_in_turn<I: Isa>(
+        self,
+        i: I,
+        x: F32s<I>,
+        [high, low]: [F32s<I>; 2],
+        biased: F32s<I>,
+    ) -> (F32s<I>, F32s<I>) {
+        if let Some((part, power)) = i.power_in_turn(x.0, [high.0, low.0], biased.0) {
             return (F32s(part), F32s(power));
         }
         self.power::<I, false>(i, x, biased)
@@ -470,7 +488,7 @@ mod tests {
             let (base, biased) = (Base::of(0.7), biased(i, i.f32s(self.unit)));
             let x = i.f32s_of(self.x);
             let (a, b) = base.power::<I, false>(i, x, biased);
-            let (c, d) = base.power_in_turn(i, x, biased);
+            let (c, d) = base.power_in_turn(i, x, base.held(i), biased);
             [a, b, c, d].map(|v| v.to_array().map(f32::to_bits))
         }
     }

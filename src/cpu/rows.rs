@@ -20,7 +20,7 @@ use super::steps;
 use super::targets::{Across, Down, Labels, WeighDown};
 use super::terms::{RowTerms, Standing, Sums, Terms, TermsDown, calibration, sums, terms_of_row};
 use crate::batch::Window;
-use crate::fold::Fold;
+use crate::fold::{Fold, Loser};
 use crate::layout::{RANK_NAN, Wanted};
 use crate::loss::{LossTerm, Prepared};
 use crate::records::RecordsMut;
@@ -187,6 +187,7 @@ impl Piece<'_> {
             return;
         }
         let (mut x, mut dense, mut weighed, mut derivatives) = (Tile::new(), Tile::new(), Tile::new(), Tile::new());
+        let mut losers = Loser::room();
         for first in (start..all).step_by(LANES) {
             let rows = Rows::of(prepared, self.window, first, LANES.min(all - first));
             x.fill(i, rows.predictions, classes, rows.count);
@@ -208,7 +209,7 @@ impl Piece<'_> {
                 &weighed
             };
 
-            let (row, bad) = rows_down::<I, F, SPREAD, MOMENTS>(i, &rows, &x, weighed);
+            let (row, bad) = rows_down::<I, F, SPREAD, MOMENTS>(i, &rows, &x, weighed, &mut losers);
             let needs_goal = !prepared.spreads() || self.needs_label();
             let goal = if needs_goal { x.at(i, labels.class) } else { i.f32s(0.0) };
             let mut walked = if sums.any() {

@@ -7,7 +7,7 @@ use half::{bf16, f16};
 use super::isa::{COLUMNS, Isa, LANES};
 use super::lanes::{F32s, Make, U32s, each_lane};
 use crate::batch::{TargetSlice, Window};
-use crate::fold::Registers;
+use crate::fold::{Loser, Registers};
 use crate::layout::Element;
 use crate::loss::Prepared;
 
@@ -141,6 +141,8 @@ impl<'a> Stored<'a, f32, ()> {
 }
 
 impl<I: Isa, T: Copy, L: Load<I, T>> Registers<I> for Stored<'_, T, L> {
+    const MANY: bool = true;
+
     #[inline(always)]
     fn count(&self) -> usize {
         self.all.len()
@@ -256,15 +258,16 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Room for a part of a long row in the form that kernels take: predictions as float32, and coefficients.
+/// Room for a part of a long row in the form that kernels take, predictions as float32 and coefficients, and for what a fold puts off.
 pub(super) struct Scratch {
     pub widened: [f32; Rows::CHUNK],
     pub weighed: [f32; Rows::CHUNK],
+    pub losers: [Loser; Loser::TOGETHER],
 }
 
 impl Scratch {
     pub(super) fn new() -> Self {
-        Self { widened: [0.0; Rows::CHUNK], weighed: [0.0; Rows::CHUNK] }
+        Self { widened: [0.0; Rows::CHUNK], weighed: [0.0; Rows::CHUNK], losers: Loser::room() }
     }
 }
 

@@ -13,6 +13,8 @@ use crate::cpu::isa::{Isa, LANES};
 use crate::cpu::lanes::{F32s, F64s, Make, Mask, each_lane};
 use crate::loss::Prepared;
 
+pub(crate) use softmax::Loser;
+
 /// The folds: one entry for each pair of twins in `shaders/fold` and `src/fold`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum FoldKind {
@@ -64,6 +66,9 @@ impl<I: Isa> Share<I> {
 
 /// Registers of predictions in memory.
 pub(crate) trait Registers<I: Isa>: Copy {
+    /// Whether there may be so many that a state which takes them in had better lie in memory than change registers at every turn.
+    const MANY: bool;
+
     fn count(&self) -> usize;
 
     fn at(&self, i: I, n: usize) -> F32s<I>;
@@ -73,13 +78,14 @@ pub(crate) trait Registers<I: Isa>: Copy {
 }
 
 /// What a fold takes in register by register.
-#[derive(Clone, Copy)]
-pub(crate) struct InTurn<I: Isa, X, W> {
+pub(crate) struct InTurn<'l, I: Isa, X, W> {
     pub x: X,
     /// As many, where targets are spread.
     pub coefficients: W,
     /// The odd end of predictions and of coefficients, which is no register in memory.
     pub odd: Option<[F32s<I>; 2]>,
+    /// [Room](Loser::room) for what moments are made of; none is needed without.
+    pub losers: &'l mut [Loser],
 }
 
 /// Room for what the first walk leaves of `DEPTH` registers, where it [`keeps`](Fold::keeps) anything.
@@ -173,7 +179,7 @@ pub(crate) trait Fold {
         _: I,
         _: &Prepared,
         _: &mut Self::State<I>,
-        _: InTurn<I, X, W>,
+        _: InTurn<'_, I, X, W>,
         _first: bool,
         _finite: &mut F32s<I>,
         _keep: Option<&mut [[f32; LANES]]>,

@@ -16,6 +16,7 @@ mod in_turn;
 mod packed;
 mod state;
 
+pub(crate) use in_turn::Loser;
 use packed::Packed;
 use state::State;
 
@@ -190,7 +191,7 @@ impl Fold for Softmax {
         i: I,
         prepared: &Prepared,
         s: &mut State<I>,
-        all: InTurn<I, X, W>,
+        all: InTurn<'_, I, X, W>,
         first: bool,
         finite: &mut F32s<I>,
         keep: Option<&mut [[f32; LANES]]>,

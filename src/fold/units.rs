@@ -64,10 +64,10 @@ impl<I: Isa> Count<I> {
         prepared.base.power::<I, FINE>(i, x, self.biased)
     }
 
-    /// The same in a loop that does nothing else.
+    /// The same in a loop that does nothing else, of a base's [parts](crate::cpu::math::Base::parts).
     #[inline(always)]
-    pub(super) fn exp_in_turn(self, i: I, prepared: &Prepared, x: F32s<I>) -> (F32s<I>, F32s<I>) {
-        prepared.base.power_in_turn(i, x, self.biased)
+    pub(super) fn exp_in_turn(self, i: I, prepared: &Prepared, base: [F32s<I>; 2], x: F32s<I>) -> (F32s<I>, F32s<I>) {
+        prepared.base.power_in_turn(i, x, base, self.biased)
     }
 }
 

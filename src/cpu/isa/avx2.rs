@@ -270,9 +270,15 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
-    fn power_in_turn(self, x: Two, [high, low]: [f32; 2], biased: Two) -> Option<(Two, Two)> {
-        // Also: the function needs no more features than were detected.
-        Some(intrinsic!(powers::power_in_turn(x, _mm256_set1_ps(high), _mm256_set1_ps(low), biased)))
+    fn held(self, all: f32) -> Two {
+        // Also: the function needs no more features than were detected. One register holds what both halves are.
+        [intrinsic!(powers::held(_mm256_set1_ps(all))); 2]
+    }
+
+    #[inline(always)]
+    fn power_in_turn(self, x: Two, [high, low]: [Two; 2], biased: Two) -> Option<(Two, Two)> {
+        // Also: as above.
+        Some(intrinsic!(powers::power_in_turn(x, high[0], low[0], biased)))
     }
 
     #[inline(always)]

@@ -188,10 +188,15 @@ pub(crate) trait Isa: Copy + Send + Sync + 'static {
     fn select(m: Self::M, yes: Self::F, no: Self::F) -> Self::F;
     /// 2^n, where n + 127, from 0 to 254, stands in the low nine bits of `biased`; 0 for n = −127.
     fn power(biased: Self::F) -> Self::F;
-    /// 2^((high + low)·x − unit) in two factors, as [`Base::power`](super::math::Base::power) makes them from `biased`, where an
-    /// instruction set has a way of its own in loops that do nothing else.
+    /// The same number in all lanes, for a loop with a register for it: a compiler that can make it again may do so each time.
     #[inline(always)]
-    fn power_in_turn(self, _x: Self::F, _base: [f32; 2], _biased: Self::F) -> Option<(Self::F, Self::F)> {
+    fn held(self, all: f32) -> Self::F {
+        self.splat(all)
+    }
+    /// 2^((high + low)·x − unit) in two factors, as [`Base::power`](super::math::Base::power) makes them from `biased`, where an
+    /// instruction set has a way of its own in loops that do nothing else. `high` and `low` are the same in all lanes.
+    #[inline(always)]
+    fn power_in_turn(self, _x: Self::F, [_high, _low]: [Self::F; 2], _biased: Self::F) -> Option<(Self::F, Self::F)> {
         None
     }
     /// −1 / v to a twentieth of itself, for v with a size from 2^-126 to 2^125: what its bits leave of a constant.

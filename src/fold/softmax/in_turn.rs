@@ -24,22 +24,24 @@ struct Counts<I: Isa> {
     /// In units that are small enough for squares.
     small: Count<I>,
     anchor: F32s<I>,
+    base: [F32s<I>; 2],
 }
 
 impl<I: Isa> Counts<I> {
     #[inline(always)]
-    fn of<const MOMENTS: bool>(i: I, prepared: &Prepared, unit: F32s<I>) -> Self {
+    fn of<X: Registers<I>, const MOMENTS: bool>(i: I, prepared: &Prepared, unit: F32s<I>) -> Self {
         let units = Count::in_units(i, prepared, unit);
+        let base = if const { X::MANY } { prepared.base.held(i) } else { prepared.base.parts(i) };
         if !MOMENTS {
-            return Self { units, small: units, anchor: unit };
+            return Self { units, small: units, anchor: unit, base };
         }
-        Self { units, small: Count::in_small_units(i, prepared, unit), anchor: prepared.base.inverse(i, unit) }
+        Self { units, small: Count::in_small_units(i, prepared, unit), anchor: prepared.base.inverse(i, unit), base }
     }
 }
 
 /// What is left of a logit that has played the top, for its moments: a loop that made them too would run out of registers.
 #[derive(Clone, Copy)]
-struct Loser {
+pub(crate) struct Loser {
     /// e^x, in small units.
     small: [f32; LANES],
     /// The logit, or the floor where it is below.
@@ -47,7 +49,14 @@ struct Loser {
 }
 
 impl Loser {
+    /// So many have their moments made at a time, in two sums.
+    pub(crate) const TOGETHER: usize = 2 * GROUP;
     const NONE: Self = Self { small: [0.0; LANES], raised: [0.0; LANES] };
+
+    /// Room for those that wait.
+    pub(crate) const fn room() -> [Self; Self::TOGETHER] {
+        [Self::NONE; Self::TOGETHER]
+    }
 }
 
 /// What a group comes to.
@@ -56,7 +65,7 @@ struct Sums<I: Isa> {
     /// The largest logit so far, and as far as exponentials are kept, its own.
     top: F32s<I>,
     at_top: F32s<I>,
-    /// Σ e^x over the group's other logits and the old top, unless there are moments to be made.
+    /// Σ e^x over the group's other logits and the old top; in small units if there are moments to be made.
     rest: F32s<I>,
 }
 
@@ -90,17 +99,20 @@ impl<I: Isa> Sums<I> {
         let (part, power) = if KEEPS {
             // They change places as their logits do. Where they are no less than a normal float, the products are exact and the bits
             // the same as without; what is less is too little for any sum's.
-            let (part, power) = counts.units.exp_in_turn(i, prepared, counts.units.raised(x));
+            let (part, power) = counts.units.exp_in_turn(i, prepared, counts.base, counts.units.raised(x));
             let e = part * power;
             e.store(to);
             let lost = wins.select(self.at_top, e);
             self.at_top = wins.select(e, self.at_top);
             (lost, i.f32s(if MOMENTS { moments::SMALL as f32 } else { 1.0 }))
         } else {
-            count.exp_in_turn(i, prepared, raised)
+            count.exp_in_turn(i, prepared, counts.base, raised)
         };
         if MOMENTS {
-            (part * power).store(&mut left.small);
+            // The product is exact: the sum has the same bits.
+            let small = part * power;
+            small.store(&mut left.small);
+            self.rest = self.rest + small;
         } else {
             self.rest = part.fma(power, self.rest);
         }
@@ -115,7 +127,7 @@ impl<I: Isa> State<I> {
         &mut self,
         i: I,
         prepared: &Prepared,
-        all: InTurn<I, X, W>,
+        all: InTurn<'_, I, X, W>,
         first: bool,
         finite: &mut F32s<I>,
         keep: Option<&mut [[f32; LANES]]>,
@@ -124,16 +136,17 @@ impl<I: Isa> State<I> {
         if first && let Some(begun) = Self::begun(i, prepared, &all.x) {
             *self = begun;
         }
-        let (x, odd) = (all.x, all.odd.map(|[x, _]| x));
+        let InTurn { x, coefficients, odd, losers } = all;
+        let odd_logit = odd.map(|[x, _]| x);
         let (mut start, mut kept) = (0, true);
         if let Some(keep) = keep {
-            start = self.play_all::<X, MOMENTS, true>(i, prepared, x, odd, start, keep, &mut kept);
+            start = self.play_all::<X, MOMENTS, true>(i, prepared, x, odd_logit, start, losers, keep, &mut kept);
         }
         if start < x.count() + usize::from(odd.is_some()) {
-            self.play_all::<X, MOMENTS, false>(i, prepared, x, odd, start, &mut [], &mut false);
+            self.play_all::<X, MOMENTS, false>(i, prepared, x, odd_logit, start, losers, &mut [], &mut false);
         }
         if SPREAD {
-            self.weigh_in_turn(i, before, all, finite);
+            self.weigh_in_turn(i, before, x, coefficients, odd, finite);
         }
         kept
     }
@@ -169,46 +182,64 @@ impl<I: Isa> State<I> {
         x: X,
         odd: Option<F32s<I>>,
         start: usize,
+        losers: &mut [Loser],
         keep: &mut [[f32; LANES]],
         kept: &mut bool,
     ) -> usize {
         let count = x.count();
-        let (mut s, mut none, mut left) = (*self, [0.0; LANES], [Loser::NONE; GROUP]);
-        let mut counts = Counts::of::<MOMENTS>(i, prepared, s.unit);
+        let (mut none, mut nobody) = ([0.0; LANES], Loser::NONE);
+        // Losers whose moments are not in yet.
+        let mut waiting = 0;
+        let mut counts = Counts::of::<X, MOMENTS>(i, prepared, self.unit);
         for start in (start..count).step_by(GROUP) {
             let end = count.min(start + GROUP);
             x.ask_ahead(i, start..end);
-            let mut sums = Sums::behind(i, &s);
+            let mut sums = Sums::behind(i, self);
             let room = if KEEPS { &mut keep[start..end] } else { &mut [] };
-            for (n, (place, left)) in (start..end).zip(&mut left).enumerate() {
+            let seats = if MOMENTS { &mut losers[waiting..][..end - start] } else { &mut [] };
+            for (n, place) in (start..end).enumerate() {
                 let to = if KEEPS { &mut room[n] } else { &mut none };
+                let left = if MOMENTS { &mut seats[n] } else { &mut nobody };
                 sums.play::<MOMENTS, KEEPS>(i, prepared, &counts, x.at(i, place), to, left);
             }
-            if s.limit.lt(sums.top).any() {
+            if self.limit.lt(sums.top).any() {
+                self.take_moments::<MOMENTS>(i, losers, waiting, counts.anchor);
+                waiting = 0;
                 let range = start..end;
-                s = i.call(Outgrown::<I, X, MOMENTS> { prepared, state: s, top: sums.top, x, range, odd: None });
+                self.outgrow::<X, MOMENTS>(i, prepared, sums.top, x, range, None, losers);
                 if KEEPS {
-                    (*self, *kept) = (s, false);
+                    *kept = false;
                     return end;
                 }
-                counts = Counts::of::<MOMENTS>(i, prepared, s.unit);
+                counts = Counts::of::<X, MOMENTS>(i, prepared, self.unit);
             } else {
-                s.take::<MOMENTS>(i, &sums, &left[..end - start], counts.anchor);
+                self.take::<MOMENTS>(i, &sums);
+                waiting += if MOMENTS { end - start } else { 0 };
+                if waiting == Loser::TOGETHER {
+                    self.take_moments::<MOMENTS>(i, losers, waiting, counts.anchor);
+                    waiting = 0;
+                }
             }
         }
         if let Some(logit) = odd {
             x.ask_ahead(i, count..count + 1);
-            let mut sums = Sums::behind(i, &s);
+            let mut sums = Sums::behind(i, self);
             let to = if KEEPS { &mut keep[count] } else { &mut none };
-            sums.play::<MOMENTS, KEEPS>(i, prepared, &counts, logit, to, &mut left[0]);
-            if s.limit.lt(sums.top).any() {
-                s = i.call(Outgrown::<I, X, MOMENTS> { prepared, state: s, top: sums.top, x, range: 0..0, odd });
+            let left = if MOMENTS { &mut losers[waiting] } else { &mut nobody };
+            sums.play::<MOMENTS, KEEPS>(i, prepared, &counts, logit, to, left);
+            if self.limit.lt(sums.top).any() {
+                self.take_moments::<MOMENTS>(i, losers, waiting, counts.anchor);
+                waiting = 0;
+                self.outgrow::<X, MOMENTS>(i, prepared, sums.top, x, 0..0, odd, losers);
                 *kept = false;
             } else {
-                s.take::<MOMENTS>(i, &sums, &left[..1], counts.anchor);
+                self.take::<MOMENTS>(i, &sums);
+                waiting += usize::from(MOMENTS);
             }
         }
-        *self = s;
+        if waiting > 0 {
+            self.take_moments::<MOMENTS>(i, losers, waiting, counts.anchor);
+        }
         count + 1
     }
 
@@ -218,10 +249,11 @@ impl<I: Isa> State<I> {
         &mut self,
         i: I,
         before: F32s<I>,
-        all: InTurn<I, X, W>,
+        x: X,
+        coefficients: W,
+        odd: Option<[F32s<I>; 2]>,
         finite: &mut F32s<I>,
     ) {
-        let InTurn { x, coefficients, odd } = all;
         let count = x.count();
         let (zero, minus_small) = (i.f32s(0.0), i.f32s(-SMALL));
         let small_top = i.f32s(SMALL) * self.top;
@@ -257,58 +289,92 @@ impl<I: Isa> State<I> {
         (self.gap, self.weight, *finite) = (gap, weight, bad);
     }
 
-    /// Takes what logits come to whose largest is within the limit, and for moments, what they `left`. Their rest has the same bits
-    /// with moments and without.
+    /// Takes in logits of which one, the `top`, has outgrown the unit.
+    #[expect(clippy::too_many_arguments, reason = "a structure of them would lie in memory")]
     #[inline(always)]
-    fn take<const MOMENTS: bool>(&mut self, i: I, sums: &Sums<I>, left: &[Loser], anchor: F32s<I>) {
-        if MOMENTS {
-            let zero = i.f32s(0.0);
-            let (mut rest, mut squares, mut gaps) = (zero, zero, zero);
-            for loser in left {
-                let (small, raised) = (i.f32s_of(&loser.small), i.f32s_of(&loser.raised));
-                rest = rest + small;
-                squares = small.fma(small, squares);
-                gaps = small.fma(anchor - raised, gaps);
-            }
-            self.rest = self.rest + rest.widen() * i.f64s(1.0 / moments::SMALL);
-            self.moments = self.moments.plus(Moments { squares: squares.widen(), gaps: gaps.widen() });
+    fn outgrow<X: Registers<I>, const MOMENTS: bool>(
+        &mut self,
+        i: I,
+        prepared: &Prepared,
+        top: F32s<I>,
+        x: X,
+        range: Range<usize>,
+        odd: Option<F32s<I>>,
+        losers: &mut [Loser],
+    ) {
+        if const { X::MANY } {
+            i.call(Outgrown::<I, X, MOMENTS> { prepared, state: self, top, x, range, odd, losers });
         } else {
-            self.rest = self.rest + sums.rest.widen();
+            let mut state = *self;
+            i.call(Outgrown::<I, X, MOMENTS> { prepared, state: &mut state, top, x, range, odd, losers });
+            *self = state;
         }
+    }
+
+    /// Takes what logits come to whose largest is within the limit. Their rest has the same bits with moments and without.
+    #[inline(always)]
+    fn take<const MOMENTS: bool>(&mut self, i: I, sums: &Sums<I>) {
+        let rest = sums.rest.widen();
+        self.rest = self.rest + if MOMENTS { rest * i.f64s(1.0 / moments::SMALL) } else { rest };
         (self.top, self.at_top) = (sums.top, sums.at_top);
+    }
+
+    /// Takes the moments of what the first `count` losers left, in the units they were counted in. Every other one is in a sum of its
+    /// own, which need not wait for its neighbour's.
+    #[inline(always)]
+    fn take_moments<const MOMENTS: bool>(&mut self, i: I, losers: &mut [Loser], count: usize, anchor: F32s<I>) {
+        if !MOMENTS {
+            return;
+        }
+        let losers = &mut losers[..count.next_multiple_of(2)];
+        losers[count..].fill(Loser::NONE);
+        let (mut squares, mut gaps) = ([i.f32s(0.0); 2], [i.f32s(0.0); 2]);
+        for pair in losers.as_chunks::<2>().0 {
+            for n in 0..2 {
+                let (small, raised) = (i.f32s_of(&pair[n].small), i.f32s_of(&pair[n].raised));
+                squares[n] = small.fma(small, squares[n]);
+                gaps[n] = small.fma(anchor - raised, gaps[n]);
+            }
+        }
+        let (squares, gaps) = (squares[0] + squares[1], gaps[0] + gaps[1]);
+        self.moments = self.moments.plus(Moments { squares: squares.widen(), gaps: gaps.widen() });
     }
 }
 
 /// Logits of which one has outgrown the unit: those of the range, or the odd end.
 struct Outgrown<'a, I: Isa, X, const MOMENTS: bool> {
     prepared: &'a Prepared,
-    state: State<I>,
+    state: &'a mut State<I>,
     /// The largest, with these.
     top: F32s<I>,
     x: X,
     range: Range<usize>,
     odd: Option<F32s<I>>,
+    losers: &'a mut [Loser],
 }
 
 impl<I: Isa, X: Registers<I>, const MOMENTS: bool> Outlined<I> for Outgrown<'_, I, X, MOMENTS> {
-    type Output = State<I>;
+    type Output = ();
 
     #[inline(always)]
-    fn run(self, i: I) -> State<I> {
-        let Self { prepared, state: mut s, top, x, range, odd } = self;
+    fn run(self, i: I) {
+        let Self { prepared, state: s, top, x, range, odd, losers } = self;
         if !is_exceptional(i, prepared, s.top, top).any() {
             s.settle::<MOMENTS>(i, prepared, top);
-            let counts = Counts::of::<MOMENTS>(i, prepared, s.unit);
-            let (mut sums, mut left, mut none) = (Sums::behind(i, &s), [Loser::NONE; GROUP], [0.0; LANES]);
+            let counts = Counts::of::<X, MOMENTS>(i, prepared, s.unit);
+            let (mut sums, mut nobody, mut none) = (Sums::behind(i, s), Loser::NONE, [0.0; LANES]);
             let played = range.len().max(1);
-            for (n, left) in range.zip(&mut left) {
+            for (seat, n) in range.enumerate() {
+                let left = if MOMENTS { &mut losers[seat] } else { &mut nobody };
                 sums.play::<MOMENTS, false>(i, prepared, &counts, x.at(i, n), &mut none, left);
             }
             if let Some(odd) = odd {
-                sums.play::<MOMENTS, false>(i, prepared, &counts, odd, &mut none, &mut left[0]);
+                let left = if MOMENTS { &mut losers[0] } else { &mut nobody };
+                sums.play::<MOMENTS, false>(i, prepared, &counts, odd, &mut none, left);
             }
-            s.take::<MOMENTS>(i, &sums, &left[..played], counts.anchor);
-            return s;
+            s.take::<MOMENTS>(i, &sums);
+            s.take_moments::<MOMENTS>(i, losers, played, counts.anchor);
+            return;
         }
         let (none, no_coefficients) = (i.f32s(f32::NEG_INFINITY), [i.f32s(0.0); 2]);
         for n in range.clone().step_by(2) {
@@ -318,7 +384,6 @@ impl<I: Isa, X: Registers<I>, const MOMENTS: bool> Outlined<I> for Outgrown<'_, 
         if let Some(odd) = odd {
             s.absorb::<2, false, MOMENTS>(i, prepared, &[odd, none], &no_coefficients, None);
         }
-        s
     }
 }
 

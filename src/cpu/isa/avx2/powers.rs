@@ -18,6 +18,18 @@ static CONSTANTS: Constants = {
     Constants([[c5; 8], [c4; 8], [c3; 8], [c2; 8], [c1; 8], [1.0; 8]])
 };
 
+/// The same, as an instruction's result: what a compiler cannot make again, it keeps.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) fn held(mut x: __m256) -> __m256 {
+    #[expect(unsafe_code, reason = "there is no other way to say that a register is to be kept")]
+    // SAFETY: there is no instruction. The register is declared as one that is written to, and stays as it was.
+    unsafe {
+        asm!("/* {x} */", x = inout(ymm_reg) x, options(pure, nomem, nostack, preserves_flags));
+    }
+    x
+}
+
 /// [`Base::power`](crate::cpu::math::Base::power), bit for bit: both registers step by step.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
