@@ -309,7 +309,15 @@ impl Checked<'_, '_> {
             Element::F32 => (supply.rows(rows, predictions).map_err(unread)?, &[]),
             Element::F16 | Element::Bf16 => (&[], supply.halves(rows, predictions).map_err(unread)?),
         };
-        Ok(Window { classes: self.batch.classes, element, predictions, halves, targets })
+        Ok(Window {
+            classes: self.batch.classes,
+            element,
+            predictions,
+            halves,
+            targets,
+            predictions_lie: !supply.is_read(),
+            targets_lie: !matches!(&self.batch.targets, TargetRows::Dense(supply) if supply.is_read()),
+        })
     }
 
     /// The labels of some of the batch's rows, as kernels take them; of dense targets nothing but that they are dense.
@@ -346,6 +354,9 @@ pub(crate) struct Window<'a> {
     pub predictions: &'a [f32],
     pub halves: &'a [u16],
     pub targets: TargetSlice<'a>,
+    /// Whether the next rows lie behind these; else these have just been read, and are near.
+    pub predictions_lie: bool,
+    pub targets_lie: bool,
 }
 
 /// A window's targets.

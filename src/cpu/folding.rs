@@ -43,7 +43,7 @@ pub(super) fn rows_down<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool
 #[inline(always)]
 pub(super) fn ask_ahead<I: Isa, F: Fold>(i: I, rows: &Rows<'_>, place: usize, count: usize) {
     if const { F::LOOKS } {
-        rows.predictions.ask_ahead(i, place, count);
+        rows.ask_for_predictions(i, place, count);
     }
 }
 
@@ -284,12 +284,13 @@ fn fold_in_turn<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
         let first = chunk == across.range.start;
         let to = if folded.kept { keep.get_mut(chunk / LANES..end.div_ceil(LANES)) } else { None };
         debug_assert!(to.is_some() || !folded.kept, "there is room for all of the row");
-        let weighed = Stored { asks: across.takes_as_given(), ..Stored::made(i, coefficients.as_chunks().0) };
+        let weighed =
+            Stored { asks: across.takes_as_given() && rows.targets_lie, ..Stored::made(i, coefficients.as_chunks().0) };
         let (state, finite, range) = (&mut folded.state, &mut finite, place + chunk..place + odd);
         // What is inlined below has a loop for each of the three.
         macro_rules! absorb {
             ($all:ident, $load:path) => {{
-                let x = Stored { all: $all[range].as_chunks().0, load: $load, asks: true };
+                let x = Stored { all: $all[range].as_chunks().0, load: $load, asks: rows.predictions_lie };
                 let all = InTurn { x, coefficients: weighed, odd: odd_end, losers: &mut scratch.losers };
                 F::absorb_in_turn::<I, _, _, SPREAD, MOMENTS>(i, rows.prepared, state, all, first, finite, to)
             }};

@@ -11,7 +11,7 @@ use super::isa::{Isa, LANES, Outlined};
 use super::lanes::{F32s, Make, Mask};
 use super::pending::Pending;
 use super::rows::put;
-use super::source::{Ahead, Rows, Source, Tile};
+use super::source::{Rows, Source, Tile};
 use super::steps;
 use super::targets::{Down, Labels, WeighDown, register};
 use super::terms::{Standing, Terms, sums};
@@ -180,7 +180,7 @@ impl Tiles {
         if let Some(targets) = rows.dense_rows() {
             let to = if given { &mut self.weighed } else { &mut self.dense };
             to.fill(i, Source::F32(targets), rows.classes, LANES);
-            Ahead::ask(i, targets, 0, rows.classes * LANES);
+            rows.ask_for_targets(i, targets, 0, rows.classes * LANES);
         }
         if !given {
             let down = Down { rows, x: &self.x, dense: rows.is_dense().then_some(&self.dense), labels };

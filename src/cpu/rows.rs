@@ -15,7 +15,7 @@ use super::lanes::{F32s, Make, Mask};
 use super::losses::{BUSY, LossesDown};
 use super::pending::Pending;
 use super::rank::{FirstDown, RankDown, first_of_row, rank_of_row};
-use super::source::{Ahead, Rows, SHORT, Scratch, Source, Tile};
+use super::source::{Rows, SHORT, Scratch, Source, Tile};
 use super::steps;
 use super::targets::{Across, Down, Labels, WeighDown};
 use super::terms::{RowTerms, Standing, Sums, Terms, TermsDown, calibration, sums, terms_of_row};
@@ -194,7 +194,7 @@ impl Piece<'_> {
             x.end(classes, F::ABSENT);
             if let Some(targets) = rows.dense_rows() {
                 dense.fill(i, Source::F32(targets), classes, rows.count);
-                Ahead::ask(i, targets, 0, rows.count * classes);
+                rows.ask_for_targets(i, targets, 0, rows.count * classes);
             }
             let labels = Labels::of(i, &rows, self.needs_label());
             dense.end(classes, 0.0);

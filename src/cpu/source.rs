@@ -80,15 +80,6 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// [Asks](Ahead::ask) for what is due when `count` of them are taken in.
-    #[inline(always)]
-    pub(super) fn ask_ahead<I: Isa>(self, i: I, place: usize, count: usize) {
-        match self {
-            Self::F32(all) => Ahead::ask(i, all, place, count),
-            Self::F16(all) | Self::Bf16(all) => Ahead::ask(i, all, place, count),
-        }
-    }
-
     /// One of them.
     #[inline(always)]
     pub(super) fn at(self, place: usize) -> f32 {
@@ -205,6 +196,9 @@ pub(super) struct Rows<'a> {
     pub count: usize,
     pub predictions: Source<'a>,
     pub targets: TargetSlice<'a>,
+    /// Whether the next ones lie behind these, and are worth asking for. Behind what was just read lies another thread's.
+    pub predictions_lie: bool,
+    pub targets_lie: bool,
     /// The threads share each of them: there are few, and they are long.
     pub shared: bool,
 }
@@ -227,6 +221,8 @@ impl<'a> Rows<'a> {
                 TargetSlice::Classes(labels) => TargetSlice::Classes(&labels[first..first + count]),
                 TargetSlice::Dense(targets) => TargetSlice::Dense(&targets[first * classes..]),
             },
+            predictions_lie: window.predictions_lie,
+            targets_lie: window.targets_lie,
             shared: false,
         }
     }
@@ -236,6 +232,25 @@ impl<'a> Rows<'a> {
         match self.targets {
             TargetSlice::Classes(_) => None,
             TargetSlice::Dense(targets) => Some(targets),
+        }
+    }
+
+    /// Asks for predictions that are due when `count` of these rows' are taken in from `place` on.
+    #[inline(always)]
+    pub(super) fn ask_for_predictions<I: Isa>(&self, i: I, place: usize, count: usize) {
+        if self.predictions_lie {
+            match self.predictions {
+                Source::F32(all) => Ahead::ask(i, all, place, count),
+                Source::F16(all) | Source::Bf16(all) => Ahead::ask(i, all, place, count),
+            }
+        }
+    }
+
+    /// The same of dense `targets` that are some of these rows'.
+    #[inline(always)]
+    pub(super) fn ask_for_targets<I: Isa>(&self, i: I, targets: &[f32], place: usize, count: usize) {
+        if self.targets_lie {
+            Ahead::ask(i, targets, place, count);
         }
     }
 

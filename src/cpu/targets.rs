@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::isa::{Isa, LANES, Outlined};
 use super::lanes::{F32s, Make, Mask, U32s};
 use super::parts;
-use super::source::{Ahead, Rows, Tile};
+use super::source::{Rows, Tile};
 use crate::batch::TargetSlice;
 use crate::fold::Fold;
 use crate::layout::IGNORED;
@@ -197,12 +197,12 @@ impl<'r, 'a> Across<'r, 'a> {
         self.given.is_some()
     }
 
-    /// [Asks](Ahead::ask) for what is due when `count` targets from class `first` on are taken in, if they are taken as they lie:
+    /// [Asks](Rows::ask_for_targets) for what is due when `count` targets from class `first` on are taken in, if they are taken as they lie:
     /// elsewhere a [`block`](Self::block) does.
     #[inline(always)]
     pub(super) fn ask_for_targets<I: Isa>(&self, i: I, first: usize, count: usize) {
         if let Some(given) = self.given {
-            Ahead::ask(i, given, first, count);
+            self.rows.ask_for_targets(i, given, first, count);
         }
     }
 
@@ -212,7 +212,7 @@ impl<'r, 'a> Across<'r, 'a> {
         let is_label = i.count_from(first as u32).eq(i.u32s(self.label));
         let mut target = None;
         if let Some(dense) = self.dense {
-            Ahead::ask(i, dense, first, LANES);
+            self.rows.ask_for_targets(i, dense, first, LANES);
             target = Some(i.f32s_of(&register(dense, first)));
         }
         let weight = self.rows.prepared.class_weights.as_deref().map(|weights| i.f32s_of(&register(weights, first)));

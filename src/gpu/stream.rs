@@ -231,6 +231,8 @@ mod tests {
                 predictions: &predictions,
                 halves: &[],
                 targets: TargetSlice::Classes(&labels),
+                predictions_lie: true,
+                targets_lie: true,
             };
             let mut records = Records::default();
             records.reset(wanted, true, ROWS, CLASSES);
