@@ -254,3 +254,44 @@ fn outputs_change_no_bit() {
         },
     );
 }
+
+/// A row's bits are its own, whatever the rows are that share its registers: one whose logits grow late, by a little or beyond all
+/// numbers, or that begins with masks. Where the batch is cut decides which these are.
+#[test]
+fn neighbours_change_no_bit() {
+    const WILD: usize = 5;
+    for (classes, dense) in [9, 10, 16, 17, 24, 100, 192, 193, 300].into_iter().flat_map(|c| [(c, false), (c, true)]) {
+        let mut tame = kinds::problem(7, Input::Logits, dense, 19, classes, 0);
+        let mut random = kinds::Random::new(classes as u64);
+        tame.predictions.fill_with(|| (4.0 * random.normal()) as f32);
+        match &mut tame.targets {
+            Targets::Classes(labels) => {
+                tame.ignore_index = Some(-1);
+                labels[WILD] = -1;
+            }
+            // What a row has no target for costs it nothing.
+            Targets::Dense(targets) => targets[WILD * classes..][..classes].fill(0.0),
+        }
+        let grown = [40.0, 200.0, 1e30, 3e38, f32::INFINITY].into_iter();
+        let grown = grown.flat_map(|logit| [(7..8, logit), (8..9, logit), (classes - 1..classes, logit)]);
+        let masked = [(0..8, f32::NEG_INFINITY), (0..classes, f32::NEG_INFINITY), (3..4, f32::NAN), (0..1, f32::MIN)];
+        for (range, logit) in grown.chain(masked) {
+            let mut wild = tame.clone();
+            wild.predictions[WILD * classes..][range.clone()].fill(logit);
+            for tested in backends::all() {
+                let outputs = xent::Outputs { calibration_bins: Some(15), ..backends::everything() };
+                let evaluate = |problem: &Problem| {
+                    let (arrays, loss) = (Arrays::of(problem), backends::loss(problem));
+                    let evaluation = tested.evaluator.evaluate_blocking(&loss, &arrays.batch(), &outputs);
+                    let evaluation = evaluation.expect("the problem is sound");
+                    let mut losses = loss_bits(evaluation.losses.into_iter().flatten());
+                    losses.remove(WILD);
+                    let calibration = evaluation.totals.calibration.expect("it was asked for");
+                    (losses, (!dense).then_some((calibration.entropy.to_bits(), calibration.brier.to_bits(), calibration.bins)))
+                };
+                let context = format!("{classes} classes, dense={dense}, {logit} at {range:?}, on the {}", tested.name);
+                assert_eq!(evaluate(&wild), evaluate(&tame), "{context}");
+            }
+        }
+    }
+}

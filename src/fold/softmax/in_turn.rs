@@ -109,7 +109,7 @@ impl<I: Isa> Sums<I> {
             count.exp_in_turn(i, prepared, counts.base, raised)
         };
         if MOMENTS {
-            // The product is exact: the sum has the same bits.
+            // The product is exact where it is no less than a normal float: the sum has the same bits.
             let small = part * power;
             small.store(&mut left.small);
             self.rest = self.rest + small;
@@ -319,25 +319,27 @@ impl<I: Isa> State<I> {
         (self.top, self.at_top) = (sums.top, sums.at_top);
     }
 
-    /// Takes the moments of what the first `count` losers left, in the units they were counted in. Every other one is in a sum of its
-    /// own, which need not wait for its neighbour's.
+    /// Takes the moments of what the first `count` losers left, in the units they were counted in. Each group has sums of its own,
+    /// which need not wait for the other's, and come to the same bits whether or not it had to wait for the other.
     #[inline(always)]
-    fn take_moments<const MOMENTS: bool>(&mut self, i: I, losers: &mut [Loser], count: usize, anchor: F32s<I>) {
+    fn take_moments<const MOMENTS: bool>(&mut self, i: I, losers: &[Loser], count: usize, anchor: F32s<I>) {
         if !MOMENTS {
             return;
         }
-        let losers = &mut losers[..count.next_multiple_of(2)];
-        losers[count..].fill(Loser::NONE);
+        let (first, second) = losers[..count].split_at(count.min(GROUP));
         let (mut squares, mut gaps) = ([i.f32s(0.0); 2], [i.f32s(0.0); 2]);
-        for pair in losers.as_chunks::<2>().0 {
-            for n in 0..2 {
-                let (small, raised) = (i.f32s_of(&pair[n].small), i.f32s_of(&pair[n].raised));
-                squares[n] = small.fma(small, squares[n]);
-                gaps[n] = small.fma(anchor - raised, gaps[n]);
+        for n in 0..first.len() {
+            for (group, losers) in [first, second].into_iter().enumerate() {
+                if let Some(loser) = losers.get(n) {
+                    let (small, raised) = (i.f32s_of(&loser.small), i.f32s_of(&loser.raised));
+                    squares[group] = small.fma(small, squares[group]);
+                    gaps[group] = small.fma(anchor - raised, gaps[group]);
+                }
             }
         }
-        let (squares, gaps) = (squares[0] + squares[1], gaps[0] + gaps[1]);
-        self.moments = self.moments.plus(Moments { squares: squares.widen(), gaps: gaps.widen() });
+        for group in 0..if second.is_empty() { 1 } else { 2 } {
+            self.moments = self.moments.plus(Moments { squares: squares[group].widen(), gaps: gaps[group].widen() });
+        }
     }
 }
 
@@ -358,32 +360,36 @@ impl<I: Isa, X: Registers<I>, const MOMENTS: bool> Outlined<I> for Outgrown<'_, 
 
     #[inline(always)]
     fn run(self, i: I) {
-        let Self { prepared, state: s, top, x, range, odd, losers } = self;
-        if !is_exceptional(i, prepared, s.top, top).any() {
-            s.settle::<MOMENTS>(i, prepared, top);
-            let counts = Counts::of::<X, MOMENTS>(i, prepared, s.unit);
-            let (mut sums, mut nobody, mut none) = (Sums::behind(i, s), Loser::NONE, [0.0; LANES]);
-            let played = range.len().max(1);
-            for (seat, n) in range.enumerate() {
-                let left = if MOMENTS { &mut losers[seat] } else { &mut nobody };
-                sums.play::<MOMENTS, false>(i, prepared, &counts, x.at(i, n), &mut none, left);
-            }
-            if let Some(odd) = odd {
-                let left = if MOMENTS { &mut losers[0] } else { &mut nobody };
-                sums.play::<MOMENTS, false>(i, prepared, &counts, odd, &mut none, left);
-            }
-            s.take::<MOMENTS>(i, &sums);
-            s.take_moments::<MOMENTS>(i, losers, played, counts.anchor);
-            return;
-        }
-        let (none, no_coefficients) = (i.f32s(f32::NEG_INFINITY), [i.f32s(0.0); 2]);
-        for n in range.clone().step_by(2) {
-            let second = if n + 1 < range.end { x.at(i, n + 1) } else { none };
-            s.absorb::<2, false, MOMENTS>(i, prepared, &[x.at(i, n), second], &no_coefficients, None);
+        let Self { prepared, state, top, x, range, odd, losers } = self;
+        let mut s = *state;
+        s.settle::<MOMENTS>(i, prepared, top);
+        let counts = Counts::of::<X, MOMENTS>(i, prepared, s.unit);
+        let (mut sums, mut nobody, mut none) = (Sums::behind(i, &s), Loser::NONE, [0.0; LANES]);
+        let played = range.len().max(1);
+        for (seat, n) in range.clone().enumerate() {
+            let left = if MOMENTS { &mut losers[seat] } else { &mut nobody };
+            sums.play::<MOMENTS, false>(i, prepared, &counts, x.at(i, n), &mut none, left);
         }
         if let Some(odd) = odd {
-            s.absorb::<2, false, MOMENTS>(i, prepared, &[odd, none], &no_coefficients, None);
+            let left = if MOMENTS { &mut losers[0] } else { &mut nobody };
+            sums.play::<MOMENTS, false>(i, prepared, &counts, odd, &mut none, left);
         }
+        s.take::<MOMENTS>(i, &sums);
+        s.take_moments::<MOMENTS>(i, losers, played, counts.anchor);
+        let exceptional = is_exceptional(i, prepared, state.top, top);
+        if exceptional.any() {
+            // Only in those lanes: what a row comes to is none of its neighbours' concern.
+            let (none, no_coefficients) = (i.f32s(f32::NEG_INFINITY), [i.f32s(0.0); 2]);
+            for n in range.clone().step_by(2) {
+                let second = if n + 1 < range.end { x.at(i, n + 1) } else { none };
+                state.absorb::<2, false, MOMENTS>(i, prepared, &[x.at(i, n), second], &no_coefficients, None);
+            }
+            if let Some(odd) = odd {
+                state.absorb::<2, false, MOMENTS>(i, prepared, &[odd, none], &no_coefficients, None);
+            }
+            s.take_lanes::<MOMENTS>(exceptional, state);
+        }
+        *state = s;
     }
 }
 
