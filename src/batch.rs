@@ -354,7 +354,7 @@ pub(crate) struct Window<'a> {
     pub predictions: &'a [f32],
     pub halves: &'a [u16],
     pub targets: TargetSlice<'a>,
-    /// Whether the next rows lie behind these; else these have just been read, and are near.
+    /// Whether what lies behind these is worth asking for: not where they have just been read, and are near.
     pub predictions_lie: bool,
     pub targets_lie: bool,
 }

@@ -108,7 +108,7 @@ impl<F> Clone for Columns<'_, '_, F> {
 }
 
 impl<I: Isa, F: Fold> Registers<I> for Columns<'_, '_, F> {
-    const MANY: bool = false;
+    const LONG: bool = false;
 
     #[inline(always)]
     fn count(&self) -> usize {

@@ -132,7 +132,7 @@ impl<'a> Stored<'a, f32, ()> {
 }
 
 impl<I: Isa, T: Copy, L: Load<I, T>> Registers<I> for Stored<'_, T, L> {
-    const MANY: bool = true;
+    const LONG: bool = true;
 
     #[inline(always)]
     fn count(&self) -> usize {
@@ -196,7 +196,7 @@ pub(super) struct Rows<'a> {
     pub count: usize,
     pub predictions: Source<'a>,
     pub targets: TargetSlice<'a>,
-    /// Whether the next ones lie behind these, and are worth asking for. Behind what was just read lies another thread's.
+    /// Whether what lies behind these is worth asking for. Behind what was just read lies another thread's.
     pub predictions_lie: bool,
     pub targets_lie: bool,
     /// The threads share each of them: there are few, and they are long.

@@ -197,8 +197,8 @@ impl<'r, 'a> Across<'r, 'a> {
         self.given.is_some()
     }
 
-    /// [Asks](Rows::ask_for_targets) for what is due when `count` targets from class `first` on are taken in, if they are taken as they lie:
-    /// elsewhere a [`block`](Self::block) does.
+    /// [Asks](Rows::ask_for_targets) for what is due when `count` targets from class `first` on are taken in, if they are taken as
+    /// they lie: elsewhere a [`block`](Self::block) does.
     #[inline(always)]
     pub(super) fn ask_for_targets<I: Isa>(&self, i: I, first: usize, count: usize) {
         if let Some(given) = self.given {

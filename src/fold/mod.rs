@@ -67,7 +67,7 @@ impl<I: Isa> Share<I> {
 /// Registers of predictions in memory.
 pub(crate) trait Registers<I: Isa>: Copy {
     /// Whether there may be so many that a state which takes them in had better lie in memory than change registers at every turn.
-    const MANY: bool;
+    const LONG: bool;
 
     fn count(&self) -> usize;
 

@@ -31,7 +31,7 @@ impl<I: Isa> Counts<I> {
     #[inline(always)]
     fn of<X: Registers<I>, const MOMENTS: bool>(i: I, prepared: &Prepared, unit: F32s<I>) -> Self {
         let units = Count::in_units(i, prepared, unit);
-        let base = if const { X::MANY } { prepared.base.held(i) } else { prepared.base.parts(i) };
+        let base = if const { X::LONG } { prepared.base.held(i) } else { prepared.base.parts(i) };
         if !MOMENTS {
             return Self { units, small: units, anchor: unit, base };
         }
@@ -290,7 +290,7 @@ impl<I: Isa> State<I> {
     }
 
     /// Takes in logits of which one, the `top`, has outgrown the unit.
-    #[expect(clippy::too_many_arguments, reason = "a structure of them would lie in memory")]
+    #[expect(clippy::too_many_arguments, reason = "they are what `play_all` has at hand")]
     #[inline(always)]
     fn outgrow<X: Registers<I>, const MOMENTS: bool>(
         &mut self,
@@ -302,7 +302,7 @@ impl<I: Isa> State<I> {
         odd: Option<F32s<I>>,
         losers: &mut [Loser],
     ) {
-        if const { X::MANY } {
+        if const { X::LONG } {
             i.call(Outgrown::<I, X, MOMENTS> { prepared, state: self, top, x, range, odd, losers });
         } else {
             let mut state = *self;
