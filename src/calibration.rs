@@ -1,5 +1,7 @@
 //! How far a model's probabilities can be believed: calibration error, entropy, Brier score.
 
+use crate::cpu::isa::LANES;
+
 /// Sums over the kept rows; those of parts merge into those of the whole.
 ///
 /// Rows fall into equal-width bins by their confidence, the largest probability before clipping; a bin is open below and
@@ -67,7 +69,13 @@ impl Calibration {
 
 /// Bins that are being filled. Their confidences add up as whole numbers, so in any order to the same bits.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Bins(Vec<Filling>);
+pub(crate) struct Bins {
+    all: Vec<Filling>,
+    /// What the last rows add to them: one addition each for a row's counts and its confidence.
+    last: Vec<Last>,
+    /// The last rows, no more than [`MOST`].
+    rows: usize,
+}
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Filling {
@@ -79,41 +87,115 @@ struct Filling {
     undefined: bool,
 }
 
+#[derive(Debug, Clone, Copy, Default)]
+struct Last {
+    /// Rows, and from bit 32 on those that are correct.
+    counts: u64,
+    /// In units of 2^-[`PLACES`].
+    confidence: i64,
+}
+
 /// Binary places of a confidence: far more than a float32 near 1 has.
 const PLACES: i32 = 40;
-/// Confidences from here on, 2^22, are none: those of a distribution end at 1.
+/// Confidences from here on are none: those of a distribution end at 1.
 const BEYOND: f64 = 4_194_304.0;
+/// Up to here [`MOST`] confidences add up to an `i64`, and [`WHOLE`] makes one a whole number.
+const NEAR: f64 = 1024.0;
+/// Rows that may be waiting to join all.
+const MOST: usize = 4096;
+/// 1.5 · 2^52: a float64 with this added to it is a whole number, and its lower bits are that number's.
+const WHOLE: f64 = 6_755_399_441_055_744.0;
+
+/// The whole number next to a confidence in units of 2^-[`PLACES`], or to another number below 2^51.
+#[inline(always)]
+fn whole(x: f64) -> i64 {
+    (x + WHOLE).to_bits().cast_signed() - WHOLE.to_bits().cast_signed()
+}
+
+impl Filling {
+    fn with(self, last: Last) -> Self {
+        Self {
+            rows: self.rows + (last.counts & 0xffff_ffff),
+            correct: self.correct + (last.counts >> 32),
+            confidence: self.confidence + i128::from(last.confidence),
+            ..self
+        }
+    }
+}
 
 impl Bins {
     pub(crate) fn new(count: usize) -> Self {
-        Self(vec![Filling::default(); count])
+        Self { all: vec![Filling::default(); count], last: vec![Last::default(); count], rows: 0 }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.all.len()
     }
 
-    /// Takes in a row.
+    /// Takes in the first `count` of sixteen rows: their confidences, and whether their labels come first.
     #[inline(always)]
-    pub(crate) fn push(&mut self, confidence: f32, correct: bool) {
-        let confidence = f64::from(confidence);
-        let place = (confidence * self.0.len() as f64).ceil();
-        // A NaN falls into the first bin, and makes its error NaN.
-        let place = (place.max(1.0) as usize).min(self.0.len());
-        if let Some(bin) = self.0.get_mut(place.wrapping_sub(1)) {
-            bin.rows += 1;
-            bin.correct += u64::from(correct);
-            if confidence.abs() < BEYOND {
-                bin.confidence += i128::from((confidence * (1_u64 << PLACES) as f64) as i64);
-            } else {
-                bin.undefined = true;
+    pub(crate) fn push(&mut self, confidences: &[f32; LANES], correct: &[bool; LANES], count: usize) {
+        let bins = self.last.len() as f64;
+        let (mut places, mut units, mut are_near) = ([0; LANES], [0; LANES], true);
+        for l in 0..LANES {
+            let confidence = f64::from(confidences[l]);
+            let place = (confidence * bins).ceil();
+            // A NaN falls into the first bin, and makes its error NaN.
+            let place = if place > 1.0 { place } else { 1.0 };
+            places[l] = whole(if place < bins { place } else { bins });
+            units[l] = whole(confidence * (1_u64 << PLACES) as f64);
+            are_near &= confidence.abs() < NEAR;
+        }
+        if !are_near {
+            self.push_far(confidences, &places, &mut units, count);
+        }
+        for l in 0..count {
+            if let Some(bin) = self.last.get_mut((places[l] as usize).wrapping_sub(1)) {
+                bin.counts += 1 | u64::from(correct[l]) << 32;
+                bin.confidence += units[l];
+            }
+        }
+        self.rows += count;
+        if self.rows + LANES > MOST {
+            self.settle();
+        }
+    }
+
+    /// Takes in those of the confidences that the last rows have no room for, and takes them out of the `units`.
+    #[cold]
+    fn push_far(&mut self, confidences: &[f32; LANES], places: &[i64; LANES], units: &mut [i64; LANES], count: usize) {
+        for l in 0..count {
+            let confidence = f64::from(confidences[l]);
+            if confidence.abs() < NEAR {
+                continue;
+            }
+            units[l] = 0;
+            if let Some(bin) = self.all.get_mut((places[l] as usize).wrapping_sub(1)) {
+                if confidence.abs() < BEYOND {
+                    bin.confidence += i128::from((confidence * (1_u64 << PLACES) as f64) as i64);
+                } else {
+                    bin.undefined = true;
+                }
             }
         }
     }
 
+    /// Adds what the last rows left to all.
+    fn settle(&mut self) {
+        for (bin, last) in self.all.iter_mut().zip(&mut self.last) {
+            *bin = bin.with(std::mem::take(last));
+        }
+        self.rows = 0;
+    }
+
+    /// The bins with the last rows.
+    fn settled(&self) -> impl Iterator<Item = Filling> {
+        self.all.iter().zip(&self.last).map(|(bin, &last)| bin.with(last))
+    }
+
     /// Adds the rows of other bins, which are as many.
     pub(crate) fn merge(&mut self, other: &Self) {
-        for (bin, other) in self.0.iter_mut().zip(&other.0) {
+        for (bin, other) in self.all.iter_mut().zip(other.settled()) {
             bin.rows += other.rows;
             bin.correct += other.correct;
             bin.confidence += other.confidence;
@@ -124,7 +206,7 @@ impl Bins {
     pub(crate) fn finish(&self) -> Vec<Bin> {
         let confidence =
             |bin: &Filling| if bin.undefined { f64::NAN } else { bin.confidence as f64 / (1_u64 << PLACES) as f64 };
-        self.0.iter().map(|bin| Bin { rows: bin.rows, correct: bin.correct, confidence: confidence(bin) }).collect()
+        self.settled().map(|bin| Bin { rows: bin.rows, correct: bin.correct, confidence: confidence(&bin) }).collect()
     }
 }
 
@@ -132,27 +214,32 @@ impl Bins {
 mod tests {
     use super::*;
 
+    fn push<const COUNT: usize>(bins: &mut Bins, rows: [(f32, bool); COUNT]) {
+        let (mut confidences, mut correct) = ([0.0; LANES], [false; LANES]);
+        for (n, row) in rows.into_iter().enumerate() {
+            (confidences[n], correct[n]) = row;
+        }
+        bins.push(&confidences, &correct, COUNT);
+    }
+
     #[test]
     fn bins_are_closed_above() {
         let mut bins = Bins::new(4);
-        for confidence in [0.0, 0.25, 0.250_000_1, 1.0] {
-            bins.push(confidence, true);
-        }
+        push(&mut bins, [0.0, 0.25, 0.250_000_1, 1.0].map(|confidence| (confidence, true)));
         assert_eq!(bins.finish().iter().map(|bin| bin.rows).collect::<Vec<_>>(), [2, 1, 0, 1]);
     }
 
     #[test]
     fn errors_are_weighted_by_share() {
         let mut bins = Bins::new(2);
-        bins.push(0.9, true);
-        bins.push(0.7, false);
+        push(&mut bins, [(0.9, true), (0.7, false)]);
         let mut more = Bins::new(2);
-        more.push(0.5, true);
+        push(&mut more, [(0.5, true)]);
         bins.merge(&more);
         let calibration = Calibration { bins: bins.finish(), ..Calibration::new(2) };
         assert!((calibration.expected_error(3) - (0.6 + 0.5) / 3.0).abs() < 1e-6);
         assert!((calibration.maximum_error() - 0.5).abs() < 1e-6);
-        bins.push(f32::NAN, false);
+        push(&mut bins, [(f32::NAN, false)]);
         let calibration = Calibration { bins: bins.finish(), ..calibration };
         assert!(calibration.expected_error(4).is_nan() && calibration.maximum_error().is_nan());
     }

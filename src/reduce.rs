@@ -246,16 +246,17 @@ impl Part {
         }
         if !rows.calibration.is_empty() {
             let values = &rows.calibration[range.clone()];
-            if totals.plain.is_some() {
-                each_place(&mut self.open.plain, place, values.len(), |i| f64::from(values[i][0]));
-            }
+            add_calibration(i, &mut self.open, place, values);
             if totals.calibration.is_some() {
-                each_place(&mut self.open.entropy, place, values.len(), |i| f64::from(values[i][1]));
-                each_place(&mut self.open.brier, place, values.len(), |i| f64::from(values[i][2]));
-                for (i, &[.., confidence]) in values.iter().enumerate() {
-                    if kept(i) {
-                        self.bins.push(confidence, rows.ranks[range.start + i] & RANK_FIRST != 0);
+                let ranks = &rows.ranks[range.clone()];
+                for (n, (values, ranks)) in values.chunks(LANES).zip(ranks.chunks(LANES)).enumerate() {
+                    let (mut confidences, mut correct, mut count) = ([0.0; LANES], [false; LANES], 0);
+                    for (l, (&[.., confidence], rank)) in values.iter().zip(ranks).enumerate() {
+                        // The next row takes the place of one that does not count.
+                        (confidences[count], correct[count]) = (confidence, rank & RANK_FIRST != 0);
+                        count += usize::from(kept(n * LANES + l));
                     }
+                    self.bins.push(&confidences, &correct, count);
                 }
             }
         }
@@ -295,6 +296,38 @@ fn add_few(sums: &mut [f64], losses: &[f32], weights: &[f64]) -> u64 {
         non_finite += u64::from(!loss.is_finite());
     }
     non_finite
+}
+
+/// Adds what is known of rows' calibration, the first of which belong to partial sum `place`.
+#[inline(always)]
+fn add_calibration<I: Isa>(i: I, sums: &mut Sums<[f64; PARTIALS]>, place: usize, values: &[[f32; 4]]) {
+    let (first, values) = values.split_at(((PARTIALS - place) % PARTIALS).min(values.len()));
+    add_few_of_four(sums, place, first);
+    let (registers, rest) = values.as_chunks::<LANES>();
+    let (mut plain, mut entropy, mut brier) = (i.f64s_of(&sums.plain), i.f64s_of(&sums.entropy), i.f64s_of(&sums.brier));
+    for rows in registers {
+        let lines = rows.as_flattened().as_chunks::<LANES>().0;
+        let (first, last) =
+            (i.f32s_of(&lines[0]).unzip(i.f32s_of(&lines[1])), i.f32s_of(&lines[2]).unzip(i.f32s_of(&lines[3])));
+        let ((plains, briers), (entropies, _)) = (first.0.unzip(last.0), first.1.unzip(last.1));
+        plain = plain + plains.widen();
+        entropy = entropy + entropies.widen();
+        brier = brier + briers.widen();
+    }
+    plain.store(&mut sums.plain);
+    entropy.store(&mut sums.entropy);
+    brier.store(&mut sums.brier);
+    add_few_of_four(sums, 0, rest);
+}
+
+/// [`add_calibration`] of no more than there are sums.
+#[inline(always)]
+fn add_few_of_four(sums: &mut Sums<[f64; PARTIALS]>, place: usize, values: &[[f32; 4]]) {
+    for (n, &[plain, entropy, brier, _]) in (place..).zip(values) {
+        sums.plain[n] += f64::from(plain);
+        sums.entropy[n] += f64::from(entropy);
+        sums.brier[n] += f64::from(brier);
+    }
 }
 
 /// Adds `count` values, the first of which belongs to partial sum `place`.

@@ -14,7 +14,7 @@ use super::rows::put;
 use super::source::{Rows, Source, Tile};
 use super::steps;
 use super::targets::{Down, Labels, WeighDown, register};
-use super::terms::{Standing, Terms, sums};
+use super::terms::{Standing, Terms, rounded_sums};
 use crate::batch::Window;
 use crate::fold::Fold;
 use crate::loss::{LossTerm, Prepared};
@@ -222,14 +222,7 @@ impl<I: Isa, R> Group<'_, I, R> {
             };
             terms = costs;
         }
-        let (loss, pull) = if const { T::CLOSED && !SPREAD } && prepared.z_loss == 0.0 {
-            // What `sums` comes to with a weight of 1, bit for bit.
-            let (surprise, clipped) = F::rounded_surprise(i, prepared, row, self.goal);
-            (surprise, clipped.select(i.f32s(0.0), i.f32s(-1.0)))
-        } else {
-            let (loss, pull) = sums::<I, F, T>(i, prepared, row, &terms, self.goal, i.f32s(1.0));
-            (loss.narrow(), pull.narrow())
-        };
+        let (loss, pull) = rounded_sums::<I, F, T, SPREAD>(i, prepared, row, &terms, self.goal, i.f32s(1.0));
         let bad = self.bad | terms.bad;
         let loss = Standing { ignored, undefined: F::is_undefined(row) | bad }.apply(i, loss);
         // A loss that is NaN leaves no gradient.

@@ -35,9 +35,10 @@ impl<I: Isa> Rank<I> {
 
     /// The ranks of the rows that the lanes hold.
     #[inline(always)]
-    pub(super) fn finish(&self) -> [u32; LANES] {
-        let (above, before, undefined) = (self.above.to_array(), self.before.to_array(), self.undefined.to_array());
-        std::array::from_fn(|l| verdict(above[l], before[l], undefined[l]))
+    fn finish(&self, i: I) -> U32s<I> {
+        let none = i.u32s(0);
+        let ranks = (self.above.eq(none) & self.before.eq(none)).select_u(i.u32s(RANK_FIRST), self.above);
+        self.undefined.eq(none).select_u(ranks, i.u32s(RANK_NAN))
     }
 }
 
@@ -58,15 +59,15 @@ pub(super) struct RankDown<'s, I: Isa> {
 }
 
 impl<I: Isa> Outlined<I> for RankDown<'_, I> {
-    type Output = [u32; LANES];
+    type Output = U32s<I>;
 
     #[inline(always)]
-    fn run(self, i: I) -> [u32; LANES] {
+    fn run(self, i: I) -> U32s<I> {
         let mut rank = Rank::none(i);
         for (class, x) in self.x.iter().enumerate() {
             rank.absorb(i, i.f32s_of(x), i.u32s(class as u32), self.goal, self.label);
         }
-        rank.finish()
+        rank.finish(i)
     }
 }
 
@@ -80,10 +81,10 @@ pub(super) struct FirstDown<'s, I: Isa> {
 }
 
 impl<I: Isa> Outlined<I> for FirstDown<'_, I> {
-    type Output = [u32; LANES];
+    type Output = U32s<I>;
 
     #[inline(always)]
-    fn run(self, i: I) -> [u32; LANES] {
+    fn run(self, i: I) -> U32s<I> {
         let Self { x, goal, label, largest } = self;
         let (is_largest, mut is_tied) = (goal.eq(largest), i.mask_of(0));
         if is_largest.any() {
@@ -91,8 +92,7 @@ impl<I: Isa> Outlined<I> for FirstDown<'_, I> {
                 is_tied = is_tied | (i.f32s_of(x).eq(goal) & i.u32s(class as u32).lt(label));
             }
         }
-        let (below, tied) = (!is_largest.bits(), is_tied.bits());
-        std::array::from_fn(|l| verdict(u32::from(below >> l & 1), u32::from(tied >> l & 1), 0))
+        is_largest.select_u(is_tied.select_u(i.u32s(0), i.u32s(RANK_FIRST)), i.u32s(1))
     }
 }
 

@@ -11,14 +11,14 @@ use std::marker::PhantomData;
 use super::folding::{fold_across, kept_room, merged, rows_down};
 use super::gradients::{GradientDown, Kept, Sloped, Slopes, gradient_of_row};
 use super::isa::{Isa, LANES, Line, Outlined, Work};
-use super::lanes::{F32s, Make, Mask};
+use super::lanes::{F32s, Make, Mask, U32s};
 use super::losses::{BUSY, LossesDown};
 use super::pending::Pending;
 use super::rank::{FirstDown, RankDown, first_of_row, rank_of_row};
 use super::source::{Rows, SHORT, Scratch, Source, Tile};
 use super::steps;
 use super::targets::{Across, Down, Labels, WeighDown};
-use super::terms::{RowTerms, Standing, Sums, Terms, TermsDown, calibration, sums, terms_of_row};
+use super::terms::{RowTerms, Standing, Sums, Terms, TermsDown, calibration, rounded_sums, terms_of_row};
 use crate::batch::Window;
 use crate::fold::{Fold, Loser};
 use crate::layout::{RANK_NAN, Wanted};
@@ -230,7 +230,7 @@ impl Piece<'_> {
                 } else {
                     i.call(FirstDown { x, goal, label, largest })
                 };
-                self.write_ranks(first, of.unlabelled, &ranks);
+                self.write_ranks(i, first, rows.count, of.unlabelled, ranks);
             }
             if self.wanted.gradient {
                 let (derivatives, pending) = (&mut derivatives, &mut pending);
@@ -314,7 +314,7 @@ impl Piece<'_> {
                         first_of_row(i, &across(l), goals[l], largest[l], widened)
                     };
                 }
-                self.write_ranks(first, of.unlabelled, &ranks);
+                self.write_ranks(i, first, rows.count, of.unlabelled, i.u32s_of(&ranks));
             }
             if self.wanted.gradient {
                 for l in 0..rows.count {
@@ -365,14 +365,14 @@ impl Piece<'_> {
                 i.f32s_of(&class.map(|class| weights.get(class as usize).copied().unwrap_or(1.0)))
             }
         };
-        let (loss, pull) = sums::<I, F, T>(i, prepared, &of.row, &of.walked, of.goal, weight);
+        let (loss, pull) = rounded_sums::<I, F, T, false>(i, prepared, &of.row, &of.walked, of.goal, weight);
         // Without a gradient nobody looks at the pull: the compiler can leave out what makes it.
-        let pull = if self.wanted.gradient { pull.narrow() } else { i.f32s(0.0) };
+        let pull = if self.wanted.gradient { pull } else { i.f32s(0.0) };
         // A row without probabilities has no loss; a loss that is NaN leaves no gradient.
         let empty = F::is_undefined(&of.row);
         let undefined = empty | of.walked.bad;
         let standing = Standing { ignored: of.labels.ignored, undefined };
-        put(self.records.losses, first, count, standing.apply(i, loss.narrow()));
+        put(self.records.losses, first, count, standing.apply(i, loss));
         if self.wanted.logsumexp {
             let logsumexp = F::logsumexp(i, prepared, &of.row).narrow();
             put(self.records.logsumexp, first, count, empty.select(i.f32s(f32::NAN), logsumexp));
@@ -384,13 +384,10 @@ impl Piece<'_> {
             } else {
                 [walked.plain, walked.entropy, walked.brier]
             };
-            let plain = standing.apply(i, plain.narrow()).to_array();
-            let entropy = standing.apply(i, entropy.narrow()).to_array();
-            let brier = standing.apply(i, brier.narrow()).to_array();
-            let confidence = standing.apply(i, F::confidence(i, &of.row)).to_array();
-            for (l, slot) in self.records.calibration[first..first + count].iter_mut().enumerate() {
-                *slot = [plain[l], entropy[l], brier[l], confidence[l]];
-            }
+            let confidence = F::confidence(i, &of.row);
+            let values = [plain.narrow(), entropy.narrow(), brier.narrow(), confidence];
+            let standing = |n: usize| standing.apply(i, values[n]);
+            put_four(self.records.calibration, first, count, [standing(0), standing(1), standing(2), standing(3)]);
         }
         let scale = if self.wanted.gradient {
             let mut scales = [0.0; LANES];
@@ -400,7 +397,7 @@ impl Piece<'_> {
             i.f32s(0.0)
         };
         Slopes {
-            standing: Standing { undefined: undefined | loss.narrow().is_nan(), ..standing },
+            standing: Standing { undefined: undefined | loss.is_nan(), ..standing },
             unlabelled: of.labels.ignored | of.walked.bad,
             pull,
             scale,
@@ -409,10 +406,11 @@ impl Piece<'_> {
     }
 
     #[inline(always)]
-    fn write_ranks<I: Isa>(&mut self, first: usize, unlabelled: Mask<I>, ranks: &[u32; LANES]) {
-        let unlabelled = unlabelled.bits();
-        for (l, slot) in self.records.ranks[first..].iter_mut().take(LANES).enumerate() {
-            *slot = if unlabelled >> l & 1 != 0 { RANK_NAN } else { ranks[l] };
+    fn write_ranks<I: Isa>(&mut self, i: I, first: usize, count: usize, unlabelled: Mask<I>, ranks: U32s<I>) {
+        let ranks = unlabelled.select_u(i.u32s(RANK_NAN), ranks);
+        match self.records.ranks[first..].first_chunk_mut() {
+            Some(whole) if count == LANES => ranks.store(whole),
+            _ => self.records.ranks[first..first + count].copy_from_slice(&ranks.to_array()[..count]),
         }
     }
 }
@@ -424,4 +422,16 @@ pub(super) fn put<I: Isa>(all: &mut [f32], first: usize, count: usize, values: F
         Some(whole) if count == LANES => values.store(whole),
         _ => all[first..first + count].copy_from_slice(&values.to_array()[..count]),
     }
+}
+
+/// Writes down the first `count` of four registers, a row's four values one after the other.
+#[inline(always)]
+fn put_four<I: Isa>(all: &mut [[f32; 4]], first: usize, count: usize, values: [F32s<I>; 4]) {
+    let (even, odd) = (values[0].zip(values[2]), values[1].zip(values[3]));
+    let ((a, b), (c, d)) = (even.0.zip(odd.0), even.1.zip(odd.1));
+    let mut lines = [[0.0; LANES]; 4];
+    for (line, values) in lines.iter_mut().zip([a, b, c, d]) {
+        values.store(line);
+    }
+    all[first..first + count].copy_from_slice(&lines.as_flattened().as_chunks().0[..count]);
 }

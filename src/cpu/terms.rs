@@ -347,6 +347,26 @@ pub(super) fn sums<I: Isa, F: Fold, T: LossTerm>(
     (loss + F::extra_loss(i, prepared, row), pull)
 }
 
+/// [`sums`], rounded. Without `SPREAD` a label's term may be all there is.
+#[inline(always)]
+pub(super) fn rounded_sums<I: Isa, F: Fold, T: LossTerm, const SPREAD: bool>(
+    i: I,
+    prepared: &Prepared,
+    row: &F::Row<I>,
+    walked: &Terms<I>,
+    goal: F32s<I>,
+    weight: F32s<I>,
+) -> (F32s<I>, F32s<I>) {
+    let is_plain = !prepared.spreads() && prepared.class_weights.is_none() && prepared.z_loss == 0.0;
+    if const { T::CLOSED && !SPREAD } && is_plain {
+        // What `sums` comes to with a weight of 1, bit for bit.
+        let (surprise, clipped) = F::rounded_surprise(i, prepared, row, goal);
+        return (surprise, clipped.select(i.f32s(0.0), i.f32s(-1.0)));
+    }
+    let (loss, pull) = sums::<I, F, T>(i, prepared, row, walked, goal, weight);
+    (loss.narrow(), pull.narrow())
+}
+
 /// Cross-entropy with the target as given, entropy, and squared distance to the label, from the fold.
 #[inline(always)]
 pub(super) fn calibration<I: Isa, F: Fold>(i: I, prepared: &Prepared, row: &F::Row<I>, goal: F32s<I>) -> [F64s<I>; 3] {

@@ -10,7 +10,7 @@ use crate::cpu::isa::{Isa, LANES, Outlined};
 use crate::cpu::lanes::{F32s, Make, Mask};
 use crate::cpu::math::or_zero;
 use crate::fold::moments::{self, Moments};
-use crate::fold::units::{Count, is_huge, unit_of};
+use crate::fold::units::{Count, absorb_huge, is_huge, unit_of};
 use crate::fold::{InTurn, Registers};
 use crate::loss::Prepared;
 
@@ -378,16 +378,18 @@ impl<I: Isa, X: Registers<I>, const MOMENTS: bool> Outlined<I> for Outgrown<'_, 
         s.take_moments::<MOMENTS>(i, losers, played, counts.anchor);
         let exceptional = is_exceptional(i, prepared, state.top, top);
         if exceptional.any() {
-            // Only in those lanes: what a row comes to is none of its neighbours' concern.
-            let (none, no_coefficients) = (i.f32s(f32::NEG_INFINITY), [i.f32s(0.0); 2]);
-            for n in range.clone().step_by(2) {
-                let second = if n + 1 < range.end { x.at(i, n + 1) } else { none };
-                state.absorb::<2, false, MOMENTS>(i, prepared, &[x.at(i, n), second], &no_coefficients, None);
+            // A logit of −∞ leaves nothing.
+            let (mut top, mut lost) = (state.top, [[f32::NEG_INFINITY; LANES]; GROUP]);
+            for (to, n) in lost.iter_mut().zip(range) {
+                let x = x.at(i, n);
+                top.min(x).store(to);
+                top = x.max(top);
             }
             if let Some(odd) = odd {
-                state.absorb::<2, false, MOMENTS>(i, prepared, &[odd, none], &no_coefficients, None);
+                top.min(odd).store(&mut lost[0]);
             }
-            s.take_lanes::<MOMENTS>(exceptional, state);
+            let sums = absorb_huge(prepared, &state.sums(), &s.sums(), &lost, exceptional.bits());
+            s.set_sums::<MOMENTS>(i, &sums);
         }
         *state = s;
     }

@@ -149,20 +149,6 @@ impl<I: Isa> State<I> {
         }
     }
 
-    /// Takes these lanes' tops and sums from another state.
-    #[inline(always)]
-    pub(super) fn take_lanes<const MOMENTS: bool>(&mut self, lanes: Mask<I>, from: &Self) {
-        self.top = lanes.select(from.top, self.top);
-        self.limit = lanes.select(from.limit, self.limit);
-        self.unit = lanes.select(from.unit, self.unit);
-        self.at_top = lanes.select(from.at_top, self.at_top);
-        self.rest = lanes.select_d(from.rest, self.rest);
-        if MOMENTS {
-            self.moments.squares = lanes.select_d(from.moments.squares, self.moments.squares);
-            self.moments.gaps = lanes.select_d(from.moments.gaps, self.moments.gaps);
-        }
-    }
-
     /// Brings the unit near the top where that has outgrown it.
     #[inline(always)]
     pub(super) fn settle<const MOMENTS: bool>(&mut self, i: I, prepared: &Prepared, top: F32s<I>) {
