@@ -222,7 +222,7 @@ impl<I: Isa, R> Group<'_, I, R> {
             };
             terms = costs;
         }
-        let (loss, pull) = rounded_sums::<I, F, T, SPREAD>(i, prepared, row, &terms, self.goal, i.f32s(1.0));
+        let (loss, pull) = rounded_sums::<I, F, T>(i, prepared, row, &terms, self.goal, i.f32s(1.0), !SPREAD);
         let bad = self.bad | terms.bad;
         let loss = Standing { ignored, undefined: F::is_undefined(row) | bad }.apply(i, loss);
         // A loss that is NaN leaves no gradient.

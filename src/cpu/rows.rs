@@ -365,7 +365,8 @@ impl Piece<'_> {
                 i.f32s_of(&class.map(|class| weights.get(class as usize).copied().unwrap_or(1.0)))
             }
         };
-        let (loss, pull) = rounded_sums::<I, F, T, false>(i, prepared, &of.row, &of.walked, of.goal, weight);
+        let alone = !prepared.spreads() && prepared.class_weights.is_none();
+        let (loss, pull) = rounded_sums::<I, F, T>(i, prepared, &of.row, &of.walked, of.goal, weight, alone);
         // Without a gradient nobody looks at the pull: the compiler can leave out what makes it.
         let pull = if self.wanted.gradient { pull } else { i.f32s(0.0) };
         // A row without probabilities has no loss; a loss that is NaN leaves no gradient.

@@ -347,19 +347,19 @@ pub(super) fn sums<I: Isa, F: Fold, T: LossTerm>(
     (loss + F::extra_loss(i, prepared, row), pull)
 }
 
-/// [`sums`], rounded. Without `SPREAD` a label's term may be all there is.
+/// [`sums`], rounded. `alone` says that a label's term is all there is of a row, with a weight of 1.
 #[inline(always)]
-pub(super) fn rounded_sums<I: Isa, F: Fold, T: LossTerm, const SPREAD: bool>(
+pub(super) fn rounded_sums<I: Isa, F: Fold, T: LossTerm>(
     i: I,
     prepared: &Prepared,
     row: &F::Row<I>,
     walked: &Terms<I>,
     goal: F32s<I>,
     weight: F32s<I>,
+    alone: bool,
 ) -> (F32s<I>, F32s<I>) {
-    let is_plain = !prepared.spreads() && prepared.class_weights.is_none() && prepared.z_loss == 0.0;
-    if const { T::CLOSED && !SPREAD } && is_plain {
-        // What `sums` comes to with a weight of 1, bit for bit.
+    if const { T::CLOSED } && alone && prepared.z_loss == 0.0 {
+        // What `sums` comes to, bit for bit.
         let (surprise, clipped) = F::rounded_surprise(i, prepared, row, goal);
         return (surprise, clipped.select(i.f32s(0.0), i.f32s(-1.0)));
     }

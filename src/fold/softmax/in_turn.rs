@@ -133,8 +133,12 @@ impl<I: Isa> State<I> {
         keep: Option<&mut [[f32; LANES]]>,
     ) -> bool {
         let before = self.top;
-        if first && let Some(begun) = Self::begun(i, prepared, &all.x) {
-            *self = begun;
+        if first && let Some((unit, limit)) = first_unit(i, prepared, &all.x) {
+            // A long row's state lies there empty.
+            *self = if const { X::LONG } { *self } else { Self::identity(i) };
+            (self.unit, self.limit) = (unit, limit);
+            // No phantom plays or stays.
+            (self.top, self.rest, self.moments) = (i.f32s(f32::NEG_INFINITY), i.f64s(0.0), Moments::none(i));
         }
         let InTurn { x, coefficients, odd, losers } = all;
         let odd_logit = odd.map(|[x, _]| x);
@@ -149,27 +153,6 @@ impl<I: Isa> State<I> {
             self.weigh_in_turn(i, before, x, coefficients, odd, finite);
         }
         kept
-    }
-
-    /// An empty state in the unit of the first logits, if their largest is an ordinary number in all lanes. No phantom plays or stays.
-    #[inline(always)]
-    fn begun<X: Registers<I>>(i: I, prepared: &Prepared, x: &X) -> Option<Self> {
-        let mut top = i.f32s(f32::NEG_INFINITY);
-        for n in 0..x.count().min(GROUP) {
-            top = x.at(i, n).max(top);
-        }
-        // What none leave is huge. A NaN is left for the sum to find.
-        if is_huge(i, prepared, top).any() {
-            return None;
-        }
-        let mut s = Self::identity(i);
-        (s.unit, s.limit) = unit_of(i, prepared, top);
-        // Next to the huge ones a limit is below its top. Whoever outgrows the unit has to have a top, be it the phantom.
-        if s.limit.lt(top).any() {
-            return None;
-        }
-        (s.top, s.rest, s.moments) = (i.f32s(f32::NEG_INFINITY), i.f64s(0.0), Moments::none(i));
-        Some(s)
     }
 
     /// Takes in the logits from `start` on, without coefficients; with `KEEPS` as far as their exponentials are kept. Says where it ended.
@@ -393,6 +376,22 @@ impl<I: Isa, X: Registers<I>, const MOMENTS: bool> Outlined<I> for Outgrown<'_, 
         }
         *state = s;
     }
+}
+
+/// The unit of the first logits, and how far their top may grow, if their largest is an ordinary number in all lanes.
+#[inline(always)]
+fn first_unit<I: Isa, X: Registers<I>>(i: I, prepared: &Prepared, x: &X) -> Option<(F32s<I>, F32s<I>)> {
+    let mut top = i.f32s(f32::NEG_INFINITY);
+    for n in 0..x.count().min(GROUP) {
+        top = x.at(i, n).max(top);
+    }
+    // What none leave is huge. A NaN is left for the sum to find.
+    if is_huge(i, prepared, top).any() {
+        return None;
+    }
+    let (unit, limit) = unit_of(i, prepared, top);
+    // Next to the huge ones a limit is below its top. Whoever outgrows the unit has to have a top, be it the phantom.
+    (!limit.lt(top).any()).then_some((unit, limit))
 }
 
 /// How far a logit is below the top, times SMALL, or 0 where it is −∞.
