@@ -73,7 +73,7 @@ pub(crate) struct Bins {
     all: Vec<Filling>,
     /// What the last rows add to them: one addition each for a row's counts and its confidence.
     last: Vec<Last>,
-    /// The last rows, no more than [`MOST`].
+    /// How many those are, no more than [`MOST`].
     rows: usize,
 }
 
@@ -99,17 +99,17 @@ struct Last {
 const PLACES: i32 = 40;
 /// Confidences from here on are none: those of a distribution end at 1.
 const BEYOND: f64 = 4_194_304.0;
-/// Up to here [`MOST`] confidences add up to an `i64`, and [`WHOLE`] makes one a whole number.
-const NEAR: f64 = 1024.0;
+/// Below this [`MOST`] confidences add up to an `i64`.
+const NEAR: f64 = 2.0;
 /// Rows that may be waiting to join all.
-const MOST: usize = 4096;
+const MOST: usize = 1 << 21;
 /// 1.5 · 2^52: a float64 with this added to it is a whole number, and its lower bits are that number's.
 const WHOLE: f64 = 6_755_399_441_055_744.0;
 
-/// The whole number next to a confidence in units of 2^-[`PLACES`], or to another number below 2^51.
+/// The whole number next to one below 2^51. What comes of others means nothing.
 #[inline(always)]
 fn whole(x: f64) -> i64 {
-    (x + WHOLE).to_bits().cast_signed() - WHOLE.to_bits().cast_signed()
+    (x + WHOLE).to_bits().wrapping_sub(WHOLE.to_bits()).cast_signed()
 }
 
 impl Filling {
@@ -227,6 +227,41 @@ mod tests {
         let mut bins = Bins::new(4);
         push(&mut bins, [0.0, 0.25, 0.250_000_1, 1.0].map(|confidence| (confidence, true)));
         assert_eq!(bins.finish().iter().map(|bin| bin.rows).collect::<Vec<_>>(), [2, 1, 0, 1]);
+    }
+
+    #[test]
+    fn bins_are_sums_of_whole_numbers() {
+        // Behind those that count is something else, and far ones stand among near ones.
+        let values =
+            [0.3, 1.0, 1.999, -0.4, 2.0, -6145.0, 0.1, 2000.5, 5e6, f32::NAN, f32::INFINITY, 1e-7, -2.0, 0.0, 0.7, 0.999];
+        for (values, rounds) in [(&values[..8], MOST / 6), (&values[..], 50), (&values[..1], 3)] {
+            let (mut bins, mut half) = (Bins::new(7), Bins::new(7));
+            let mut expected = [Filling::default(); 7];
+            for round in 0..rounds {
+                let (mut confidences, mut correct) = ([0.9; LANES], [true; LANES]);
+                for (l, &value) in values.iter().enumerate() {
+                    (confidences[l], correct[l]) = (value, l % 3 == 0);
+                    let value = f64::from(value);
+                    let bin = &mut expected[((value * 7.0).ceil().max(1.0) as usize).min(7) - 1];
+                    bin.rows += 1;
+                    bin.correct += u64::from(l % 3 == 0);
+                    if value.abs() < BEYOND {
+                        bin.confidence += (value * (1_u64 << PLACES) as f64).round_ties_even() as i128;
+                    } else {
+                        bin.undefined = true;
+                    }
+                }
+                let to = if round % 50 == 0 { &mut half } else { &mut bins };
+                to.push(&confidences, &correct, values.len());
+            }
+            bins.merge(&half);
+            for (bin, expected) in bins.settled().zip(expected) {
+                assert_eq!(
+                    (bin.rows, bin.correct, bin.confidence, bin.undefined),
+                    (expected.rows, expected.correct, expected.confidence, expected.undefined)
+                );
+            }
+        }
     }
 
     #[test]

@@ -7,45 +7,31 @@ use super::source::Rows;
 use super::targets::Across;
 use crate::layout::{RANK_FIRST, RANK_NAN};
 
-/// Counts for each lane.
+/// What is seen of each lane's row.
 #[derive(Clone, Copy)]
-pub(super) struct Rank<I: Isa> {
-    /// Classes with a larger prediction.
+struct Rank<I: Isa> {
+    /// How many classes have a larger prediction.
     above: U32s<I>,
-    /// Classes with the same prediction and a lower index: the first of equal maxima wins.
-    before: U32s<I>,
-    /// Entries that are NaN.
-    undefined: U32s<I>,
+    /// A class with the same prediction has a lower index: the first of equal maxima wins.
+    is_tied: Mask<I>,
+    /// An entry is NaN.
+    undefined: Mask<I>,
 }
 
 impl<I: Isa> Rank<I> {
+    /// The [`verdict`] of each lane.
     #[inline(always)]
-    pub(super) fn none(i: I) -> Self {
-        Self { above: i.u32s(0), before: i.u32s(0), undefined: i.u32s(0) }
-    }
-
-    /// Takes in one prediction for each lane, of the class in `class`; `goal` is the label's prediction, `label` its class.
-    #[inline(always)]
-    pub(super) fn absorb(&mut self, i: I, x: F32s<I>, class: U32s<I>, goal: F32s<I>, label: U32s<I>) {
-        let (zero, one) = (i.u32s(0), i.u32s(1));
-        self.above = self.above + goal.lt(x).select_u(one, zero);
-        self.before = self.before + (x.eq(goal) & class.lt(label)).select_u(one, zero);
-        self.undefined = self.undefined + x.is_nan().select_u(one, zero);
-    }
-
-    /// The ranks of the rows that the lanes hold.
-    #[inline(always)]
-    fn finish(&self, i: I) -> U32s<I> {
-        let none = i.u32s(0);
-        let ranks = (self.above.eq(none) & self.before.eq(none)).select_u(i.u32s(RANK_FIRST), self.above);
-        self.undefined.eq(none).select_u(ranks, i.u32s(RANK_NAN))
+    fn verdict(self, i: I) -> U32s<I> {
+        let is_first = self.above.eq(i.u32s(0)) & !self.is_tied;
+        self.undefined.select_u(i.u32s(RANK_NAN), is_first.select_u(i.u32s(RANK_FIRST), self.above))
     }
 }
 
-fn verdict(above: u32, before: u32, undefined: u32) -> u32 {
-    match (above, before, undefined) {
-        (0, 0, 0) => RANK_FIRST,
-        (above, _, 0) => above,
+/// The rank of a label with so many classes above it; whether it is the first of its equals matters where there is none.
+fn verdict(above: u32, is_tied: bool, undefined: bool) -> u32 {
+    match (above, is_tied, undefined) {
+        (0, false, false) => RANK_FIRST,
+        (above, _, false) => above,
         _ => RANK_NAN,
     }
 }
@@ -63,11 +49,15 @@ impl<I: Isa> Outlined<I> for RankDown<'_, I> {
 
     #[inline(always)]
     fn run(self, i: I) -> U32s<I> {
-        let mut rank = Rank::none(i);
+        let (none, one) = (i.u32s(0), i.u32s(1));
+        let mut rank = Rank { above: none, is_tied: i.mask_of(0), undefined: i.mask_of(0) };
         for (class, x) in self.x.iter().enumerate() {
-            rank.absorb(i, i.f32s_of(x), i.u32s(class as u32), self.goal, self.label);
+            let x: F32s<I> = i.f32s_of(x);
+            rank.above = rank.above + self.goal.lt(x).select_u(one, none);
+            rank.is_tied = rank.is_tied | (x.eq(self.goal) & i.u32s(class as u32).lt(self.label));
+            rank.undefined = rank.undefined | x.is_nan();
         }
-        rank.finish(i)
+        rank.verdict(i)
     }
 }
 
@@ -92,7 +82,8 @@ impl<I: Isa> Outlined<I> for FirstDown<'_, I> {
                 is_tied = is_tied | (i.f32s_of(x).eq(goal) & i.u32s(class as u32).lt(label));
             }
         }
-        is_largest.select_u(is_tied.select_u(i.u32s(0), i.u32s(RANK_FIRST)), i.u32s(1))
+        let above = is_largest.select_u(i.u32s(0), i.u32s(1));
+        Rank { above, is_tied, undefined: i.mask_of(0) }.verdict(i)
     }
 }
 
@@ -106,7 +97,7 @@ pub(super) fn first_of_row<I: Isa>(
     widened: &mut [f32; Rows::CHUNK],
 ) -> u32 {
     let is_below = goal < largest;
-    verdict(u32::from(is_below), u32::from(!is_below && is_tied(i, across, goal, widened)), 0)
+    verdict(u32::from(is_below), !is_below && is_tied(i, across, goal, widened), false)
 }
 
 /// The rank of one row's label, whose prediction is `goal`; of a long row by several threads.
@@ -123,7 +114,7 @@ pub(super) fn rank_of_row<I: Isa>(i: I, across: &Across<'_, '_>, goal: f32, wide
     };
     // Only where none is larger it matters whether it is the first of equal maxima.
     let is_tied = larger == 0 && !undefined && is_tied(i, across, goal, widened);
-    verdict(larger, u32::from(is_tied), u32::from(undefined))
+    verdict(larger, is_tied, undefined)
 }
 
 /// Whether a class before the label has its prediction.

@@ -385,10 +385,11 @@ impl Piece<'_> {
             } else {
                 [walked.plain, walked.entropy, walked.brier]
             };
-            let confidence = F::confidence(i, &of.row);
-            let values = [plain.narrow(), entropy.narrow(), brier.narrow(), confidence];
-            let standing = |n: usize| standing.apply(i, values[n]);
-            put_four(self.records.calibration, first, count, [standing(0), standing(1), standing(2), standing(3)]);
+            let mut values = [plain.narrow(), entropy.narrow(), brier.narrow(), F::confidence(i, &of.row)];
+            for value in &mut values {
+                *value = standing.apply(i, *value);
+            }
+            put_four(self.records.calibration, first, count, values);
         }
         let scale = if self.wanted.gradient {
             let mut scales = [0.0; LANES];

@@ -347,7 +347,7 @@ pub(super) fn sums<I: Isa, F: Fold, T: LossTerm>(
     (loss + F::extra_loss(i, prepared, row), pull)
 }
 
-/// [`sums`], rounded. `alone` says that a label's term is all there is of a row, with a weight of 1.
+/// [`sums`], rounded. `alone` says that the label alone has a term, with a weight of 1.
 #[inline(always)]
 pub(super) fn rounded_sums<I: Isa, F: Fold, T: LossTerm>(
     i: I,

@@ -134,8 +134,10 @@ impl<I: Isa> State<I> {
     ) -> bool {
         let before = self.top;
         if first && let Some((unit, limit)) = first_unit(i, prepared, &all.x) {
-            // A long row's state lies there empty.
-            *self = if const { X::LONG } { *self } else { Self::identity(i) };
+            // A long row's state lies there empty: it is not written once more.
+            if const { !X::LONG } {
+                *self = Self::identity(i);
+            }
             (self.unit, self.limit) = (unit, limit);
             // No phantom plays or stays.
             (self.top, self.rest, self.moments) = (i.f32s(f32::NEG_INFINITY), i.f64s(0.0), Moments::none(i));
