@@ -3,8 +3,9 @@
 
 mod support;
 
-use support::backends;
-use support::oracle::{Extra, Input, Problem, Targets};
+use support::answers::{self, Asked};
+use support::backends::{self, Arrays};
+use support::oracle::{Extra, Input, Of, Problem, Targets};
 
 const MAX: f32 = f32::MAX;
 
@@ -77,6 +78,27 @@ fn logits_nearly_huge_beside_masks() {
             }
             let problem = Problem { targets: Targets::Dense(shares), ..problem };
             backends::check(&problem, &format!("{classes} classes, {top}, dense"));
+        }
+    }
+}
+
+/// Logits all far from 0, beside lanes of a row that hold nothing but masks: what such a lane leaves is in no unit near the row's.
+#[test]
+fn logits_far_from_zero_beside_lanes_of_masks() {
+    for classes in [40, 300, 1_100] {
+        for top in [-60_000.0, -1_000.0, -266.0, -88.75, -45.0, -43.5, 100.0, 60_000.0] {
+            let mut predictions: Vec<f32> = (0..16 * classes).map(|n| top - (n * 37 % 101) as f32 * 0.1).collect();
+            for (row, logits) in predictions.chunks_mut(classes).enumerate() {
+                for class in (row..classes).step_by(16) {
+                    logits[class] = f32::NEG_INFINITY;
+                }
+            }
+            let targets = Targets::Classes((0..16).map(|row| (row + 1) % 16).collect());
+            let problem = Problem { rows: 16, classes, ..row(Input::Logits, &predictions, targets) };
+            let asked = Asked::all_of(&problem, Of::Mean);
+            if let Err(why) = answers::verdict(&problem, &Arrays::of(&problem), asked) {
+                panic!("{classes} classes, {top}: {why}");
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use super::state::{SMALL, State, is_exceptional, is_phantom};
 use crate::cpu::isa::{Isa, LANES, Outlined};
 use crate::cpu::lanes::{F32s, Make, Mask};
 use crate::cpu::math::{or_zero, power_of_two};
-use crate::fold::moments::Moments;
+use crate::fold::moments::{self, Moments};
 use crate::fold::units::{Count, anchor, is_huge, merge_huge, rescale, unit_of};
 use crate::fold::{Lines, LinesD, turned, turned_d};
 use crate::loss::Prepared;
@@ -157,25 +157,31 @@ impl<I: Isa> State<I> {
         if MOMENTS {
             (squares, gaps) = (turned(i, &packed.squares), turned(i, &packed.gaps));
         }
-        let to = prepared.base.inverse(i, s.unit).widen();
+        let (to, small) = (prepared.base.inverse(i, s.unit), i.f32s(moments::SMALL as f32));
         for l in 0..LANES {
             // In two steps, as one factor may be below every float. A phantom leaves nothing; but a NaN stays.
-            let k = units[l] - s.unit;
+            let k = is_phantom(i, tops[l]).select(i.f32s(f32::NEG_INFINITY), units[l] - s.unit);
             let first = i.f32s(-126.0).max(k);
-            let (near, far) = (power_of_two(i, first), or_zero(i, !is_phantom(i, tops[l]), power_of_two(i, k - first)));
-            let mut joined = rests[l] * near * far;
+            let (near, far) = (power_of_two(i, first), power_of_two(i, k - first));
+            let mut rest = rests[l] * near * far;
+            let (mut square, mut gap) = (squares[l], gaps[l]);
+            if MOMENTS {
+                let shift = to - prepared.base.inverse(i, units[l]);
+                square = square * near * far * near * far;
+                gap = (rests[l] * small).fma(shift, gap) * near * far;
+            }
             if l > 0 {
                 let (part, power) = count.exp::<true>(i, prepared, count.raised(losers[l]));
-                joined = part.fma(power, joined);
+                rest = part.fma(power, rest);
                 if MOMENTS {
-                    s.moments = s.moments.plus(Moments::of(i, part * power, to - losers[l].widen()));
+                    let e = part * power * small;
+                    square = e.fma(e, square);
+                    gap = e.fma(to - losers[l], gap);
                 }
             }
-            s.rest = s.rest + joined.widen();
+            s.rest = s.rest + rest.widen();
             if MOMENTS {
-                let moments = Moments { squares: squares[l].widen(), gaps: gaps[l].widen() };
-                let shift = to - prepared.base.inverse(i, units[l]).widen();
-                s.moments = s.moments.plus(moments.moved(i, rests[l].widen(), near.widen() * far.widen(), shift));
+                s.moments = s.moments.plus(Moments { squares: square.widen(), gaps: gap.widen() });
             }
         }
         if SPREAD {
