@@ -307,9 +307,8 @@ fn add_calibration<I: Isa>(i: I, sums: &mut Sums<[f64; PARTIALS]>, place: usize,
     let (mut plain, mut entropy, mut brier) = (i.f64s_of(&sums.plain), i.f64s_of(&sums.entropy), i.f64s_of(&sums.brier));
     for rows in registers {
         let lines = rows.as_flattened().as_chunks::<LANES>().0;
-        let (first, last) =
-            (i.f32s_of(&lines[0]).unzip(i.f32s_of(&lines[1])), i.f32s_of(&lines[2]).unzip(i.f32s_of(&lines[3])));
-        let ((plains, briers), (entropies, _)) = (first.0.unzip(last.0), first.1.unzip(last.1));
+        let [plains, entropies, briers, _] =
+            F32s::unzipped([i.f32s_of(&lines[0]), i.f32s_of(&lines[1]), i.f32s_of(&lines[2]), i.f32s_of(&lines[3])]);
         plain = plain + plains.widen();
         entropy = entropy + entropies.widen();
         brier = brier + briers.widen();

@@ -272,6 +272,52 @@ impl<I: Isa> F32s<I> {
         (Self(first), Self(second))
     }
 
+    /// A column in each register, out of sixteen rows of `N` numbers one after the other: unzipped again and again. `N` is a power of two.
+    #[inline(always)]
+    pub(crate) fn unzipped<const N: usize>(rows: [Self; N]) -> [Self; N] {
+        let mut v = rows;
+        let mut span = N;
+        while span > 1 {
+            let zipped = v;
+            for start in (0..N).step_by(span) {
+                for n in 0..span / 2 {
+                    (v[start + n], v[start + span / 2 + n]) = zipped[start + 2 * n].unzip(zipped[start + 2 * n + 1]);
+                }
+            }
+            span /= 2;
+        }
+        Self::reversed(v)
+    }
+
+    /// The inverse of [`unzipped`](Self::unzipped).
+    #[inline(always)]
+    pub(crate) fn zipped<const N: usize>(columns: [Self; N]) -> [Self; N] {
+        let mut v = Self::reversed(columns);
+        let mut span = 2;
+        while span <= N {
+            let unzipped = v;
+            for start in (0..N).step_by(span) {
+                for n in 0..span / 2 {
+                    (v[start + 2 * n], v[start + 2 * n + 1]) = unzipped[start + n].zip(unzipped[start + span / 2 + n]);
+                }
+            }
+            span *= 2;
+        }
+        v
+    }
+
+    /// The order that unzipping leaves columns in, and back: the first unzipping told odd columns from even ones, so bits are reversed.
+    #[inline(always)]
+    fn reversed<const N: usize>(all: [Self; N]) -> [Self; N] {
+        let mut v = all;
+        if N > 1 {
+            for n in 0..N {
+                v[n] = all[n.reverse_bits() >> (usize::BITS - N.ilog2())];
+            }
+        }
+        v
+    }
+
     /// Stores past the caches.
     #[inline(always)]
     pub(crate) fn stream(self, to: &mut Line) {

@@ -429,10 +429,8 @@ pub(super) fn put<I: Isa>(all: &mut [f32], first: usize, count: usize, values: F
 /// Writes down the first `count` of four registers, a row's four values one after the other.
 #[inline(always)]
 fn put_four<I: Isa>(all: &mut [[f32; 4]], first: usize, count: usize, values: [F32s<I>; 4]) {
-    let (even, odd) = (values[0].zip(values[2]), values[1].zip(values[3]));
-    let ((a, b), (c, d)) = (even.0.zip(odd.0), even.1.zip(odd.1));
     let mut lines = [[0.0; LANES]; 4];
-    for (line, values) in lines.iter_mut().zip([a, b, c, d]) {
+    for (line, values) in lines.iter_mut().zip(F32s::zipped(values)) {
         values.store(line);
     }
     all[first..first + count].copy_from_slice(&lines.as_flattened().as_chunks().0[..count]);

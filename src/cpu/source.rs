@@ -372,22 +372,11 @@ impl Tile {
         }
     }
 
-    /// A power of two of classes: the rows' registers, unzipped again and again.
     #[inline(always)]
     fn fill_few<I: Isa, T, const CLASSES: usize>(&mut self, i: I, rows: &[T], load: impl Load<I, T>) {
-        let mut v: [F32s<I>; CLASSES] = load_all(i, rows, 0, load);
-        let mut span = CLASSES;
-        while span > 1 {
-            let zipped = v;
-            for start in (0..CLASSES).step_by(span) {
-                for n in 0..span / 2 {
-                    (v[start + n], v[start + span / 2 + n]) = zipped[start + 2 * n].unzip(zipped[start + 2 * n + 1]);
-                }
-            }
-            span /= 2;
-        }
+        let columns = F32s::unzipped::<CLASSES>(load_all(i, rows, 0, load));
         for class in 0..CLASSES {
-            v[reversed(class, CLASSES)].store(&mut self.0[class]);
+            columns[class].store(&mut self.0[class]);
         }
     }
 
@@ -416,33 +405,18 @@ impl Tile {
     /// [`fill_few`](Self::fill_few) backwards.
     #[inline(always)]
     fn write_few<I: Isa, const CLASSES: usize>(&self, i: I, to: &mut [f32]) {
-        let mut v = [i.f32s(0.0); CLASSES];
+        let mut columns = [i.f32s(0.0); CLASSES];
         for class in 0..CLASSES {
-            v[reversed(class, CLASSES)] = i.f32s_of(&self.0[class]);
+            columns[class] = i.f32s_of(&self.0[class]);
         }
-        let mut span = 2;
-        while span <= CLASSES {
-            let unzipped = v;
-            for start in (0..CLASSES).step_by(span) {
-                for n in 0..span / 2 {
-                    (v[start + 2 * n], v[start + 2 * n + 1]) = unzipped[start + n].zip(unzipped[start + span / 2 + n]);
-                }
-            }
-            span *= 2;
-        }
+        let rows = F32s::zipped(columns);
         // To one array: a compiler copies to slices by a call.
         if let Some(to) = to.as_chunks_mut().0.first_chunk_mut::<CLASSES>() {
             for n in 0..CLASSES {
-                v[n].store(&mut to[n]);
+                rows[n].store(&mut to[n]);
             }
         }
     }
-}
-
-/// Where unzipping brings a class: the first one told odd classes from even ones, so the bits are reversed.
-#[inline(always)]
-fn reversed(class: usize, classes: usize) -> usize {
-    if classes == 1 { 0 } else { class.reverse_bits() >> (usize::BITS - classes.ilog2()) }
 }
 
 /// Sixteen short rows of which `count` are there, the first in place of the others, and what may be read after them.
