@@ -272,7 +272,7 @@ impl<I: Isa> F32s<I> {
         (Self(first), Self(second))
     }
 
-    /// A column in each register, out of sixteen rows of `N` numbers one after the other: unzipped again and again. `N` is a power of two.
+    /// A column in each register, out of sixteen rows of `N` numbers one after the other: unzipped again and again.
     #[inline(always)]
     pub(crate) fn unzipped<const N: usize>(rows: [Self; N]) -> [Self; N] {
         let mut v = rows;
@@ -309,6 +309,7 @@ impl<I: Isa> F32s<I> {
     /// The order that unzipping leaves columns in, and back: the first unzipping told odd columns from even ones, so bits are reversed.
     #[inline(always)]
     fn reversed<const N: usize>(all: [Self; N]) -> [Self; N] {
+        const { assert!(N.is_power_of_two(), "columns that are told apart by no bits") };
         let mut v = all;
         if N > 1 {
             for n in 0..N {
@@ -514,6 +515,38 @@ mod tests {
             }
             assert!((14..LANES).all(|l| larger[l].is_nan() || smaller[l].is_nan()), "{larger:?} {smaller:?}, {instructions:?}");
         }
+    }
+
+    /// Sixteen rows of `N` numbers, by columns, and those by rows again.
+    struct Columns<const N: usize>([[f32; LANES]; N]);
+
+    impl<const N: usize> Work for Columns<N> {
+        type Output = [[[f32; LANES]; N]; 2];
+
+        #[inline(always)]
+        fn run<I: Isa>(self, i: I) -> Self::Output {
+            let mut rows = [i.f32s(0.0); N];
+            for n in 0..N {
+                rows[n] = i.f32s_of(&self.0[n]);
+            }
+            let columns = F32s::unzipped(rows);
+            [columns, F32s::zipped(columns)].map(|all| all.map(F32s::to_array))
+        }
+    }
+
+    #[test]
+    fn columns_of_a_power_of_two() {
+        fn check<const N: usize>() {
+            let rows: [[f32; LANES]; N] = std::array::from_fn(|n| std::array::from_fn(|l| (n * LANES + l) as f32));
+            let columns = std::array::from_fn(|n| std::array::from_fn(|l| (l * N + n) as f32));
+            for instructions in Instructions::ALL.into_iter().filter(|instructions| instructions.is_available()) {
+                assert_eq!(dispatch(instructions, Columns(rows)), [columns, rows], "{N} columns, {instructions:?}");
+            }
+        }
+        check::<1>();
+        check::<2>();
+        check::<4>();
+        check::<8>();
     }
 
     #[test]

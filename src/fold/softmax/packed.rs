@@ -159,16 +159,18 @@ impl<I: Isa> State<I> {
         }
         let (to, small) = (prepared.base.inverse(i, s.unit), i.f32s(moments::SMALL as f32));
         for l in 0..LANES {
-            // In two steps, as one factor may be below every float. A phantom leaves nothing; but a NaN stays.
+            // In two steps, as one factor may be below every float. A phantom leaves nothing, and not by a product with 0: its unit may
+            // be so far above the row's that the power is none, or the product infinite. A NaN stays.
             let k = is_phantom(i, tops[l]).select(i.f32s(f32::NEG_INFINITY), units[l] - s.unit);
             let first = i.f32s(-126.0).max(k);
             let (near, far) = (power_of_two(i, first), power_of_two(i, k - first));
-            let mut rest = rests[l] * near * far;
-            let (mut square, mut gap) = (squares[l], gaps[l]);
+            let moved = rests[l] * near * far;
+            let (mut rest, mut square, mut gap) = (moved, squares[l], i.f64s(0.0));
             if MOMENTS {
-                let shift = to - prepared.base.inverse(i, units[l]);
                 square = square * near * far * near * far;
-                gap = (rests[l] * small).fma(shift, gap) * near * far;
+                // In float64: a lane whose top is far above its unit has gaps that cancel here.
+                let shift = to.widen() - prepared.base.inverse(i, units[l]).widen();
+                gap = (moved * small).widen().fma(shift, (gaps[l] * near * far).widen());
             }
             if l > 0 {
                 let (part, power) = count.exp::<true>(i, prepared, count.raised(losers[l]));
@@ -176,21 +178,21 @@ impl<I: Isa> State<I> {
                 if MOMENTS {
                     let e = part * power * small;
                     square = e.fma(e, square);
-                    gap = e.fma(to - losers[l], gap);
+                    gap = gap + (e * (to - losers[l])).widen();
                 }
             }
             s.rest = s.rest + rest.widen();
             if MOMENTS {
-                s.moments = s.moments.plus(Moments { squares: square.widen(), gaps: gap.widen() });
+                s.moments = s.moments.plus(Moments { squares: square.widen(), gaps: gap });
             }
         }
         if SPREAD {
-            let (weights, gaps) = (turned_d(i, &packed.weight), turned_d(i, &packed.gap));
+            let (weights, below) = (turned_d(i, &packed.weight), turned_d(i, &packed.gap));
             let small = i.f32s(SMALL);
             let small_top = (small * top).widen();
             for l in 0..LANES {
                 s.weight = s.weight + weights[l];
-                s.gap = s.gap + weights[l].fma(small_top - (small * tops[l]).widen(), gaps[l]);
+                s.gap = s.gap + weights[l].fma(small_top - (small * tops[l]).widen(), below[l]);
             }
             s.impossible = packed.impossible(i);
         }

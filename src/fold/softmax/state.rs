@@ -32,10 +32,11 @@ pub(crate) struct State<I: Isa> {
     pub(super) top: F32s<I>,
     /// Up to here the top may grow without a look at the unit. −∞ where it is no power of two.
     pub(super) limit: F32s<I>,
+    /// What the rest is counted in: powers of two.
+    pub(super) unit: F32s<I>,
     /// Σ e^x over the other logits, in units of 2^unit, or of e^top where top is huge, times ONE: terms may be too small
     /// for a float whose sum is not. −ONE before any: the empty state holds a phantom at the lowest float, and this takes
     /// it out again. NaN if a logit is NaN.
-    pub(super) unit: F32s<I>,
     pub(super) rest: F64s<I>,
     /// e^top in the same units, as far as exponentials are kept.
     pub(super) at_top: F32s<I>,
