@@ -306,7 +306,8 @@ impl<I: Isa> F32s<I> {
         v
     }
 
-    /// The order that unzipping leaves columns in, and back: the first unzipping told odd columns from even ones, so bits are reversed.
+    /// The order that unzipping leaves columns in, and back: the first unzipping told odd columns from even ones, so the bits of
+    /// their numbers are reversed.
     #[inline(always)]
     fn reversed<const N: usize>(all: [Self; N]) -> [Self; N] {
         const { assert!(N.is_power_of_two(), "columns that are told apart by no bits") };

@@ -372,6 +372,7 @@ impl Tile {
         }
     }
 
+    /// A power of two of classes: whole registers of rows are unzipped.
     #[inline(always)]
     fn fill_few<I: Isa, T, const CLASSES: usize>(&mut self, i: I, rows: &[T], load: impl Load<I, T>) {
         let columns = F32s::unzipped::<CLASSES>(load_all(i, rows, 0, load));
