@@ -117,28 +117,30 @@ fn choices(variant: &Variant) -> usize {
     chosen.into_iter().filter(|&choice| choice).count()
 }
 
+/// WebGPU has the second of these capabilities everywhere, and so have native drivers, but for Mesa's software one on a processor
+/// that converts no float16.
+fn validator() -> naga::valid::Validator {
+    let capabilities = Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities)
+}
+
 #[test]
 fn every_combination_is_valid() {
-    // Parsed and validated once, resolved for each variant.
+    // Parsed and validated once, pruned for each variant.
     let mut modules = BTreeMap::new();
     for key in keys() {
         let (module, info) = modules.entry(text(&key)).or_insert_with(|| {
             let module = parse(key.fold, key.term, key.variant);
-            // WebGPU has the second of these everywhere, and so have native drivers, but for Mesa's software one on a processor
-            // that converts no float16.
-            let capabilities = Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
-            let mut validator = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities);
-            let info = validator.validate(&module).unwrap_or_else(|error| panic!("{key:?}: {error:?}"));
+            let info = validator().validate(&module).unwrap_or_else(|error| panic!("{key:?}: {error:?}"));
             (module, info)
         });
         // Each choice by itself, and nearly all at once: what constants come to is decided one by one.
         if (2..5).contains(&choices(&key.variant)) {
             continue;
         }
-        let constants = key.variant.overrides().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        let entry = Some((naga::ShaderStage::Compute, key.entry));
-        naga::back::pipeline_constants::process_overrides(module, info, entry, &constants)
-            .unwrap_or_else(|error| panic!("{key:?}: {error:?}"));
+        let pruned = crate::gpu::pruned(module, info, key.entry, &key.variant.overrides());
+        let pruned = pruned.unwrap_or_else(|error| panic!("{key:?}: {error:?}"));
+        validator().validate(&pruned).unwrap_or_else(|error| panic!("{key:?}: {error:?}"));
     }
 }
 

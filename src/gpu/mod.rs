@@ -8,6 +8,8 @@ mod device;
 mod embed;
 mod kernel;
 mod pipelines;
+#[cfg(not(target_family = "wasm"))]
+mod pruned;
 mod resident;
 mod slot;
 mod stream;
@@ -28,6 +30,8 @@ pub(crate) use kernel::LABEL_BITS;
 pub(crate) use kernel::{Bound as BoundRows, Kernel as RowKernel, KernelDescriptor as RowKernelDescriptor, Rows, Sources};
 #[cfg(test)]
 pub(crate) use pipelines::{Key, Recipe, source};
+#[cfg(test)]
+pub(crate) use pruned::pruned;
 pub use resident::Resident;
 pub(crate) use resident::evaluate as evaluate_resident;
 pub(crate) use stream::{Session, SessionDescriptor};

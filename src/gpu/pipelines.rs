@@ -286,10 +286,12 @@ impl Pipelines {
 
     fn compile(&self, device: &wgpu::Device, recipe: Recipe) -> Pipeline {
         let layout = self.layout(device, recipe.bindings());
-        let descriptor = wgpu::ShaderModuleDescriptor {
-            label: Some("xent shader"),
-            source: wgpu::ShaderSource::Wgsl(recipe.source().into()),
-        };
+        let constants = recipe.constants();
+        #[cfg(not(target_family = "wasm"))]
+        let (source, constants) = super::pruned::source(recipe.source(), recipe.entry(), &constants);
+        #[cfg(target_family = "wasm")]
+        let (source, constants) = (wgpu::ShaderSource::Wgsl(recipe.source().into()), constants.as_slice());
+        let descriptor = wgpu::ShaderModuleDescriptor { label: Some("xent shader"), source };
         let checks = wgpu::ShaderRuntimeChecks { force_loop_bounding: false, ..wgpu::ShaderRuntimeChecks::checked() };
         #[expect(unsafe_code, reason = "the check that bounds loops costs more than our loops do")]
         // SAFETY: every loop in our shaders either counts up to a bound by a step of at least 1 (rows, words, components;
@@ -302,7 +304,7 @@ impl Pipelines {
             module: &module,
             entry_point: Some(recipe.entry()),
             compilation_options: wgpu::PipelineCompilationOptions {
-                constants: &recipe.constants(),
+                constants,
                 // Every slot is written before it is read.
                 zero_initialize_workgroup_memory: false,
             },
