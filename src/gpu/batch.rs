@@ -283,6 +283,10 @@ mod tests {
             let given: BTreeSet<_> = key.overrides().into_iter().map(|(name, _)| name.to_owned()).collect();
             assert_eq!(declared, given, "{key:?}");
             assert!(module.overrides.iter().all(|(_, constant)| constant.init.is_none()), "an override has a default");
+            let pruned = crate::gpu::pruned(&module, &info, key.entry(), &key.overrides());
+            let pruned = pruned.unwrap_or_else(|error| panic!("{key:?}: {error:?}"));
+            let valid = naga::valid::Validator::new(flags, capabilities).validate(&pruned);
+            valid.unwrap_or_else(|error| panic!("{key:?}: {error:?}"));
             let entry = module.entry_points.iter().position(|entry| entry.name == key.entry()).expect("the function is there");
             let used = module.global_variables.iter().filter_map(|(handle, variable)| {
                 let binding = variable.binding.as_ref()?.binding;

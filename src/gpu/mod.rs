@@ -30,7 +30,7 @@ pub(crate) use kernel::LABEL_BITS;
 pub(crate) use kernel::{Bound as BoundRows, Kernel as RowKernel, KernelDescriptor as RowKernelDescriptor, Rows, Sources};
 #[cfg(test)]
 pub(crate) use pipelines::{Key, Recipe, source};
-#[cfg(test)]
+#[cfg(all(test, not(target_family = "wasm")))]
 pub(crate) use pruned::pruned;
 pub use resident::Resident;
 pub(crate) use resident::evaluate as evaluate_resident;

@@ -1,8 +1,8 @@
-//! Kernels without what their constants rule out. A driver inlines every function before it looks at a condition: of the
-//! instructions it would go through, half and more are of branches that no constant leaves open.
+//! Kernels without what their constants rule out. Mesa's drivers inline every function before they look at a condition: of the
+//! instructions that they would go through, more than half belong to branches that constants close.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::mem;
 
 use wgpu::ShaderSource;
@@ -19,11 +19,11 @@ use wgpu::naga::{Arena, Handle};
 pub(super) type Source<'c> = (ShaderSource<'static>, &'c [(&'static str, f64)]);
 
 /// The function `entry` of a shader, with `constants` for its overrides and without what these rule out; or the text as it is if
-/// it has an error, which the device then reports.
+/// it has an error, which the device then reports. Tests see to it that no kernel has one.
 pub(super) fn source<'c>(text: String, entry: &str, constants: &'c [(&'static str, f64)]) -> Source<'c> {
     let pruned = || {
         let module = wgsl::parse_str(&text).ok()?;
-        // What a device has not, it refuses.
+        // The rest takes the module for valid. What a device has not, it refuses.
         let info = Validator::new(ValidationFlags::all(), Capabilities::all()).validate(&module).ok()?;
         pruned(&module, &info, entry, constants).ok()
     };
@@ -36,13 +36,13 @@ pub(super) fn source<'c>(text: String, entry: &str, constants: &'c [(&'static st
 /// The function `entry` of a module, with `constants` for its overrides and without what these rule out.
 ///
 /// # Errors
-/// For constants that are missing, unknown, or make an expression that is none.
+/// For constants that are missing or unknown, or that make an expression invalid.
 pub(crate) fn pruned(
     module: &Module,
     info: &ModuleInfo,
     entry: &str,
     constants: &[(&'static str, f64)],
-) -> Result<Module, PipelineConstantError> {
+) -> Result<Module, Box<PipelineConstantError>> {
     let constants = constants.iter().map(|&(name, value)| (name.to_owned(), value)).collect();
     let (module, _) = process_overrides(module, info, Some((ShaderStage::Compute, entry)), &constants)?;
     let mut module = module.into_owned();
@@ -78,7 +78,10 @@ impl Facts<'_> {
         let known = |condition: &Expression| self.known(expressions, decided, condition);
         match *condition {
             Expression::Literal(Literal::Bool(value)) => Some(value),
-            Expression::Constant(constant) => known(&self.globals[self.constants[constant].init]),
+            Expression::Constant(constant) => {
+                let init = &self.globals[self.constants[constant].init];
+                self.known(self.globals, decided, init)
+            }
             Expression::CallResult(function) => self.returned.get(&function).copied(),
             Expression::Unary { op: UnaryOperator::LogicalNot, expr } => known(&expressions[expr]).map(|value| !value),
             Expression::Load { pointer } => match expressions[pointer] {
@@ -92,36 +95,46 @@ impl Facts<'_> {
 
 /// Takes out of a function what is ruled out, and says what it returns if constants decide that.
 fn prune(function: &mut Function, facts: &Facts<'_>) -> Option<bool> {
-    // Only messages have these names; what has one counts as used.
-    function.named_expressions.clear();
     let mut decided = Decided::new();
     loop {
-        let known =
-            |condition: Handle<Expression>| facts.known(&function.expressions, &decided, &function.expressions[condition]);
-        function.body = open(mem::take(&mut function.body), &known);
-        // `a && b` and `a || b` are variables without a name that each branch of a condition on `a` stores to. Where one store is
-        // left, nothing loads the variable before it.
-        let mut stores = HashMap::new();
-        each_store(&function.body, &mut |pointer, value| {
-            if let Expression::LocalVariable(variable) = function.expressions[pointer]
-                && function.local_variables[variable].name.is_none()
+        let Function { body, expressions, local_variables, .. } = &mut *function;
+        let known = |condition: Handle<Expression>| facts.known(expressions, &decided, &expressions[condition]);
+        *body = open(mem::take(body), &known);
+        // `a && b` and `a || b` come as a variable without a name or a first value, which both branches of a condition on `a` store
+        // to, and which is loaded after that alone: where all stores that are left agree, it is that.
+        let mut stored = HashMap::new();
+        each_statement(body, &mut |statement| {
+            if let Statement::Store { pointer, value } = *statement
+                && let Expression::LocalVariable(variable) = expressions[pointer]
+                && let LocalVariable { name: None, init: None, .. } = local_variables[variable]
             {
-                stores.entry(variable).or_insert_with(Vec::new).push(known(value));
+                let value = known(value);
+                stored.entry(variable).and_modify(|all| *all = value.filter(|_| *all == value)).or_insert(value);
             }
         });
-        let single = |(variable, values): (_, Vec<_>)| match values[..] {
-            [Some(value)] => Some((variable, value)),
-            _ => None,
-        };
-        let found: Decided = stores.into_iter().filter_map(single).collect();
-        if found.len() == decided.len() {
-            return match function.body.last() {
-                Some(Statement::Return { value: Some(value) }) if is_straight(&function.body) => known(*value),
+        let found: Decided = stored.into_iter().filter_map(|(variable, value)| Some((variable, value?))).collect();
+        if found == decided {
+            let returned = match body.last() {
+                Some(Statement::Return { value: Some(value) }) if is_straight(body) => known(*value),
                 _ => None,
             };
+            forget_names(function);
+            return returned;
         }
         decided = found;
     }
+}
+
+/// Takes the names of what is no longer computed: `compact` would keep what has one, if not the functions that it comes from.
+fn forget_names(function: &mut Function) {
+    let mut computed = HashSet::new();
+    each_statement(&function.body, &mut |statement| match statement {
+        Statement::Emit(range) => computed.extend(range.clone()),
+        Statement::Call { result, .. } => computed.extend(*result),
+        _ => {}
+    });
+    let expressions = &function.expressions;
+    function.named_expressions.retain(|&name, _| computed.contains(&name) || expressions[name].needs_pre_emit());
 }
 
 /// Whether one statement follows the other.
@@ -132,26 +145,27 @@ fn is_straight(body: &Block) -> bool {
     body.iter().all(is_plain)
 }
 
-fn each_store(block: &Block, visit: &mut impl FnMut(Handle<Expression>, Handle<Expression>)) {
+fn each_statement(block: &Block, visit: &mut impl FnMut(&Statement)) {
     for statement in block {
+        visit(statement);
         match statement {
-            Statement::Store { pointer, value } => visit(*pointer, *value),
             Statement::If { accept, reject, .. } => {
-                each_store(accept, visit);
-                each_store(reject, visit);
+                each_statement(accept, visit);
+                each_statement(reject, visit);
             }
-            Statement::Block(block) => each_store(block, visit),
+            Statement::Block(block) => each_statement(block, visit),
             Statement::Loop { body, continuing, .. } => {
-                each_store(body, visit);
-                each_store(continuing, visit);
+                each_statement(body, visit);
+                each_statement(continuing, visit);
             }
-            Statement::Switch { cases, .. } => cases.iter().for_each(|case| each_store(&case.body, visit)),
+            Statement::Switch { cases, .. } => cases.iter().for_each(|case| each_statement(&case.body, visit)),
             _ => {}
         }
     }
 }
 
-/// The statements of a block that constants leave open.
+/// The statements of a block that constants leave open. (A `continuing` block may not use names of a loop's body: `for` and `while`
+/// have none such, and we write no `loop`.)
 fn open(block: Block, known: &impl Fn(Handle<Expression>) -> Option<bool>) -> Block {
     let open = |block| open(block, known);
     let mut result = Block::with_capacity(block.len());
@@ -172,7 +186,7 @@ fn open(block: Block, known: &impl Fn(Handle<Expression>) -> Option<bool>) -> Bl
             }
             other => result.push(other, span),
         }
-        // A branch that is always taken may end the block, and nothing may follow then.
+        // A branch that is always taken may end the block: nothing after it runs.
         if result.last().is_some_and(Statement::is_terminator) {
             break;
         }
