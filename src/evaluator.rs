@@ -45,9 +45,6 @@ pub struct EvaluatorDescriptor {
     /// For tests of what follows a failure.
     #[doc(hidden)]
     pub fault: Option<Fault>,
-    /// For tests of drivers that this machine's adapter would not get.
-    #[doc(hidden)]
-    pub pretence: Pretence,
 }
 
 /// What a GPU is taken for, where that is not what it is.
@@ -128,10 +125,14 @@ pub struct Evaluation {
 }
 
 /// Evaluates losses over batches in host memory, on a GPU or on the CPU, with the same answer.
+///
+/// Clones work on the same device, and what one of them has compiled all have.
+#[derive(Clone)]
 pub struct Evaluator {
     /// None: the CPU.
     gpu: Option<Arc<gpu::Context>>,
     descriptor: EvaluatorDescriptor,
+    pretence: Pretence,
     instructions: Instructions,
     warnings: Vec<String>,
 }
@@ -168,7 +169,7 @@ impl Evaluator {
                 Err(_) => None,
             }
         };
-        Ok(Self { gpu, descriptor: descriptor.clone(), instructions, warnings })
+        Ok(Self { gpu, descriptor: descriptor.clone(), pretence: Pretence::default(), instructions, warnings })
     }
 
     /// As [`Evaluator::new`], waiting for the driver.
@@ -185,9 +186,25 @@ impl Evaluator {
         Self {
             gpu: Some(Arc::new(gpu::Context::of(device, queue))),
             descriptor: EvaluatorDescriptor { backend: BackendChoice::Gpu, ..EvaluatorDescriptor::default() },
+            pretence: Pretence::default(),
             instructions: Instructions::best(),
             warnings: Vec::new(),
         }
+    }
+
+    /// The same with windows of at most so many rows from now on: [`EvaluatorDescriptor::window_rows`].
+    #[must_use]
+    pub fn with_window_rows(mut self, window_rows: Option<usize>) -> Self {
+        self.descriptor.window_rows = window_rows;
+        self
+    }
+
+    /// The same with its GPU taken for another: for tests of drivers that this machine's adapter would not get.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_pretence(mut self, pretence: Pretence) -> Self {
+        self.pretence = pretence;
+        self
     }
 
     /// Evaluates `rows` rows that lie on the evaluator's device, in buffers of the caller's ([`from_device`](Evaluator::from_device)).
@@ -382,7 +399,7 @@ impl Stream<'_> {
             return Ok(Engine::Cpu);
         }
         let descriptor = &self.evaluator.descriptor;
-        let pretence = descriptor.pretence;
+        let pretence = self.evaluator.pretence;
         let session = match plan::gpu(prepared.classes, descriptor.window_rows, &pretence.of(&context.limits)) {
             Ok(mut plan) => {
                 // A small batch needs no large buffers.

@@ -104,7 +104,7 @@ fn parts_merge_into_the_whole_across_backends() {
 #[test]
 fn sums_have_the_same_bits_however_rows_are_cut() {
     for tested in all() {
-        let short = tested.open(Some(611));
+        let short = tested.evaluator.clone().with_window_rows(Some(611));
         for (index, problem) in problems().iter().enumerate() {
             let context = format!("problem {index} on the {}", tested.name);
             let whole = totals(&tested.evaluator, problem, Some(BINS));

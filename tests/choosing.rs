@@ -42,9 +42,9 @@ fn failing_in_flight(backend: BackendChoice, fault: Fault, pretence: Pretence) -
         window_rows: Some(WINDOW),
         allow_software: true,
         fault: Some(fault),
-        pretence,
         ..EvaluatorDescriptor::default()
     })
+    .with_pretence(pretence)
 }
 
 /// The rows that a message may name. A window that finds no memory does no harm to those before it; with a device all windows
@@ -67,13 +67,13 @@ fn faults(window: u64) -> [Fault; 2] {
 
 #[test]
 fn the_cpu_is_the_cpu_and_a_gpu_names_itself() {
-    assert_eq!(backends::open(BackendChoice::Cpu, None).backend(), Backend::Cpu);
-    let evaluator = backends::open(BackendChoice::Gpu, None);
+    assert_eq!(backends::open(BackendChoice::Cpu).backend(), Backend::Cpu);
+    let evaluator = backends::open(BackendChoice::Gpu);
     let Backend::Gpu { adapter, driver } = evaluator.backend() else { panic!("a GPU was demanded") };
     let known = block_on(adapters());
     assert!(known.iter().any(|known| known.name == adapter && known.driver == driver), "{adapter:?} {driver:?} in {known:?}");
     for (choice, backend) in [(BackendChoice::Cpu, Backend::Cpu), (BackendChoice::Gpu, evaluator.backend())] {
-        let evaluation = evaluate(&backends::open(choice, None), &problem()).expect("the problem is sound");
+        let evaluation = evaluate(&backends::open(choice), &problem()).expect("the problem is sound");
         assert_eq!((evaluation.backend, evaluation.warnings), (backend, vec![]));
     }
 }
@@ -162,7 +162,7 @@ fn a_demanded_gpu_that_fails_is_an_error_with_the_row() {
         }
     }
     // The device of another evaluator is another device.
-    assert!(evaluate(&backends::open(BackendChoice::Gpu, None), &problem()).is_ok());
+    assert!(evaluate(&backends::open(BackendChoice::Gpu), &problem()).is_ok());
 }
 
 /// Pushes the first rows, then all of them.
@@ -219,9 +219,7 @@ fn a_dropped_future_leaves_no_trace() {
     let problem = problem();
     for (copies, in_flight) in [(false, 1), (false, 2), (true, 2), (true, 5)] {
         let pretence = Pretence { copies, in_flight: Some(in_flight), ..Pretence::default() };
-        let (backend, window_rows) = (BackendChoice::Gpu, Some(WINDOW));
-        let evaluator =
-            backends::open_as(&EvaluatorDescriptor { backend, window_rows, pretence, ..EvaluatorDescriptor::default() });
+        let evaluator = backends::gpu().with_window_rows(Some(WINDOW)).with_pretence(pretence);
         let alone = evaluate(&evaluator, &problem).expect("the problem is sound");
         let arrays = backends::Arrays::of(&problem);
         let batch = arrays.batch();
@@ -267,14 +265,14 @@ fn a_row_that_does_not_even_fit_in_parts_is_named_or_left_to_the_cpu() {
     let loss = Loss::from(CategoricalCrossEntropy { input: xent::Input::Logits, ..CategoricalCrossEntropy::default() });
     let pretence = Pretence { binding: Some(LIMIT), ..Pretence::default() };
 
-    let gpu = EvaluatorDescriptor { backend: BackendChoice::Gpu, pretence, ..EvaluatorDescriptor::default() };
-    let gpu = backends::open_as(&gpu);
+    let gpu = backends::gpu().with_pretence(pretence);
     let error = gpu.evaluate_blocking(&loss, &batch, &Outputs::default()).expect_err("the row does not fit");
     let Error::RowTooLarge { classes: found, bytes, limit, .. } = &error else { panic!("{error}") };
     assert_eq!((*found, *bytes, *limit), (classes, 4 * classes as u64, LIMIT));
 
-    let auto = EvaluatorDescriptor { allow_software: true, pretence, ..EvaluatorDescriptor::default() };
-    let auto = backends::open_as(&auto).evaluate_blocking(&loss, &batch, &Outputs::default()).expect("the CPU steps in");
+    let auto = EvaluatorDescriptor { allow_software: true, ..EvaluatorDescriptor::default() };
+    let auto = backends::open_as(&auto).with_pretence(pretence);
+    let auto = auto.evaluate_blocking(&loss, &batch, &Outputs::default()).expect("the CPU steps in");
     assert_eq!(auto.backend, Backend::Cpu);
     assert!(auto.warnings.len() == 1 && auto.warnings[0].contains("CPU"), "{:?}", auto.warnings);
     let want = ((classes - 1) as f64 * (-3f64).exp()).ln_1p();
@@ -314,7 +312,7 @@ fn everything_crosses_threads() {
     shared::<Loss>();
     shared::<Error>();
 
-    let evaluator = backends::open(BackendChoice::Cpu, None);
+    let evaluator = backends::open(BackendChoice::Cpu);
     let (predictions, labels) = (ArrayView2::<f32>::from_shape((1, 2), &[0.0, 1.0]).expect("a row"), Array1::from(vec![1_u8]));
     let batch = Batch::new(predictions, Targets::classes(labels.view())).expect("the shapes fit");
     let (loss, outputs) = (CategoricalCrossEntropy::default().into(), Outputs::default());

@@ -8,7 +8,7 @@ use support::backends::{self, Arrays};
 use support::kinds;
 use support::moderate;
 use support::oracle::{Input, Kind, Of, Problem, Targets};
-use xent::{BackendChoice, Evaluator, EvaluatorDescriptor, Pretence};
+use xent::{BackendChoice, Evaluator, Pretence};
 
 /// The adapter as it is.
 const DEFAULT: Pretence = Pretence { software: None, no_subgroups: false, binding: None, copies: false, in_flight: None };
@@ -29,7 +29,7 @@ const CLASSES: [usize; 23] =
     [1, 4, 5, 10, 16, 17, 31, 32, 64, 65, 128, 129, 256, 257, 512, 513, 1024, 1025, 2049, 4097, 8193, 16_384, 16_385];
 
 fn open(pretence: Pretence) -> Evaluator {
-    backends::open_as(&EvaluatorDescriptor { backend: BackendChoice::Gpu, pretence, ..EvaluatorDescriptor::default() })
+    backends::gpu().with_pretence(pretence)
 }
 
 /// Rows of every kind where they are short, a few where they are long; one more than a multiple of four.
@@ -82,7 +82,7 @@ fn everything_of(evaluator: &Evaluator, problem: &Problem) -> Result<(), String>
     let gradient: Vec<f64> = if problem.classes < LONG {
         problem.gradient(Of::Mean)
     } else {
-        let cpu = evaluate(&backends::open(BackendChoice::Cpu, None))?;
+        let cpu = evaluate(&backends::open(BackendChoice::Cpu))?;
         cpu.gradient.into_iter().flatten().map(f64::from).collect()
     };
     answers::compare(&evaluate(evaluator)?, problem, &problem.truth(), asked, Some(&gradient))
@@ -153,10 +153,7 @@ fn stretches_change_no_bit() {
 fn windows_change_no_bit_of_any_driver() {
     for (name, pretence) in PRETENCES {
         let whole = open(pretence);
-        let cut = [1, 7].map(|rows| {
-            let (backend, window_rows) = (BackendChoice::Gpu, Some(rows));
-            backends::open_as(&EvaluatorDescriptor { backend, window_rows, pretence, ..EvaluatorDescriptor::default() })
-        });
+        let cut = [1, 7].map(|rows| open(pretence).with_window_rows(Some(rows)));
         // One of each driver, with rows that begin at every place of a word.
         for classes in [3, 21, 45, 103, 301, 2003, 9001, 17_001] {
             for (input, dense) in [(Input::Logits, true), (Input::Probabilities, false)] {

@@ -573,6 +573,8 @@ fn an_evaluator_takes_the_callers_device() {
     let batch = Batch::new(data.logits.view(), Targets::classes(data.labels.view())).expect("shapes fit");
     let batch = batch.sample_weights(data.weights.view()).expect("weights fit");
     let found = evaluator.evaluate_blocking(&loss(), &batch, &outputs).expect("the data are sound");
+    let cut = evaluator.clone().with_window_rows(Some(7)).evaluate_blocking(&loss(), &batch, &outputs);
+    assert_eq!(cut.expect("the data are sound"), found);
     let truth = data.truth(&loss(), &outputs);
     all_near("losses", found.losses.expect("asked for").as_slice().expect("one after the other"), &truth.losses.expect("too"));
     assert_eq!((found.totals.kept, found.totals.correct), (truth.totals.kept, truth.totals.correct));

@@ -218,7 +218,7 @@ fn come_back_in_the_shape_of_the_predictions() {
 #[test]
 fn have_the_same_bits_however_rows_are_cut() {
     for tested in all() {
-        let short = [1, 7].map(|rows| tested.open(Some(rows)));
+        let short = [1, 7].map(|rows| tested.evaluator.clone().with_window_rows(Some(rows)));
         for (index, setup) in moderate::setups().iter().enumerate() {
             for classes in [3, 65, 130] {
                 let dense = setup.extra.kind != Kind::Categorical || (index + classes) % 2 == 0;
@@ -258,10 +258,11 @@ fn have_the_same_bits_past_the_caches() {
         let loss = CategoricalCrossEntropy { input: xent::Input::Logits, ..CategoricalCrossEntropy::default() }.into();
         for tested in all().iter().filter(|tested| tested.evaluator.backend() == Backend::Cpu) {
             for batch in &batches {
-                let [whole, parts] = [&tested.evaluator, &tested.open(Some(rows / 7))].map(|evaluator| {
-                    let outputs = outputs(Gradient::Of(Reduction::Sum));
-                    values(&evaluator.evaluate_blocking(&loss, batch, &outputs).expect("the batch is sound"))
-                });
+                let [whole, parts] =
+                    [&tested.evaluator, &tested.evaluator.clone().with_window_rows(Some(rows / 7))].map(|evaluator| {
+                        let outputs = outputs(Gradient::Of(Reduction::Sum));
+                        values(&evaluator.evaluate_blocking(&loss, batch, &outputs).expect("the batch is sound"))
+                    });
                 let differs = whole.iter().zip(&parts).position(|(a, b)| a.to_bits() != b.to_bits());
                 assert_eq!((whole.len(), differs), (rows * classes, None), "{classes} classes: {}", tested.name);
             }

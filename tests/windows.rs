@@ -68,7 +68,7 @@ fn for_each_problem(rows: impl Fn(usize) -> usize, test: impl Fn(&Problem, &Test
 #[test]
 fn windows_change_no_bit() {
     for tested in backends::all() {
-        let cut = [1, 7, 64].map(|rows| (rows, tested.open(Some(rows))));
+        let cut = [1, 7, 64].map(|rows| (rows, tested.evaluator.clone().with_window_rows(Some(rows))));
         for_each_problem(
             |_| 131,
             |problem, other, context| {
@@ -110,8 +110,7 @@ fn everything_of(evaluator: &xent::Evaluator, problem: &Problem, halves: bool) -
 fn windows_in_flight_change_no_bit() {
     let open = |window_rows, copies, in_flight| {
         let pretence = xent::Pretence { copies, in_flight, ..xent::Pretence::default() };
-        let backend = xent::BackendChoice::Gpu;
-        backends::open_as(&xent::EvaluatorDescriptor { backend, window_rows, pretence, ..Default::default() })
+        backends::gpu().with_window_rows(window_rows).with_pretence(pretence)
     };
     let whole = open(None, false, None);
     let flights = [(false, Some(1)), (false, Some(3)), (true, Some(2)), (true, Some(7)), (false, None)];

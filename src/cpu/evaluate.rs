@@ -1,13 +1,12 @@
 //! A batch on the CPU: its rows cut into pieces, the pieces over threads, their results into outputs and totals.
 
-use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::isa::{Instructions, LANES, dispatch};
 use super::parts;
-use super::rows::{Evaluate, Piece};
+use super::rows::Piece;
 use crate::batch::{Checked, Gathered};
 use crate::error::Result;
 use crate::fold::Fold;
@@ -254,6 +253,6 @@ impl Visitor for Looked<'_> {
     type Output = ();
 
     fn visit<F: Fold, T: LossTerm>(self) {
-        dispatch(self.instructions, Evaluate::<F, T> { piece: self.piece, of: PhantomData });
+        self.piece.evaluate::<F, T>(self.instructions);
     }
 }

@@ -3,9 +3,9 @@
 use std::marker::PhantomData;
 
 use super::folding::{fold_across, merged};
-use super::isa::{Instructions, Isa, LANES, Work, dispatch};
+use super::isa::{Instructions, Isa, LANES, Work, portably};
 use super::lanes::{F32s, F64s, Make};
-use super::rows::{Evaluate, Piece};
+use super::rows::Piece;
 use super::source::{Rows, Scratch};
 use super::steps;
 use super::targets::{Across, Labels};
@@ -34,7 +34,7 @@ impl Visitor for Question<'_> {
     fn visit<F: Fold, T: LossTerm>(self) -> Explanation {
         let loss = self.loss::<F, T>();
         // Whatever the steps are computed with, people see the same digits.
-        dispatch(Instructions::Portable, Explain::<F, T> { question: self, loss, of: PhantomData })
+        portably(Explain::<F, T> { question: self, loss, of: PhantomData })
     }
 }
 
@@ -53,7 +53,7 @@ impl Question<'_> {
         };
         let (prepared, window, wanted) = (self.prepared, self.window, Wanted::default());
         let piece = Piece { prepared, window, wanted, counts: false, scales: &[], streams: false, shared: false, records };
-        dispatch(Instructions::best(), Evaluate::<F, T> { piece, of: PhantomData });
+        piece.evaluate::<F, T>(Instructions::best());
         losses[0]
     }
 }

@@ -10,7 +10,7 @@ use std::marker::PhantomData;
 
 use super::folding::{fold_across, kept_room, merged, rows_down};
 use super::gradients::{GradientDown, Kept, Sloped, Slopes, gradient_of_row};
-use super::isa::{Isa, LANES, Line, Outlined, Work};
+use super::isa::{Instructions, Isa, LANES, Line, Outlined, Work, dispatch, portably};
 use super::lanes::{F32s, Make, Mask, U32s};
 use super::losses::{BUSY, LossesDown};
 use super::pending::Pending;
@@ -54,10 +54,19 @@ pub(super) struct Piece<'a> {
     pub records: RecordsMut<'a>,
 }
 
+impl Piece<'_> {
+    /// Evaluates the rows with these instructions. The library's own tests, which ask for few rows, have the portable kernels in
+    /// place of all: those in `tests/` run every set, and this one is compiled a second time for no more than it takes.
+    pub(super) fn evaluate<F: Fold, T: LossTerm>(self, instructions: Instructions) {
+        let work = Evaluate::<F, T> { piece: self, of: PhantomData };
+        if cfg!(test) { portably(work) } else { dispatch(instructions, work) }
+    }
+}
+
 /// A piece whose loss has been looked up.
-pub(super) struct Evaluate<'a, F, T> {
-    pub piece: Piece<'a>,
-    pub of: PhantomData<(F, T)>,
+struct Evaluate<'a, F, T> {
+    piece: Piece<'a>,
+    of: PhantomData<(F, T)>,
 }
 
 impl<F: Fold, T: LossTerm> Work for Evaluate<'_, F, T> {

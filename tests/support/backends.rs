@@ -20,8 +20,6 @@ pub const TOP_K: [u32; 3] = [1, 2, 5];
 pub struct Tested {
     /// For messages.
     pub name: &'static str,
-    /// How it is asked for.
-    descriptor: EvaluatorDescriptor,
     /// One with windows as memory allows, made once.
     pub evaluator: Evaluator,
     /// One with windows so short that most problems of a test take several.
@@ -29,15 +27,8 @@ pub struct Tested {
 }
 
 impl Tested {
-    fn new(name: &'static str, descriptor: EvaluatorDescriptor) -> Self {
-        let windowed = EvaluatorDescriptor { window_rows: Some(97), ..descriptor.clone() };
-        Self { name, evaluator: open_as(&descriptor), windowed: open_as(&windowed), descriptor }
-    }
-
-    /// Another of its kind.
-    #[allow(dead_code, reason = "not every test binary cuts windows of its own")]
-    pub fn open(&self, window_rows: Option<usize>) -> Evaluator {
-        open_as(&EvaluatorDescriptor { window_rows, ..self.descriptor.clone() })
+    fn new(name: &'static str, evaluator: Evaluator) -> Self {
+        Self { name, windowed: evaluator.clone().with_window_rows(Some(97)), evaluator }
     }
 }
 
@@ -52,20 +43,28 @@ pub fn all() -> &'static [Tested] {
         let cpu = |instructions: &Instructions| {
             let (backend, instructions) = (BackendChoice::Cpu, Some(*instructions));
             let descriptor = EvaluatorDescriptor { backend, instructions, ..EvaluatorDescriptor::default() };
-            Tested::new(descriptor.instructions.map_or("CPU", Instructions::name), descriptor)
+            Tested::new(descriptor.instructions.map_or("CPU", Instructions::name), open_as(&descriptor))
         };
-        let gpu = EvaluatorDescriptor { backend: BackendChoice::Gpu, ..EvaluatorDescriptor::default() };
         let sets = Instructions::ALL.iter().filter(|instructions| instructions.is_available());
-        sets.map(cpu).chain([Tested::new("GPU", gpu)]).collect()
+        sets.map(cpu).chain([Tested::new("GPU", gpu())]).collect()
     })
 }
 
-/// An evaluator of this backend.
+/// The GPU. All tests of a process share its device, so that no pipeline is compiled twice.
+///
+/// # Panics
+/// Where there is no adapter.
+pub fn gpu() -> Evaluator {
+    static GPU: OnceLock<Evaluator> = OnceLock::new();
+    GPU.get_or_init(|| open(BackendChoice::Gpu)).clone()
+}
+
+/// An evaluator of this backend, with a device of its own.
 ///
 /// # Panics
 /// Where there is no adapter for the GPU.
-pub fn open(backend: BackendChoice, window_rows: Option<usize>) -> Evaluator {
-    open_as(&EvaluatorDescriptor { backend, window_rows, ..EvaluatorDescriptor::default() })
+pub fn open(backend: BackendChoice) -> Evaluator {
+    open_as(&EvaluatorDescriptor { backend, ..EvaluatorDescriptor::default() })
 }
 
 /// An evaluator as described.

@@ -117,6 +117,11 @@ pub(crate) fn dispatch<W: Work>(instructions: Instructions, work: W) -> W::Outpu
     }
     // Elsewhere there is no choice.
     let _ = instructions;
+    portably(work)
+}
+
+/// Runs the work with what every processor has.
+pub(crate) fn portably<W: Work>(work: W) -> W::Output {
     Arrays.call(Whole(work))
 }
 
