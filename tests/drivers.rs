@@ -41,9 +41,12 @@ fn rows(classes: usize) -> usize {
     }
 }
 
+/// What a problem's predictions are, and whether its targets are dense.
+const PROBLEMS: [(Input, bool); 3] = [(Input::Logits, false), (Input::Logits, true), (Input::Probabilities, false)];
+
 /// Losses and ranks of every kind of row.
-fn losses(evaluator: &Evaluator, name: &str, classes: usize) {
-    for (input, dense) in [(Input::Logits, false), (Input::Logits, true), (Input::Probabilities, false)] {
+fn losses(evaluator: &Evaluator, name: &str, classes: usize, problems: &[(Input, bool)]) {
+    for &(input, dense) in problems {
         let mut problem = kinds::problem(classes as u64, input, dense, rows(classes), classes, classes % kinds::ROW_KINDS);
         problem.label_smoothing = if dense { 0.1 } else { 0.0 };
         let arrays = Arrays::of(&problem);
@@ -93,7 +96,7 @@ fn losses_on_both_sides_of_every_border() {
     for (name, pretence) in PRETENCES {
         let evaluator = open(pretence);
         for classes in CLASSES {
-            losses(&evaluator, name, classes);
+            losses(&evaluator, name, classes, &PROBLEMS);
         }
     }
 }
@@ -184,7 +187,8 @@ fn every_size_of_subgroup() {
         for (name, pretence) in [PRETENCES[0], PRETENCES[2]] {
             let evaluator = open(pretence);
             for classes in [10, 33, 100, 300, 2000, 9000, 17_000] {
-                losses(&evaluator, name, classes);
+                // Each fold, and either kind of target.
+                losses(&evaluator, name, classes, &PROBLEMS[1..]);
             }
             gradients(&evaluator, name, 300);
         }
