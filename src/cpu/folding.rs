@@ -57,39 +57,57 @@ pub(super) fn fold_down<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool
     weighed: &Tile,
     losers: &mut [Loser],
 ) -> (F::State<I>, Mask<I>) {
-    let (prepared, classes) = (rows.prepared, rows.classes);
-    let mut finite = i.f32s(0.0);
-    if const { I::FEW_REGISTERS } && classes > MANY && F::is_in_turn(prepared) {
-        let mut state = F::identity(i);
-        let x = Columns::<F> { rows, x: &x.0[..classes], of: PhantomData };
-        let all = InTurn { x, coefficients: Stored::made(i, &weighed.0[..classes]), odd: None, losers };
-        F::absorb_in_turn::<I, _, _, SPREAD, MOMENTS>(i, prepared, &mut state, all, true, &mut finite, None);
-        return (state, finite.is_nan());
+    i.step(FoldDown::<F, SPREAD, MOMENTS> { rows, x, weighed, losers, of: PhantomData })
+}
+
+struct FoldDown<'s, 'a, F, const SPREAD: bool, const MOMENTS: bool> {
+    rows: &'s Rows<'a>,
+    x: &'s Tile,
+    weighed: &'s Tile,
+    losers: &'s mut [Loser],
+    of: PhantomData<F>,
+}
+
+impl<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool> Outlined<I> for FoldDown<'_, '_, F, SPREAD, MOMENTS> {
+    type Output = (F::State<I>, Mask<I>);
+
+    #[inline(always)]
+    fn run(self, i: I) -> Self::Output {
+        let Self { rows, x, weighed, losers, .. } = self;
+        let (prepared, classes) = (rows.prepared, rows.classes);
+        let mut finite = i.f32s(0.0);
+        if const { I::FEW_REGISTERS } && classes > MANY && F::is_in_turn(prepared) {
+            let mut state = F::identity(i);
+            let x = Columns::<F> { rows, x: &x.0[..classes], of: PhantomData };
+            let all = InTurn { x, coefficients: Stored::made(i, &weighed.0[..classes]), odd: None, losers };
+            F::absorb_in_turn::<I, _, _, SPREAD, MOMENTS>(i, prepared, &mut state, all, true, &mut finite, None);
+            return (state, finite.is_nan());
+        }
+        let mut class = if classes < MANY { PAIR } else { MANY };
+        ask_ahead::<I, F>(i, rows, 0, class.min(classes) * LANES);
+        let (mut state, _) = if class == PAIR {
+            let (x, coefficients) = (columns(i, x, 0), weights::<I, PAIR, SPREAD>(i, &weighed.0, &mut finite));
+            steps::first::<I, F, PAIR, SPREAD, MOMENTS>(i, prepared, &x, &coefficients, None)
+        } else {
+            let (x, coefficients) = (columns(i, x, 0), weights::<I, MANY, SPREAD>(i, &weighed.0, &mut finite));
+            steps::first::<I, F, MANY, SPREAD, MOMENTS>(i, prepared, &x, &coefficients, None)
+        };
+        while class + MANY <= classes {
+            ask_ahead::<I, F>(i, rows, class * LANES, MANY * LANES);
+            let (x, coefficients) = (columns(i, x, class), weights::<I, MANY, SPREAD>(i, &weighed.0[class..], &mut finite));
+            steps::absorb::<I, F, MANY, SPREAD, MOMENTS>(i, prepared, &mut state, &x, &coefficients, None);
+            class += MANY;
+        }
+        if class < classes {
+            ask_ahead::<I, F>(i, rows, class * LANES, (classes - class) * LANES);
+        }
+        while class < classes {
+            let (x, coefficients) = (columns(i, x, class), weights::<I, PAIR, SPREAD>(i, &weighed.0[class..], &mut finite));
+            steps::absorb::<I, F, PAIR, SPREAD, MOMENTS>(i, prepared, &mut state, &x, &coefficients, None);
+            class += PAIR;
+        }
+        (state, finite.is_nan())
     }
-    let mut class = if classes < MANY { PAIR } else { MANY };
-    ask_ahead::<I, F>(i, rows, 0, class.min(classes) * LANES);
-    let (mut state, _) = if class == PAIR {
-        let (x, coefficients) = (columns(i, x, 0), weights::<I, PAIR, SPREAD>(i, &weighed.0, &mut finite));
-        steps::first::<I, F, PAIR, SPREAD, MOMENTS>(i, prepared, &x, &coefficients, None)
-    } else {
-        let (x, coefficients) = (columns(i, x, 0), weights::<I, MANY, SPREAD>(i, &weighed.0, &mut finite));
-        steps::first::<I, F, MANY, SPREAD, MOMENTS>(i, prepared, &x, &coefficients, None)
-    };
-    while class + MANY <= classes {
-        ask_ahead::<I, F>(i, rows, class * LANES, MANY * LANES);
-        let (x, coefficients) = (columns(i, x, class), weights::<I, MANY, SPREAD>(i, &weighed.0[class..], &mut finite));
-        steps::absorb::<I, F, MANY, SPREAD, MOMENTS>(i, prepared, &mut state, &x, &coefficients, None);
-        class += MANY;
-    }
-    if class < classes {
-        ask_ahead::<I, F>(i, rows, class * LANES, (classes - class) * LANES);
-    }
-    while class < classes {
-        let (x, coefficients) = (columns(i, x, class), weights::<I, PAIR, SPREAD>(i, &weighed.0[class..], &mut finite));
-        steps::absorb::<I, F, PAIR, SPREAD, MOMENTS>(i, prepared, &mut state, &x, &coefficients, None);
-        class += PAIR;
-    }
-    (state, finite.is_nan())
 }
 
 /// The rows' classes in a tile, one after the other.
@@ -239,12 +257,29 @@ fn fold_range<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool>(
     scratch: &mut Scratch,
     keep: &mut [[f32; LANES]],
 ) -> FoldedAcross<I, F> {
-    if const { I::FEW_REGISTERS } && F::is_in_turn(across.rows.prepared) {
-        fold_in_turn::<I, F, SPREAD, MOMENTS>(i, across, scratch, keep)
-    } else if const { I::FEW_REGISTERS } {
-        fold_range_by::<I, F, FEW, SPREAD, MOMENTS>(i, across, scratch, keep)
-    } else {
-        fold_range_by::<I, F, MANY, SPREAD, MOMENTS>(i, across, scratch, keep)
+    i.step(FoldRange::<F, SPREAD, MOMENTS> { across, scratch, keep, of: PhantomData })
+}
+
+struct FoldRange<'s, 'r, 'a, F, const SPREAD: bool, const MOMENTS: bool> {
+    across: &'s Across<'r, 'a>,
+    scratch: &'s mut Scratch,
+    keep: &'s mut [[f32; LANES]],
+    of: PhantomData<F>,
+}
+
+impl<I: Isa, F: Fold, const SPREAD: bool, const MOMENTS: bool> Outlined<I> for FoldRange<'_, '_, '_, F, SPREAD, MOMENTS> {
+    type Output = FoldedAcross<I, F>;
+
+    #[inline(always)]
+    fn run(self, i: I) -> Self::Output {
+        let Self { across, scratch, keep, .. } = self;
+        if const { I::FEW_REGISTERS } && F::is_in_turn(across.rows.prepared) {
+            fold_in_turn::<I, F, SPREAD, MOMENTS>(i, across, scratch, keep)
+        } else if const { I::FEW_REGISTERS } {
+            fold_range_by::<I, F, FEW, SPREAD, MOMENTS>(i, across, scratch, keep)
+        } else {
+            fold_range_by::<I, F, MANY, SPREAD, MOMENTS>(i, across, scratch, keep)
+        }
     }
 }
 

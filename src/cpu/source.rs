@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use half::{bf16, f16};
 
-use super::isa::{COLUMNS, Isa, LANES};
+use super::isa::{COLUMNS, Isa, LANES, Outlined};
 use super::lanes::{F32s, Make, U32s, each_lane};
 use crate::batch::{TargetSlice, Window};
 use crate::fold::{Loser, Registers};
@@ -302,11 +302,7 @@ impl Tile {
     /// Turns `count` short rows. The lanes past them repeat the first.
     #[inline(always)]
     pub(super) fn fill<I: Isa>(&mut self, i: I, rows: Source<'_>, classes: usize, count: usize) {
-        match rows {
-            Source::F32(all) => self.turn(i, all, classes, count, I::f32s_of, I::f32s_of_rows),
-            Source::F16(all) => self.turn(i, all, classes, count, I::f32s_of_f16, I::f32s_of_f16_rows),
-            Source::Bf16(all) => self.turn(i, all, classes, count, I::f32s_of_bf16, I::f32s_of_bf16_rows),
-        }
+        i.step(Fill { tile: self, rows, classes, count });
     }
 
     /// The predictions of one class for each lane; 0 where there is no such class.
@@ -384,6 +380,11 @@ impl Tile {
     /// Turns the tile back into sixteen rows, one after the other. Whole registers are written: `to` has room for one more.
     #[inline(always)]
     pub(super) fn write<I: Isa>(&self, i: I, classes: usize, to: &mut [f32]) {
+        i.step(Write { tile: self, classes, to });
+    }
+
+    #[inline(always)]
+    fn turn_back<I: Isa>(&self, i: I, classes: usize, to: &mut [f32]) {
         match classes {
             1 => return self.write_few::<I, 1>(i, to),
             2 => return self.write_few::<I, 2>(i, to),
@@ -417,6 +418,44 @@ impl Tile {
                 rows[n].store(&mut to[n]);
             }
         }
+    }
+}
+
+/// [`Tile::fill`].
+struct Fill<'s, 'a> {
+    tile: &'s mut Tile,
+    rows: Source<'a>,
+    classes: usize,
+    count: usize,
+}
+
+impl<I: Isa> Outlined<I> for Fill<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, i: I) {
+        let Self { tile, rows, classes, count } = self;
+        match rows {
+            Source::F32(all) => tile.turn(i, all, classes, count, I::f32s_of, I::f32s_of_rows),
+            Source::F16(all) => tile.turn(i, all, classes, count, I::f32s_of_f16, I::f32s_of_f16_rows),
+            Source::Bf16(all) => tile.turn(i, all, classes, count, I::f32s_of_bf16, I::f32s_of_bf16_rows),
+        }
+    }
+}
+
+/// [`Tile::write`].
+struct Write<'s> {
+    tile: &'s Tile,
+    classes: usize,
+    to: &'s mut [f32],
+}
+
+impl<I: Isa> Outlined<I> for Write<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, i: I) {
+        self.tile.turn_back(i, self.classes, self.to);
     }
 }
 
