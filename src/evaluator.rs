@@ -36,7 +36,7 @@ pub struct EvaluatorDescriptor {
     /// Part of the name of the adapter to take, in upper or lower case. With [`BackendChoice::Auto`] too it is then this
     /// adapter or an error.
     pub adapter: Option<String>,
-    /// At most so many rows a window, where memory would allow for more. Results have the same bits whatever it is.
+    /// At most so many rows a window of the GPU's, where memory would allow for more. Results have the same bits whatever it is.
     pub window_rows: Option<usize>,
     /// The instructions that the CPU backend uses; the fastest that this processor has, unless others are named.
     pub instructions: Option<Instructions>,
@@ -126,7 +126,7 @@ pub struct Evaluation {
 
 /// Evaluates losses over batches in host memory, on a GPU or on the CPU, with the same answer.
 ///
-/// Clones work on the same device, and what one of them has compiled all have.
+/// Clones work on the same device, and what one of them has compiled all have; a device that is lost is lost to all of them.
 #[derive(Clone)]
 pub struct Evaluator {
     /// None: the CPU.

@@ -3,7 +3,9 @@
 
 mod support;
 
-use ndarray::{Array, Axis, IxDyn};
+use std::ops::Range;
+
+use ndarray::{Array, Axis, IxDyn, Slice};
 use support::answers::{self, Asked};
 use support::arrays::Element;
 use support::backends::{self, Arrays, all};
@@ -253,16 +255,27 @@ fn have_the_same_bits_past_the_caches() {
         let predictions = Array::from_shape_fn((rows, classes), |_| (8.0 * random.uniform() - 4.0) as f32);
         let labels = Array::from_shape_fn(rows, |_| random.below(classes) as u32);
         let dense = Array::from_shape_fn((rows, classes), |(row, class)| 0.25 * ((row + class) % 4) as f32);
-        let targets = [xent::Targets::classes(labels.view()), xent::Targets::dense(dense.view())];
-        let batches = targets.map(|targets| Batch::new(predictions.view(), targets).expect("the shapes fit"));
+        let batch = |is_dense: bool, range: Range<usize>| {
+            let rows = Slice::from(range);
+            let targets = if is_dense {
+                xent::Targets::dense(dense.slice_axis(Axis(0), rows))
+            } else {
+                xent::Targets::classes(labels.slice_axis(Axis(0), rows))
+            };
+            Batch::new(predictions.slice_axis(Axis(0), rows), targets).expect("the shapes fit")
+        };
         let loss = CategoricalCrossEntropy { input: xent::Input::Logits, ..CategoricalCrossEntropy::default() }.into();
+        let outputs = outputs(Gradient::Of(Reduction::Sum));
         for tested in all().iter().filter(|tested| tested.evaluator.backend() == Backend::Cpu) {
-            for batch in &batches {
-                let [whole, parts] =
-                    [&tested.evaluator, &tested.evaluator.clone().with_window_rows(Some(rows / 7))].map(|evaluator| {
-                        let outputs = outputs(Gradient::Of(Reduction::Sum));
-                        values(&evaluator.evaluate_blocking(&loss, batch, &outputs).expect("the batch is sound"))
-                    });
+            for is_dense in [false, true] {
+                let whole = tested.evaluator.evaluate_blocking(&loss, &batch(is_dense, 0..rows), &outputs);
+                let whole = values(&whole.expect("the batch is sound"));
+                let mut stream = tested.evaluator.stream(&loss, &outputs);
+                let mut parts: Vec<f32> = Vec::new();
+                for first in (0..rows).step_by(rows / 7) {
+                    let batch = batch(is_dense, first..rows.min(first + rows / 7));
+                    parts.extend(stream.push_blocking(&batch).expect("the batch is sound").gradient);
+                }
                 let differs = whole.iter().zip(&parts).position(|(a, b)| a.to_bits() != b.to_bits());
                 assert_eq!((whole.len(), differs), (rows * classes, None), "{classes} classes: {}", tested.name);
             }

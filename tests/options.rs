@@ -198,25 +198,31 @@ fn disagreements(choices: [Choice; 2]) -> Vec<String> {
     verdicts.into_iter().filter_map(Result::err).map(|why| format!("{choices:?}: {why}")).collect()
 }
 
+/// How many of these are refused, and what is wrong.
+fn verdicts(pairs: &[[Choice; 2]]) -> (usize, Vec<String>) {
+    let (mut refused, mut wrong) = (0, Vec::new());
+    for &[a, b] in pairs {
+        if is_listed(&REFUSED, a, b) {
+            refused += 1;
+            wrong.extend(refusals([a, b]));
+        } else {
+            wrong.extend(disagreements([a, b]));
+        }
+    }
+    (refused, wrong)
+}
+
 #[test]
 fn pairs_are_right_or_refused() {
     let pairs: Vec<_> = pairs().collect();
-    let verdicts = |pairs: &[[Choice; 2]]| -> Vec<_> {
-        let verdict = |&[a, b]: &[Choice; 2]| {
-            let refused = is_listed(&REFUSED, a, b);
-            (refused, if refused { refusals([a, b]) } else { disagreements([a, b]) })
-        };
-        pairs.iter().map(verdict).collect()
-    };
     // The longest test by far: its halves side by side.
     let (first, second) = pairs.split_at(pairs.len() / 2);
-    let (first, second) = std::thread::scope(|scope| {
+    let verdicts = std::thread::scope(|scope| {
         let first = scope.spawn(|| verdicts(first));
         let second = verdicts(second);
-        (first.join().expect("it ends"), second)
+        [first.join().expect("it ends"), second]
     });
-    let (refused, wrong): (Vec<_>, Vec<_>) = first.into_iter().chain(second).unzip();
-    let (refused, wrong) = (refused.into_iter().filter(|is| *is).count(), wrong.concat());
+    let (refused, wrong) = (verdicts[0].0 + verdicts[1].0, verdicts.map(|(_, wrong)| wrong).concat());
     let right = pairs.len() - refused;
     assert!(wrong.is_empty(), "{} failures, among them\n{}", wrong.len(), wrong.join("\n"));
     // So that a list that swallowed everything would show.

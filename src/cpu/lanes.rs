@@ -279,9 +279,10 @@ impl<I: Isa> F32s<I> {
         let mut span = N;
         while span > 1 {
             let zipped = v;
-            for pair in 0..N / 2 {
-                let n = pair / (span / 2) * span + pair % (span / 2);
-                (v[n], v[n + span / 2]) = zipped[2 * pair].unzip(zipped[2 * pair + 1]);
+            for start in (0..N).step_by(span) {
+                for n in 0..span / 2 {
+                    (v[start + n], v[start + span / 2 + n]) = zipped[start + 2 * n].unzip(zipped[start + 2 * n + 1]);
+                }
             }
             span /= 2;
         }
@@ -295,9 +296,10 @@ impl<I: Isa> F32s<I> {
         let mut span = 2;
         while span <= N {
             let unzipped = v;
-            for pair in 0..N / 2 {
-                let n = pair / (span / 2) * span + pair % (span / 2);
-                (v[2 * pair], v[2 * pair + 1]) = unzipped[n].zip(unzipped[n + span / 2]);
+            for start in (0..N).step_by(span) {
+                for n in 0..span / 2 {
+                    (v[start + 2 * n], v[start + 2 * n + 1]) = unzipped[start + n].zip(unzipped[start + span / 2 + n]);
+                }
             }
             span *= 2;
         }

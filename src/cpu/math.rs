@@ -42,20 +42,13 @@ pub(crate) fn constants() -> impl Iterator<Item = (&'static str, f32)> {
     exp2.chain(log).chain(log2_e).chain(tanh).chain([("LN_2", LN_2), ("HUGE", HUGE), ("TANH_SERIES", TANH_SERIES)])
 }
 
-/// c₀ + v·(c₁ + v·(c₂ + …)), with up to eight coefficients. Written out: it stands in every kernel many times, and it is loops that
-/// compilers take their time for.
+/// c₀ + v·(c₁ + v·(c₂ + …)).
 #[inline(always)]
 fn polynomial<I: Isa, const N: usize>(i: I, v: F32s<I>, c: [f32; N]) -> F32s<I> {
-    const { assert!(N <= 8, "more coefficients than are written out") };
     let mut p = i.f32s(c[N - 1]);
-    macro_rules! rest {
-        ($($n:literal)*) => {
-            $(if const { $n + 1 < N } {
-                p = p.fma(v, i.f32s(c[$n]));
-            })*
-        };
+    for c in c[..N - 1].iter().rev() {
+        p = p.fma(v, i.f32s(*c));
     }
-    rest!(6 5 4 3 2 1 0);
     p
 }
 

@@ -55,8 +55,8 @@ pub(super) struct Piece<'a> {
 }
 
 impl Piece<'_> {
-    /// Evaluates the rows with these instructions. The library's own tests, which ask for few rows, have the portable kernels in
-    /// place of all: those in `tests/` run every set, and this one is compiled a second time for no more than it takes.
+    /// Evaluates the rows with these instructions. The library's own tests, for which all of it is compiled a second time, have the
+    /// portable kernels whatever they ask for: those in `tests/` run every set.
     pub(super) fn evaluate<F: Fold, T: LossTerm>(self, instructions: Instructions) {
         let work = Evaluate::<F, T> { piece: self, of: PhantomData };
         if cfg!(test) { portably(work) } else { dispatch(instructions, work) }

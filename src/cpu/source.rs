@@ -383,27 +383,6 @@ impl Tile {
         i.step(Write { tile: self, classes, to });
     }
 
-    #[inline(always)]
-    fn turn_back<I: Isa>(&self, i: I, classes: usize, to: &mut [f32]) {
-        match classes {
-            1 => return self.write_few::<I, 1>(i, to),
-            2 => return self.write_few::<I, 2>(i, to),
-            4 => return self.write_few::<I, 4>(i, to),
-            8 => return self.write_few::<I, 8>(i, to),
-            _ => {}
-        }
-        // The last registers run over into the rows after them, whose own are written later.
-        let last = (classes - 1) / LANES * LANES;
-        for first in std::iter::once(last).chain((0..last).step_by(LANES)) {
-            let rows = F32s::transpose(each_lane!(c => i.f32s_of(&self.0[first + c])));
-            each_lane!(row => {
-                if let Some(to) = to[row * classes + first..].first_chunk_mut() {
-                    rows[row].store(to);
-                }
-            });
-        }
-    }
-
     /// [`fill_few`](Self::fill_few) backwards.
     #[inline(always)]
     fn write_few<I: Isa, const CLASSES: usize>(&self, i: I, to: &mut [f32]) {
@@ -455,7 +434,24 @@ impl<I: Isa> Outlined<I> for Write<'_> {
 
     #[inline(always)]
     fn run(self, i: I) {
-        self.tile.turn_back(i, self.classes, self.to);
+        let Self { tile, classes, to } = self;
+        match classes {
+            1 => return tile.write_few::<I, 1>(i, to),
+            2 => return tile.write_few::<I, 2>(i, to),
+            4 => return tile.write_few::<I, 4>(i, to),
+            8 => return tile.write_few::<I, 8>(i, to),
+            _ => {}
+        }
+        // The last registers run over into the rows after them, whose own are written later.
+        let last = (classes - 1) / LANES * LANES;
+        for first in std::iter::once(last).chain((0..last).step_by(LANES)) {
+            let rows = F32s::transpose(each_lane!(c => i.f32s_of(&tile.0[first + c])));
+            each_lane!(row => {
+                if let Some(to) = to[row * classes + first..].first_chunk_mut() {
+                    rows[row].store(to);
+                }
+            });
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use crate::evaluator::Fault;
 use crate::gpu::completion::{Lost, Scopes, Signal, wait};
 use crate::gpu::device::{Context, one_line, shares_memory};
 use crate::gpu::kernel::{Kernel, KernelDescriptor, Sources};
+use crate::gpu::pipelines::Recipe;
 use crate::gpu::slot::{Results, Slot, SlotDescriptor};
 use crate::layout::{Element, Wanted};
 use crate::loss::Prepared;
@@ -63,11 +64,16 @@ impl Session {
         let (classes, dense) = (prepared.classes, prepared.dense);
         let scopes = Scopes::push(device);
         let descriptor = KernelDescriptor { prepared, scheme: plan.scheme, wanted, element, inner: 1, sources: Sources::HOST };
+        let keys = descriptor.keys();
         let kernel = Kernel::new(device, pipelines, descriptor);
         let shared = !copies && shares_memory(device);
         let slot = Slot::new(device, &kernel, &SlotDescriptor { plan: &plan, classes, dense, shared });
         let errors = scopes.pop();
         if let Some(reason) = errors.await.or_else(|| context.failure()) {
+            // Others have these pipelines from the same device, and none that are broken.
+            for key in keys {
+                pipelines.forget(Recipe::Rows(key));
+            }
             return Err(Error::Gpu { row: 0, reason });
         }
         let (flights, free) = (VecDeque::new(), vec![slot]);
