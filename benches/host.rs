@@ -3,9 +3,10 @@
 mod support;
 
 use std::hint::black_box;
+use std::ops::Range;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use ndarray::{Array1, Array2};
+use ndarray::{Array1, Array2, Axis, Slice};
 use support::rows::noise;
 use xent::{BackendChoice, Batch, Evaluator, EvaluatorDescriptor, Input, Outputs, Targets};
 
@@ -13,8 +14,8 @@ use xent::{BackendChoice, Batch, Evaluator, EvaluatorDescriptor, Input, Outputs,
 const CLASSES: usize = 2;
 const ROWS: usize = 1 << 20;
 
-fn cpu(window_rows: Option<usize>) -> Evaluator {
-    let descriptor = EvaluatorDescriptor { backend: BackendChoice::Cpu, window_rows, ..Default::default() };
+fn cpu() -> Evaluator {
+    let descriptor = EvaluatorDescriptor { backend: BackendChoice::Cpu, ..Default::default() };
     Evaluator::new_blocking(&descriptor).expect("the CPU is always there")
 }
 
@@ -27,29 +28,36 @@ fn plain() -> Outputs {
     Outputs { accuracy: false, ..Outputs::default() }
 }
 
-/// The same rows in windows of more and more rows: what a window costs by itself.
-fn windows(criterion: &mut Criterion) {
+/// The same rows pushed in parts of more and more rows: what a part costs by itself.
+fn parts(criterion: &mut Criterion) {
     let (predictions, labels) = (logits(ROWS, CLASSES), Array1::<u32>::ones(ROWS));
-    let batch = Batch::new(predictions.view(), Targets::classes(labels.view())).expect("shapes fit");
-    let loss = support::loss(Input::Logits);
-    let exact = cpu(None).evaluate_blocking(&loss, &batch, &plain()).expect("it evaluates").totals;
-    let mut group = criterion.benchmark_group("windows");
+    let (evaluator, loss) = (cpu(), support::loss(Input::Logits));
+    let batch = |range: Range<usize>| {
+        let part = Slice::from(range);
+        let targets = Targets::classes(labels.slice_axis(Axis(0), part));
+        Batch::new(predictions.slice_axis(Axis(0), part), targets).expect("shapes fit")
+    };
+    let exact = evaluator.evaluate_blocking(&loss, &batch(0..ROWS), &plain()).expect("it evaluates").totals;
+    let mut group = criterion.benchmark_group("parts");
     support::timing(&mut group);
     group.throughput(Throughput::Elements(ROWS as u64));
     for rows in [64, 1 << 10, 1 << 14, ROWS] {
-        let evaluator = cpu(Some(rows));
-        let totals = evaluator.evaluate_blocking(&loss, &batch, &plain()).expect("it evaluates").totals;
-        assert_eq!(totals, exact, "windows of {rows} rows have other bits");
-        group.bench_function(BenchmarkId::from_parameter(rows), |bencher| {
-            bencher.iter(|| black_box(evaluator.evaluate_blocking(&loss, black_box(&batch), &plain())));
-        });
+        let totals = || {
+            let mut stream = evaluator.stream(&loss, &plain());
+            for first in (0..ROWS).step_by(rows) {
+                stream.push_blocking(&batch(first..first + rows)).expect("it evaluates");
+            }
+            stream.finish().totals
+        };
+        assert_eq!(totals(), exact, "parts of {rows} rows have other bits");
+        group.bench_function(BenchmarkId::from_parameter(rows), |bencher| bencher.iter(|| black_box(totals())));
     }
 }
 
 /// Class indices of each width: checking them, and bringing them into the kernels' form.
 fn labels(criterion: &mut Criterion) {
     let (predictions, labels) = (logits(ROWS, CLASSES), Array1::from_shape_fn(ROWS, |row| (row % CLASSES) as u8));
-    let (evaluator, loss) = (cpu(None), support::loss(Input::Logits));
+    let (evaluator, loss) = (cpu(), support::loss(Input::Logits));
     let (words, longs) = (labels.mapv(u32::from), labels.mapv(i64::from));
     let kinds = [
         ("u8", Targets::classes(labels.view())),
@@ -74,7 +82,7 @@ fn labels(criterion: &mut Criterion) {
 fn totals(criterion: &mut Criterion) {
     let (predictions, labels) = (logits(ROWS, CLASSES), Array1::<u32>::ones(ROWS));
     let weights = Array1::from_shape_fn(ROWS, |row| (row % 3) as f32);
-    let (evaluator, loss) = (cpu(None), support::loss(Input::Logits));
+    let (evaluator, loss) = (cpu(), support::loss(Input::Logits));
     let batch = Batch::new(predictions.view(), Targets::classes(labels.view())).expect("shapes fit");
     let weighted = batch.clone().sample_weights(weights.view()).expect("shapes fit");
     let cases = [
@@ -116,5 +124,5 @@ fn calls(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, windows, labels, totals, calls);
+criterion_group!(benches, parts, labels, totals, calls);
 criterion_main!(benches);

@@ -1,7 +1,7 @@
 //! The backends under test, each built directly and never by the automatic choice, and the comparison of all that one
 //! answers with the oracle.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use xent::{
     Backend, BackendChoice, BinaryCrossEntropy, CategoricalCrossEntropy, Evaluation, Evaluator, EvaluatorDescriptor, Focal,
@@ -32,14 +32,43 @@ impl Tested {
     }
 }
 
-/// Every backend, and the CPU with each of the instruction sets that this processor has; made once, since a device and its
-/// pipelines take long.
+/// Devices that tests share, so that few pipelines are compiled twice. More than one: a software device compiles in one thread.
+const DEVICES: usize = 4;
+
+/// The device of a thread, as few others' as can be.
+struct Lease(usize);
+
+/// How many threads have each device.
+static LEASES: Mutex<[usize; DEVICES]> = Mutex::new([0; DEVICES]);
+
+impl Lease {
+    fn take() -> Self {
+        let mut leases = LEASES.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = (0..DEVICES).min_by_key(|&place| leases[place]).expect("there are devices");
+        leases[place] += 1;
+        Self(place)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        LEASES.lock().unwrap_or_else(PoisonError::into_inner)[self.0] -= 1;
+    }
+}
+
+/// The place of this thread's device.
+fn place() -> usize {
+    thread_local!(static LEASE: Lease = Lease::take());
+    LEASE.with(|lease| lease.0)
+}
+
+/// Every backend, and the CPU with each of the instruction sets that this processor has; the GPU as [`gpu`] has it.
 ///
 /// # Panics
 /// Where there is no adapter: a test that skipped the GPU would say that it works.
 pub fn all() -> &'static [Tested] {
-    static ALL: OnceLock<Vec<Tested>> = OnceLock::new();
-    ALL.get_or_init(|| {
+    static ALL: [OnceLock<Vec<Tested>>; DEVICES] = [const { OnceLock::new() }; DEVICES];
+    ALL[place()].get_or_init(|| {
         let cpu = |instructions: &Instructions| {
             let (backend, instructions) = (BackendChoice::Cpu, Some(*instructions));
             let descriptor = EvaluatorDescriptor { backend, instructions, ..EvaluatorDescriptor::default() };
@@ -50,13 +79,13 @@ pub fn all() -> &'static [Tested] {
     })
 }
 
-/// The GPU. All tests of a process share its device, so that no pipeline is compiled twice.
+/// The GPU: one of few devices that the tests of a process share.
 ///
 /// # Panics
 /// Where there is no adapter.
 pub fn gpu() -> Evaluator {
-    static GPU: OnceLock<Evaluator> = OnceLock::new();
-    GPU.get_or_init(|| open(BackendChoice::Gpu)).clone()
+    static GPU: [OnceLock<Evaluator>; DEVICES] = [const { OnceLock::new() }; DEVICES];
+    GPU[place()].get_or_init(|| open(BackendChoice::Gpu)).clone()
 }
 
 /// An evaluator of this backend, with a device of its own.
