@@ -183,7 +183,9 @@ fn every_size_of_subgroup() {
         if known.kind == "software" {
             assert_eq!(known.subgroup_sizes, (size, size), "{adapter}");
         }
-        for (name, pretence) in [PRETENCES[0], PRETENCES[2]] {
+        // Of itself Mesa makes no vectors of more than 256 bits: what has larger subgroups is a GPU.
+        let pretences = [PRETENCES[0], PRETENCES[2]];
+        for (name, pretence) in pretences.into_iter().take(if size > 8 { 1 } else { 2 }) {
             let evaluator = open(pretence);
             for classes in [10, 33, 100, 300, 2000, 9000, 17_000] {
                 losses(&evaluator, name, classes);
