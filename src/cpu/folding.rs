@@ -6,9 +6,10 @@ use std::ops::Range;
 use super::isa::{Isa, LANES, Outlined};
 use super::lanes::{F32s, Make, Mask};
 use super::parts;
-use super::source::{Rows, Scratch, Source, Stored, Tile};
+use super::source::{Rows, Scratch, Source, Stored};
 use super::steps;
 use super::targets::Across;
+use super::tile::Tile;
 use crate::fold::{Fold, InTurn, Loser, Registers};
 use crate::loss::Prepared;
 

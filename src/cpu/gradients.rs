@@ -8,9 +8,10 @@ use super::lanes::{F32s, Make, Mask, U32s};
 use super::math::or_zero;
 use super::parts;
 use super::pending::Pending;
-use super::source::{Rows, Scratch, Tile};
+use super::source::{Rows, Scratch};
 use super::targets::{Across, Block, Down, GROUP, Walk, any_large, register};
 use super::terms::{Standing, gradient};
+use super::tile::Tile;
 use crate::fold::{Fold, OfKept};
 use crate::loss::{LossTerm, Prepared};
 

@@ -17,6 +17,7 @@ pub(crate) mod source;
 mod steps;
 mod targets;
 mod terms;
+mod tile;
 
 pub(crate) use evaluate::{Memory, Task, evaluate};
 pub(crate) use explain::explain;

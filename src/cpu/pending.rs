@@ -2,8 +2,9 @@
 
 use super::isa::{Isa, LANES, Line};
 use super::lanes::Make;
-use super::source::{Rows, SHORT, Tile};
+use super::source::Rows;
 use super::terms::Standing;
+use super::tile::{SHORT, Tile};
 
 /// Elements that are pending before they go, at least: whole lines, and with the rest of [`ROOM`] no more than 16 KiB.
 const ENOUGH: usize = 960;

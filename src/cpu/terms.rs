@@ -8,8 +8,9 @@ use super::isa::{Isa, LANES, Outlined};
 use super::lanes::{F32s, F64s, Make, Mask};
 use super::math::or_zero;
 use super::parts;
-use super::source::{Scratch, Tile};
+use super::source::Scratch;
 use super::targets::{Across, Block, Down, Walk};
+use super::tile::Tile;
 use crate::fold::{Fold, Share};
 use crate::loss::{LossTerm, Prepared};
 
