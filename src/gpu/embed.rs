@@ -70,9 +70,7 @@ impl Kernel {
         let (before, after) = (compiled(before), compiled(after));
         let kernel = kernel::Kernel::new(device, &cache.0, parts);
         if let Some(why) = scopes.pop().await {
-            for recipe in recipes {
-                cache.0.forget(recipe);
-            }
+            cache.0.forget(recipes);
             return Err(Error::Device { label, why });
         }
         let KernelDescriptor { classes, element, sample_weights, outputs, in_place, arena, .. } = *descriptor;

@@ -279,9 +279,12 @@ impl Pipelines {
         slot.get_or_init(|| self.compile(device, recipe)).clone()
     }
 
-    /// Drops a pipeline whose compilation failed, so that nobody is given it.
-    pub(crate) fn forget(&self, recipe: Recipe) {
-        self.compiled.lock().unwrap_or_else(PoisonError::into_inner).remove(&recipe);
+    /// Drops pipelines of which one could not be compiled, so that nobody is given it.
+    pub(crate) fn forget(&self, recipes: impl IntoIterator<Item = Recipe>) {
+        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        for recipe in recipes {
+            compiled.remove(&recipe);
+        }
     }
 
     fn compile(&self, device: &wgpu::Device, recipe: Recipe) -> Pipeline {

@@ -71,9 +71,7 @@ impl Session {
         let errors = scopes.pop();
         if let Some(reason) = errors.await.or_else(|| context.failure()) {
             // Others have these pipelines from the same device, and none that are broken.
-            for key in keys {
-                pipelines.forget(Recipe::Rows(key));
-            }
+            pipelines.forget(keys.into_iter().map(Recipe::Rows));
             return Err(Error::Gpu { row: 0, reason });
         }
         let (flights, free) = (VecDeque::new(), vec![slot]);

@@ -69,10 +69,10 @@ fn place() -> usize {
 pub fn all() -> &'static [Tested] {
     static ALL: [OnceLock<Vec<Tested>>; DEVICES] = [const { OnceLock::new() }; DEVICES];
     ALL[place()].get_or_init(|| {
-        let cpu = |instructions: &Instructions| {
-            let (backend, instructions) = (BackendChoice::Cpu, Some(*instructions));
+        let cpu = |set: &Instructions| {
+            let (backend, instructions) = (BackendChoice::Cpu, Some(*set));
             let descriptor = EvaluatorDescriptor { backend, instructions, ..EvaluatorDescriptor::default() };
-            Tested::new(descriptor.instructions.map_or("CPU", Instructions::name), open_as(&descriptor))
+            Tested::new(set.name(), open_as(&descriptor))
         };
         let sets = Instructions::ALL.iter().filter(|instructions| instructions.is_available());
         sets.map(cpu).chain([Tested::new("GPU", gpu())]).collect()
