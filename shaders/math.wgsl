@@ -10,6 +10,8 @@ const NEGATIVE_INFINITE: u32 = 0xff800000u;
 const NAN: u32 = 0x7fc00000u;
 const LOWEST: f32 = -3.40282347e38;
 const LARGEST: f32 = 3.40282347e38;
+// Of the normal floats.
+const SMALLEST: f32 = 1.1754944e-38;
 // 2^-32 and 2^32: scales down what may be beyond any float on its way, and up again.
 const SMALL: f32 = 2.3283064365386963e-10;
 const UNSMALL: f32 = 4294967296.0;

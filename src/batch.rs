@@ -131,7 +131,7 @@ impl<'a> Batch<'a> {
 
     fn of_readers(rows: usize, classes: usize, reader: Reader<'a>, targets: TargetRows<'a>) -> Result<Self> {
         // As of any array: gradients, and places within it, have numbers.
-        let bytes = rows.checked_mul(classes).and_then(|elements| elements.checked_mul(size_of::<f32>()));
+        let bytes = rows.checked_mul(classes.max(1)).and_then(|elements| elements.checked_mul(size_of::<f32>()));
         if bytes.is_none_or(|bytes| isize::try_from(bytes).is_err()) {
             let wanted = "what an array can hold".into();
             return Err(Error::Shape { what: "a batch", found: vec![rows, classes], wanted });

@@ -1,5 +1,6 @@
 //! The front door for host data: chooses a backend, runs the plan, says which one ran.
 
+use std::fmt;
 use std::sync::Arc;
 
 use ndarray::ArrayD;
@@ -17,6 +18,7 @@ use crate::{cpu, gpu, plan, windows};
 
 /// Where to evaluate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum BackendChoice {
     /// A real GPU where there is one, else the CPU. A software adapter is not taken for a GPU. If the GPU fails in the
     /// middle, the CPU finishes, and the result has a warning that says so.
@@ -142,7 +144,7 @@ impl Evaluator {
     ///
     /// # Errors
     /// [`Error::NoAdapter`] where a GPU is demanded, by [`BackendChoice::Gpu`] or by name, and none fits;
-    /// [`Error::Combination`] for instructions that this processor has not got.
+    /// [`Error::Combination`] for instructions that this processor has not got, and for an adapter's name on the CPU backend.
     pub async fn new(descriptor: &EvaluatorDescriptor) -> Result<Self> {
         let instructions = descriptor.instructions.unwrap_or_else(Instructions::best);
         if !instructions.is_available() {
@@ -176,6 +178,7 @@ impl Evaluator {
     ///
     /// # Errors
     /// As [`Evaluator::new`].
+    #[cfg(not(target_family = "wasm"))]
     pub fn new_blocking(descriptor: &EvaluatorDescriptor) -> Result<Self> {
         pollster::block_on(Self::new(descriptor))
     }
@@ -259,6 +262,7 @@ impl Evaluator {
     ///
     /// # Errors
     /// As [`Evaluator::evaluate`].
+    #[cfg(not(target_family = "wasm"))]
     pub fn evaluate_blocking(&self, loss: &Loss, batch: &Batch<'_>, outputs: &Outputs) -> Result<Evaluation> {
         pollster::block_on(self.evaluate(loss, batch, outputs))
     }
@@ -271,12 +275,22 @@ impl Evaluator {
             loss: loss.clone(),
             outputs: outputs.clone(),
             whole: false,
+            kind: None,
             engine: None,
             reducer: None,
             records: Records::default(),
             memory: Memory::default(),
             warnings: self.warnings.clone(),
         }
+    }
+}
+
+impl fmt::Debug for Evaluator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Evaluator")
+            .field("backend", &self.backend())
+            .field("descriptor", &self.descriptor)
+            .finish_non_exhaustive()
     }
 }
 
@@ -291,8 +305,10 @@ pub struct Stream<'e> {
     outputs: Outputs,
     /// The first batch is the only one.
     whole: bool,
-    /// Made with the first batch, which tells the classes and the kind of targets.
-    engine: Option<(Prepared, Wanted, Engine)>,
+    /// Of the first batch, which tells the classes and the kind of targets.
+    kind: Option<Arc<(Prepared, Wanted)>>,
+    /// Made with the first batch too, and anew after one that failed on a GPU.
+    engine: Option<Engine>,
     /// Made with the first batch too. It takes in a batch when all of that has come through: one that failed, or whose
     /// future was dropped, leaves no trace.
     reducer: Option<Reducer>,
@@ -307,6 +323,16 @@ pub struct Stream<'e> {
 struct Memory {
     windows: windows::Memory,
     pieces: cpu::Memory,
+}
+
+impl fmt::Debug for Stream<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stream")
+            .field("loss", &self.loss)
+            .field("outputs", &self.outputs)
+            .field("rows", &self.rows())
+            .finish_non_exhaustive()
+    }
 }
 
 /// What takes the windows.
@@ -335,29 +361,26 @@ impl Stream<'_> {
     /// classes or the kind of targets differ from the first batch. After an error the stream's totals are those of the
     /// batches before.
     pub async fn push(&mut self, batch: &Batch<'_>) -> Result<Rows<'_>> {
-        let (prepared, wanted, mut engine) = if let Some(engine) = self.engine.take() {
-            engine
-        } else {
-            let prepared = self.loss.prepare(batch.classes(), batch.is_dense())?;
-            let wanted = self.outputs.wanted(&prepared)?;
-            if !self.whole && matches!(self.outputs.gradient, Some(Gradient::Of(Reduction::Mean | Reduction::WeightedMean))) {
-                return Err(Error::Combination(
-                    "a stream does not know what its mean is divided by: give the gradient a scale",
-                ));
-            }
-            let engine = self.open(&prepared, wanted, batch.element(), batch.rows()).await?;
-            (prepared, wanted, engine)
+        let kind = match &self.kind {
+            Some(kind) => Arc::clone(kind),
+            None => Arc::new(self.kind_of(batch)?),
         };
-        let mut reducer = self.reducer.get_or_insert_with(|| Reducer::new(self.outputs.totals(&prepared))).clone();
-        if let Err(error) = self.run(batch, &prepared, wanted, &mut engine, &mut reducer).await {
+        let (prepared, wanted) = &*kind;
+        let mut engine = match self.engine.take() {
+            Some(engine) => engine,
+            None => self.open(prepared, *wanted, batch.element(), batch.rows()).await?,
+        };
+        self.kind = Some(Arc::clone(&kind));
+        let mut reducer = self.reducer.get_or_insert_with(|| Reducer::new(self.outputs.totals(prepared))).clone();
+        if let Err(error) = self.run(batch, prepared, *wanted, &mut engine, &mut reducer).await {
             // What failed may be in any state: the next batch opens the GPU anew.
             if !matches!(error, Error::Gpu { .. }) {
-                self.engine = Some((prepared, wanted, engine));
+                self.engine = Some(engine);
             }
             return Err(error);
         }
         self.reducer = Some(reducer);
-        self.engine = Some((prepared, wanted, engine));
+        self.engine = Some(engine);
         let Records { losses, logsumexp, gradient, .. } = &self.records;
         Ok(Rows { losses, logsumexp, gradient })
     }
@@ -366,6 +389,7 @@ impl Stream<'_> {
     ///
     /// # Errors
     /// As [`Stream::push`].
+    #[cfg(not(target_family = "wasm"))]
     pub fn push_blocking(&mut self, batch: &Batch<'_>) -> Result<Rows<'_>> {
         pollster::block_on(self.push(batch))
     }
@@ -378,7 +402,7 @@ impl Stream<'_> {
     /// What all rows add up to. Of the results of rows there are none: they went by with each batch.
     pub fn finish(self) -> Evaluation {
         let gpu = match &self.engine {
-            Some((_, _, Engine::Cpu)) => None,
+            Some(Engine::Cpu) => None,
             _ => self.evaluator.gpu.as_deref(),
         };
         Evaluation {
@@ -389,6 +413,16 @@ impl Stream<'_> {
             backend: backend(gpu),
             warnings: self.warnings,
         }
+    }
+
+    /// What a first batch makes of the stream.
+    fn kind_of(&self, batch: &Batch<'_>) -> Result<(Prepared, Wanted)> {
+        let prepared = self.loss.prepare(batch.classes(), batch.is_dense())?;
+        let wanted = self.outputs.wanted(&prepared)?;
+        if !self.whole && matches!(self.outputs.gradient, Some(Gradient::Of(Reduction::Mean | Reduction::WeightedMean))) {
+            return Err(Error::Combination("a stream does not know what its mean is divided by: give the gradient a scale"));
+        }
+        Ok((prepared, wanted))
     }
 
     /// An engine whose buffers hold windows of `rows` rows of `element`, or as many as the plan allows.

@@ -99,6 +99,7 @@ impl Evaluator {
     ///
     /// # Errors
     /// As [`Evaluator::evaluate_in_place`].
+    #[cfg(not(target_family = "wasm"))]
     pub fn evaluate_in_place_blocking(&self, loss: &Loss, batch: &mut BatchMut<'_>, outputs: &Outputs) -> Result<Evaluation> {
         pollster::block_on(self.evaluate_in_place(loss, batch, outputs))
     }

@@ -151,6 +151,7 @@ impl Wanted {
 
 /// How predictions are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum Element {
     /// float32.
     #[default]
@@ -204,6 +205,12 @@ impl Variant {
             "scratch" => self.scheme.part > 0,
             _ => true,
         }
+    }
+
+    /// Whether a word of the gradient may have elements of rows that are written side by side. A lane by itself has whole words of
+    /// rows that lie one after the other, and so has a tile.
+    pub(crate) fn shares_words(self) -> bool {
+        !self.aligned && (self.strided || self.scheme.driver.is_team())
     }
 
     /// Every override constant that the shaders declare. None has a default there, so that a missing one is an error.

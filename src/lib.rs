@@ -79,7 +79,9 @@ pub use evaluator::{Backend, BackendChoice, Evaluation, Evaluator, EvaluatorDesc
 #[doc(hidden)]
 pub use evaluator::{Fault, Pretence};
 pub use explain::{Explanation, Step, explain};
-pub use gpu::{AdapterSummary, adapters, adapters_blocking};
+#[cfg(not(target_family = "wasm"))]
+pub use gpu::adapters_blocking;
+pub use gpu::{AdapterSummary, adapters};
 pub use in_place::BatchMut;
 pub use layout::Element;
 pub use loss::{BinaryCrossEntropy, CategoricalCrossEntropy, DEFAULT_EPSILON, Focal, Input, KlDivergence, Loss};

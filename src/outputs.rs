@@ -14,7 +14,7 @@ pub struct Outputs {
     pub losses: bool,
     /// Whether the label is the first of its row's maxima. Losses that have no label (binary, KL divergence) have none.
     pub accuracy: bool,
-    /// For each k: whether fewer than k classes score above the label.
+    /// For each k, 1 or more: whether fewer than k classes score above the label.
     pub top_k: Vec<u32>,
     /// log Σ e^x of each row of logits, after temperature and softcap.
     pub logsumexp: bool,
@@ -34,6 +34,7 @@ impl Default for Outputs {
 /// What a gradient is the gradient of. Sample weights are always applied; ignored rows have a gradient of 0, and rows whose
 /// loss is NaN one of NaN.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub enum Gradient {
     /// Of the batch's reduced loss. A [`Stream`](crate::Stream) does not know what it will be divided by: there only the sum makes sense.
     Of(Reduction),
@@ -65,6 +66,9 @@ impl Outputs {
             if self.calibration_bins.is_some() {
                 return Err(Error::Combination("calibration needs a label: binary and KL losses have none"));
             }
+        }
+        if self.top_k.contains(&0) {
+            return Err(Error::Option { option: "top_k", value: 0.0, rule: "the label is among the first 1 or more" });
         }
         if let Some(bins) = self.calibration_bins
             && !(1..=MOST_BINS).contains(&bins)

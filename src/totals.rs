@@ -4,6 +4,7 @@ use crate::calibration::Calibration;
 
 /// How the losses of many rows become one number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum Reduction {
     /// Σ s·l / kept rows: Keras' `sum_over_batch_size`. Kept rows are those that are not ignored.
     #[default]

@@ -5,7 +5,7 @@ mod support;
 
 use ndarray::{arr1, arr2};
 use support::answers::{self, Asked};
-use support::backends::{self, Arrays, Tested, all};
+use support::backends::{self, Arrays, Tested, all, cpu_and_gpu};
 use support::kinds::Random;
 use support::moderate::{self, Setup};
 use support::oracle::{Extra, Input as Given, Problem, Targets};
@@ -78,19 +78,20 @@ fn totals_are_what_the_oracle_says() {
 
 #[test]
 fn parts_merge_into_the_whole_across_backends() {
+    let [cpu, gpu] = cpu_and_gpu();
     for (index, problem) in problems().iter().enumerate() {
-        let whole = totals(&all()[0].evaluator, problem, Some(BINS));
+        let whole = totals(&cpu.evaluator, problem, Some(BINS));
         let mut metric = Metric::default();
         let mut second = Metric::default();
         for rows in [0..1, 1..1000, 1000..1000, 1000..2499] {
-            metric.update_state(&totals(&all()[0].evaluator, &backends::part(problem, rows), Some(BINS)));
+            metric.update_state(&totals(&cpu.evaluator, &backends::part(problem, rows), Some(BINS)));
         }
-        second.update_state(&totals(&all()[0].evaluator, &backends::part(problem, 2499..ROWS), Some(BINS)));
+        second.update_state(&totals(&cpu.evaluator, &backends::part(problem, 2499..ROWS), Some(BINS)));
         metric.merge(&second);
         assert_whole(metric.totals(), &whole, &format!("problem {index}, on the CPU"));
         // The backends round each by itself, but they count alike.
         let mut mixed = Totals::default();
-        for (tested, rows) in all().iter().zip([0..1300, 1300..ROWS]) {
+        for (tested, rows) in [cpu, gpu].into_iter().zip([0..1300, 1300..ROWS]) {
             mixed.merge(&totals(&tested.evaluator, &backends::part(problem, rows), Some(BINS)));
         }
         let errors = [&mixed, &whole].map(Totals::expected_calibration_error);

@@ -96,7 +96,7 @@ fn an_adapter_that_is_not_there_is_an_error_that_lists_what_is() {
     for backend in [BackendChoice::Gpu, BackendChoice::Auto] {
         let adapter = Some("no such adapter".to_owned());
         let descriptor = EvaluatorDescriptor { backend, adapter, ..EvaluatorDescriptor::default() };
-        let error = Evaluator::new_blocking(&descriptor).err().expect("no adapter is called that").to_string();
+        let error = Evaluator::new_blocking(&descriptor).expect_err("no adapter is called that").to_string();
         assert!(error.contains("no such adapter"), "{error}");
         for adapter in &known {
             assert!(error.contains(&adapter.name), "{error} leaves out {}", adapter.name);

@@ -548,6 +548,15 @@ fn what_cannot_be_bound_is_an_error_that_names_it() {
         let message = error.to_string();
         assert!(parts.iter().all(|part| message.contains(part)), "{message:?} has not {parts:?}");
     }
+    // In an arena all inputs are bound as if they were written, and a step never is.
+    let arena = KernelDescriptor { arena: true, ..descriptor.clone() };
+    let arena = Kernel::new_blocking(&app.device, &cache, &arena).expect("the kernel is made");
+    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::UNIFORM;
+    let both = app.device.create_buffer(&wgpu::BufferDescriptor { label: None, size: 4096, usage, mapped_at_creation: false });
+    let beside = Bindings { targets: both.slice(..1024), step: Some(both.slice(1024..)), ..good };
+    assert!(kernel.bind(&app.device, &beside, 10).is_ok());
+    let Err(error) = arena.bind(&app.device, &beside, 10) else { panic!("a step was bound beside targets") };
+    assert!(error.to_string().contains("step") && error.to_string().contains("holds the targets"), "{error}");
     // 5 labels are 20 bytes: whole words are 32.
     let short = app.buffer(&[0; 20], 20);
     let Err(error) = kernel.bind(&app.device, &Bindings { targets: short.slice(..), ..good }, 5) else {
@@ -561,6 +570,62 @@ fn what_cannot_be_bound_is_an_error_that_names_it() {
     ] {
         let Err(error) = Kernel::new_blocking(&app.device, &cache, &descriptor) else { panic!("{part:?} was made") };
         assert!(error.to_string().contains(part), "{error}");
+    }
+}
+
+#[test]
+fn rows_that_alternate_are_bound_in_whole_stretches() {
+    const INNER: usize = 4;
+    let (app, data) = (Application::plain(), Data::new(5 * INNER, 10));
+    let logits = data.logits.to_shape((5, INNER, 10)).expect("rows lie together").permuted_axes([0, 2, 1]);
+    let predictions = app.buffer(bytemuck::cast_slice(&logits.iter().copied().collect::<Vec<_>>()), 0);
+    let targets = app.buffer(bytemuck::cast_slice(data.labels.as_slice().expect("labels lie together")), 0);
+    let losses = app.buffer(&[], 4 * data.labels.len() as u64);
+    let outputs = KernelOutputs { losses: true, ..KernelOutputs::default() };
+    let descriptor = KernelDescriptor { loss: loss(), classes: 10, inner: INNER, outputs, ..KernelDescriptor::default() };
+    let kernel = Kernel::new_blocking(&app.device, &Cache::default(), &descriptor).expect("the kernel is made");
+    let bindings = Bindings { losses: Some(losses.slice(..)), ..Bindings::new(predictions.slice(..), targets.slice(..)) };
+    let bound = kernel.bind(&app.device, &bindings, 5 * INNER).expect("the buffers are bound");
+    app.submit(|encoder| bound.encode(encoder));
+    let found: Vec<f32> = bytemuck::pod_collect_to_vec(&app.read(&losses));
+    let truth = data.truth(&loss(), &Outputs { losses: true, ..Outputs::default() });
+    all_near("losses", &found, &truth.losses.expect("asked for"));
+    // Of a stretch that is not whole, classes would be taken from beyond.
+    let Err(error) = kernel.bind(&app.device, &bindings, 4 * INNER + 1) else { panic!("a part of a stretch was bound") };
+    assert!(error.to_string().contains("17 rows are no multiple of the 4"), "{error}");
+}
+
+#[test]
+fn no_rows_are_bound_as_well() {
+    let app = Application::plain();
+    let outputs = KernelOutputs { totals: Some(Reduction::Mean), ..KernelOutputs::default() };
+    // In one piece, and in parts.
+    for classes in [10, 20_000] {
+        let descriptor = KernelDescriptor { loss: loss(), classes, outputs, ..KernelDescriptor::default() };
+        let kernel = Kernel::new_blocking(&app.device, &Cache::default(), &descriptor).expect("the kernel is made");
+        let buffer = || app.buffer(&[0xff; 64], 64);
+        let (predictions, targets, totals) = (buffer(), buffer(), buffer());
+        let bindings = Bindings { totals: Some(totals.slice(..)), ..Bindings::new(predictions.slice(..), targets.slice(..)) };
+        let bound = kernel.bind(&app.device, &bindings, 0).expect("there is nothing to refuse");
+        app.submit(|encoder| bound.encode(encoder));
+        let found: TotalsWords = bytemuck::pod_read_unaligned(&app.read(&totals)[..size_of::<TotalsWords>()]);
+        assert_eq!((found.loss, found.kept), (0.0, 0), "{classes} classes");
+    }
+}
+
+#[test]
+fn a_device_with_the_required_limits_binds_it_all() {
+    let outputs = KernelOutputs { totals: Some(Reduction::Sum), accuracy: true, ..KernelOutputs::default() };
+    let descriptor = KernelDescriptor { loss: loss(), element: xent::Element::F16, outputs, ..KernelDescriptor::default() };
+    // Records of two words a row outgrow the predictions of four bytes, and do not end with one of 16 bytes.
+    let rows = (128 << 20) / 8 + 1;
+    let limits = descriptor.required_limits(rows).expect("the descriptor is sound");
+    assert!(limits.max_storage_buffer_binding_size >= 8 * rows as u64, "{limits:?}");
+    // What no device has is no overflow either.
+    for (rows, classes) in [(usize::MAX, 2), (1, usize::MAX), (usize::MAX, usize::MAX)] {
+        let all = KernelDescriptor { classes, ..descriptor.clone() };
+        let limits = all.required_limits(rows).expect("the descriptor is sound");
+        assert!(limits.max_storage_buffer_binding_size >= 1 << 62, "{limits:?}");
     }
 }
 

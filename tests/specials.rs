@@ -2,8 +2,8 @@
 
 use ndarray::{Array2, arr1, arr2};
 use xent::{
-    BackendChoice, Batch, CategoricalCrossEntropy, Error, Evaluation, Evaluator, EvaluatorDescriptor, Gradient, Input, Loss,
-    Outputs, Reduction, Targets,
+    BackendChoice, Batch, BinaryCrossEntropy, CategoricalCrossEntropy, Error, Evaluation, Evaluator, EvaluatorDescriptor,
+    Focal, Gradient, Input, Loss, Outputs, Reduction, Targets,
 };
 
 const INFINITY: f32 = f32::INFINITY;
@@ -64,6 +64,48 @@ fn a_masked_class_costs_infinity_whatever_the_sign_of_its_target() {
     }
 }
 
+/// An epsilon that float32 does not take away from 1.
+const TINY: f64 = 1e-12;
+
+#[test]
+fn a_label_that_has_everything_costs_a_focal_loss_nothing() {
+    let labels = arr1(&[0]);
+    for (input, predictions) in
+        [(Input::Logits, arr2(&[[200.0_f32, 0.0, 0.0]])), (Input::Probabilities, arr2(&[[1.0, 0.0, 0.0]]))]
+    {
+        let batch = Batch::new(predictions.view(), Targets::classes(labels.view())).expect("shapes fit");
+        for gamma in [0.5, 2.0] {
+            let focal = Some(Focal { gamma, alpha: 0.25 });
+            let loss = CategoricalCrossEntropy { input, epsilon: TINY, focal, ..Default::default() };
+            for result in on_both(&loss, &batch) {
+                let gradient = result.gradient.expect("a gradient was asked for");
+                assert_eq!(result.totals.sum(), 0.0, "{input:?} on {:?}", result.backend);
+                assert!(gradient.iter().all(|&g| g == 0.0), "{input:?} on {:?}: {gradient}", result.backend);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_class_that_has_everything_costs_a_binary_loss_nothing_or_infinity() {
+    let loss = Loss::from(BinaryCrossEntropy { epsilon: TINY, ..Default::default() });
+    let outputs = Outputs { losses: true, accuracy: false, gradient: Some(Gradient::Of(Reduction::Sum)), ..Outputs::default() };
+    let predictions = arr2(&[[1.0_f32, 0.25]]);
+    let right = -0.75_f32.ln() / 2.0;
+    for (target, want, slope) in [(1.0, right, -0.5), (0.0, INFINITY, INFINITY), (0.5, INFINITY, INFINITY)] {
+        let targets = arr2(&[[target, 0.0_f32]]);
+        let batch = Batch::new(predictions.view(), Targets::dense(targets.view())).expect("shapes fit");
+        for evaluator in evaluators() {
+            let result = evaluator.evaluate_blocking(&loss, &batch, &outputs).expect("it evaluates");
+            let got = result.losses.expect("losses were asked for")[0];
+            assert!(got == want || (got / want - 1.0).abs() < 1e-6, "{target} on {:?}: {got}, want {want}", result.backend);
+            let gradient = result.gradient.expect("a gradient was asked for");
+            assert_eq!(gradient[[0, 0]], slope, "{target} on {:?}", result.backend);
+            assert!((gradient[[0, 1]] * 1.5 - 1.0).abs() < 1e-6, "{target} on {:?}: {gradient}", result.backend);
+        }
+    }
+}
+
 #[test]
 fn outputs_that_no_one_can_hold_are_refused() {
     let (predictions, labels) = (arr2(&[[1.0_f32, 2.0]]), arr1(&[0]));
@@ -72,6 +114,7 @@ fn outputs_that_no_one_can_hold_are_refused() {
     let bad = [
         Outputs { calibration_bins: Some(u32::MAX), ..Outputs::default() },
         Outputs { gradient: Some(Gradient::Scaled(f64::NAN)), ..Outputs::default() },
+        Outputs { top_k: vec![1, 0], ..Outputs::default() },
     ];
     for outputs in bad {
         let [evaluator, _] = evaluators();

@@ -57,6 +57,9 @@ pub(crate) struct EvaluateArgs {
     /// Write the gradient of the reduced loss by the predictions, as float32 of their shape.
     #[arg(long, value_name = "OUT.npy")]
     pub gradient: Option<PathBuf>,
+    /// Write a page for people: the numbers, how losses are spread, the rows that cost most, the calibration.
+    #[arg(long, value_name = "OUT.html")]
+    pub report: Option<PathBuf>,
 
     /// Where to evaluate: auto takes a real GPU, else the CPU; gpu takes any adapter or fails.
     #[arg(long, value_enum, default_value_t = Backend::Auto)]

@@ -1,6 +1,7 @@
 //! `xent evaluate`: files in, window by window; numbers out.
 
 mod ahead;
+mod page;
 mod progress;
 mod scan;
 mod window;
@@ -14,7 +15,7 @@ use xent::{Backend, CategoricalCrossEntropy, Evaluator, EvaluatorDescriptor, Gra
 
 use crate::args::EvaluateArgs;
 use crate::failure::Failure;
-use crate::files::{FileError, NpyWriter, Source, shape_text};
+use crate::files::{FileError, Source, shape_text};
 use crate::inputs::Inputs;
 use crate::loss::categorical_only;
 use crate::report;
@@ -72,15 +73,16 @@ pub(crate) fn run(args: &EvaluateArgs) -> Result<(), Failure> {
     })?;
     progress.done();
     let evaluation = stream.finish();
-    written.finish()?;
-    report::evaluation(&report::Facts {
+    let facts = report::Facts {
         evaluation: &evaluation,
         reduction: args.reduction,
         classes: files.inputs.classes,
         seconds: started.elapsed().as_secs_f64(),
         bytes: files.bytes(),
         format: args.format,
-    });
+    };
+    written.finish(&facts, &files, &loss)?;
+    report::evaluation(&facts);
     Ok(())
 }
 
@@ -101,7 +103,7 @@ fn outputs(args: &EvaluateArgs, files: &Files, loss: &Loss) -> Result<Outputs, F
         return Err(Failure::Usage(why.into()));
     }
     let outputs = Outputs {
-        losses: args.losses.is_some(),
+        losses: args.losses.is_some() || args.report.is_some(),
         accuracy: categorical,
         top_k: args.top_k.clone(),
         logsumexp: args.logsumexp.is_some(),
@@ -138,14 +140,14 @@ impl Files {
         self.sample_weights.as_ref().is_some_and(|source| !source.shape().is_empty())
     }
 
-    /// An output of float32.
-    fn create(&self, path: &Path, shape: &[usize]) -> Result<NpyWriter, Failure> {
+    /// Refuses an output in the place of an input.
+    fn check_output(&self, path: &Path) -> Result<(), FileError> {
         let inputs = [Some(&self.inputs.predictions), Some(&self.inputs.targets), self.sample_weights.as_ref()];
         let mut sources = inputs.into_iter().flatten().chain(self.inputs.class_weights.as_ref().map(|(source, _)| source));
         if sources.any(|source| source.is_at(path)) {
-            return Err(FileError::new(path.display(), "an input of this run would be overwritten").into());
+            return Err(FileError::new(path.display(), "an input of this run would be overwritten"));
         }
-        Ok(NpyWriter::create(path, shape)?)
+        Ok(())
     }
 
     /// Whether a row's predictions, and its targets, lie in the files one after the other.

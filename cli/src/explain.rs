@@ -52,9 +52,9 @@ impl Kind {
     fn of(loss: &Loss) -> Self {
         match loss {
             Loss::Categorical(loss) => match loss.input {
-                Input::Probabilities => Self::Probabilities,
                 Input::Logits => Self::Logits,
                 Input::LogProbabilities => Self::LogProbabilities,
+                _ => Self::Probabilities,
             },
             Loss::Binary(loss) if loss.input == Input::Logits => Self::BinaryLogits,
             Loss::Binary(_) => Self::BinaryProbabilities,
@@ -74,12 +74,12 @@ impl Kind {
 }
 
 /// A row and how it comes to its loss.
-struct Story<'a> {
+pub(crate) struct Story<'a> {
     row: usize,
     loss: &'a Loss,
     kind: Kind,
     /// The label; an ignored row's is no class.
-    label: Option<usize>,
+    pub label: Option<usize>,
     /// The class index as the file has it; nothing for dense targets.
     index: Option<i64>,
     why: Explanation,
@@ -87,7 +87,7 @@ struct Story<'a> {
 
 impl<'a> Story<'a> {
     /// Reads the row, and of the files nothing else.
-    fn of(inputs: &Inputs, loss: &'a Loss, row: usize) -> Result<Self, Failure> {
+    pub(crate) fn of(inputs: &Inputs, loss: &'a Loss, row: usize) -> Result<Self, Failure> {
         let name = inputs.predictions.name();
         if row >= inputs.rows {
             let problem = format!("there are {} rows, counted from 0", inputs.rows);
@@ -124,6 +124,19 @@ impl<'a> Story<'a> {
         }
         let label = why.label.filter(|_| kind.has_label());
         Ok(Self { row, loss, kind, label, index, why })
+    }
+
+    /// The probability of a class, before clipping.
+    pub(crate) fn probability(&self, class: usize) -> f64 {
+        let step = &self.why.steps[class];
+        if self.kind == Kind::LogProbabilities { f64::from(step.given).exp() } else { f64::from(step.probability) }
+    }
+
+    /// The most probable class, the first of several; nothing where one has no probability.
+    pub(crate) fn top(&self) -> Option<usize> {
+        let all: Vec<f64> = (0..self.why.steps.len()).map(|class| self.probability(class)).collect();
+        let known = !all.iter().any(|p| p.is_nan());
+        (0..all.len()).rev().max_by(|&a, &b| all[a].total_cmp(&all[b])).filter(|_| known)
     }
 
     /// The classes to show, in order: all, or the most probable ones first and always the label.

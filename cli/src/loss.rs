@@ -52,3 +52,61 @@ pub(crate) fn categorical_only(options: &[(&str, bool)]) -> Result<(), Failure> 
         Some((option, _)) => Err(Failure::Usage(format!("{option} is for the categorical loss: the others know no label"))),
     }
 }
+
+/// A loss in words, with the options that are not at their defaults.
+pub(crate) fn described(loss: &Loss) -> String {
+    let of = |input| match input {
+        Input::Logits => "logits",
+        Input::LogProbabilities => "log-probabilities",
+        _ => "probabilities",
+    };
+    let option = |name: &str, value: f64, default: f64| (value != default).then(|| format!("{name} {value}"));
+    let (name, options) = match loss {
+        Loss::Categorical(loss) => {
+            let name = if loss.focal.is_some() { "Focal" } else { "Categorical" };
+            let options = vec![
+                loss.focal.map(|focal| format!("γ {}, α {}", focal.gamma, focal.alpha)),
+                option("label smoothing", loss.label_smoothing, 0.0),
+                option("ε", loss.epsilon, xent::DEFAULT_EPSILON),
+                loss.poly_epsilon.map(|epsilon| format!("poly ε {epsilon}")),
+                option("z-loss", loss.z_loss, 0.0),
+                option("temperature", loss.temperature, 1.0),
+                loss.softcap.map(|cap| format!("softcap {cap}")),
+                loss.ignore_index.map(|index| format!("ignored index {index}")),
+                loss.class_weights.as_ref().map(|_| "class weights".into()),
+            ];
+            (format!("{name} cross-entropy of {}", of(loss.input)), options)
+        }
+        Loss::Binary(loss) => {
+            let options = vec![
+                option("label smoothing", loss.label_smoothing, 0.0),
+                option("ε", loss.epsilon, xent::DEFAULT_EPSILON),
+            ];
+            (format!("Binary cross-entropy of {}", of(loss.input)), options)
+        }
+        Loss::KlDivergence(loss) => {
+            ("Kullback-Leibler divergence".into(), vec![option("ε", loss.epsilon, xent::DEFAULT_EPSILON)])
+        }
+        _ => ("Loss".into(), Vec::new()),
+    };
+    std::iter::once(name).chain(options.into_iter().flatten()).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_in_words_has_what_is_not_as_usual() {
+        assert_eq!(described(&CategoricalCrossEntropy::default().into()), "Categorical cross-entropy of probabilities");
+        let loss = CategoricalCrossEntropy {
+            input: Input::Logits,
+            focal: Some(Focal { gamma: 2.0, alpha: 0.25 }),
+            softcap: Some(30.0),
+            ..Default::default()
+        };
+        assert_eq!(described(&loss.into()), "Focal cross-entropy of logits, γ 2, α 0.25, softcap 30");
+        let loss = KlDivergence { epsilon: 1e-6, ..Default::default() };
+        assert_eq!(described(&loss.into()), "Kullback-Leibler divergence, ε 0.000001");
+    }
+}

@@ -23,7 +23,8 @@ pub(crate) struct Facts<'a> {
 }
 
 impl Facts<'_> {
-    fn warnings(&self) -> Vec<String> {
+    /// What the user should know.
+    pub(crate) fn warnings(&self) -> Vec<String> {
         let totals = &self.evaluation.totals;
         let mut warnings = self.evaluation.warnings.clone();
         if totals.kept == 0 {
@@ -120,6 +121,11 @@ fn short(value: f64) -> String {
 }
 
 fn as_text(facts: &Facts<'_>) -> Vec<String> {
+    numbers(facts).into_iter().map(|(name, value)| format!("{name:<12}{value}")).collect()
+}
+
+/// Names and values, for people.
+pub(crate) fn numbers(facts: &Facts<'_>) -> Vec<(String, String)> {
     let totals = &facts.evaluation.totals;
     let mut rows =
         vec![("loss".into(), format!("{} ({})", short(totals.reduced(facts.reduction.into())), facts.reduction.name()))];
@@ -140,7 +146,7 @@ fn as_text(facts: &Facts<'_>) -> Vec<String> {
     ));
     let rate = facts.bytes as f64 / facts.seconds.max(1e-9) / 1e9;
     rows.push(("time".into(), format!("{:.3} s, {rate:.2} GB/s", facts.seconds)));
-    rows.into_iter().map(|(name, value): (String, String)| format!("{name:<12}{value}")).collect()
+    rows
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 // The gradient takes the place of the predictions: a row is read before anything of it is written.
 fn load_quad(quad: u32) -> vec4<u32> {
-    return gradients[quad];
+    return gradient_word(quad);
 }
 
 fn load_element(element: u32) -> u32 {

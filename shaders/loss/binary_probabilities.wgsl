@@ -4,13 +4,20 @@ fn term(class_share: Share, coefficient: f32, given: f32) -> Term {
     // 1 − t′, from 1 − t: t′ has not its digits.
     let complement = (1.0 - given) * params.keep + params.spread;
     let p = clamp(class_share.x, params.lowest, params.highest);
-    let loss = -coefficient * log_of(p, p - 1.0) - complement * log_of(1.0 - p, -p);
-    let slope = complement / (1.0 - p) - coefficient / p;
+    // An ε that float32 does not take away from 1 leaves p = 1 as it is: right it costs nothing, wrong it is `special`.
+    let log_rest = select(log_of(1.0 - p, -p), 0.0, p == 1.0);
+    let loss = -coefficient * log_of(p, p - 1.0) - complement * log_rest;
+    let slope = select(complement / (1.0 - p), 0.0, complement == 0.0) - coefficient / p;
     return Term(loss * params.share, select(slope, 0.0, p != class_share.x));
 }
 
 fn special(class_share: Share, coefficient: f32) -> u32 {
-    return select(0u, UNDEFINED, class_share.special != 0u);
+    if class_share.special != 0u {
+        return UNDEFINED;
+    }
+    // Of p = 1 the rest is 0, and so is what the target leaves of it where the coefficient is 1.
+    let infinite = select(RISING, FALLING, coefficient > 1.0);
+    return select(0u, infinite, min(class_share.x, params.highest) == 1.0 && coefficient != 1.0);
 }
 
 // Its terms are no multiples of −log p.

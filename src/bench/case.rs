@@ -5,6 +5,7 @@ use crate::loss::Input;
 
 /// What is computed of the rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Pass {
     /// The mean loss, and nothing else.
     Forward,
@@ -32,6 +33,7 @@ impl Pass {
 
 /// How targets are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum TargetKind {
     /// A class index a row, as u32.
     Sparse,

@@ -27,14 +27,14 @@ const BYTES: u64 = 256 << 20;
 /// a gradient, and what the library and the answers need.
 const ARRAYS: u64 = 10;
 
+/// Why predictions, or a row of them, may be too large.
+pub(super) const TOO_LARGE: &str = "memory does not hold that, with the other arrays some ten times as much";
+
 /// Bytes of the predictions.
 pub(super) fn bytes(descriptor: &BenchDescriptor) -> Result<u64> {
     let most = most_bytes(descriptor);
     match descriptor.bytes {
-        Some(bytes) if bytes > most => {
-            let rule = "memory does not hold that, with the other arrays some ten times as much";
-            Err(Error::Option { option: "bytes", value: bytes as f64, rule })
-        }
+        Some(bytes) if bytes > most => Err(Error::Option { option: "bytes", value: bytes as f64, rule: TOO_LARGE }),
         Some(bytes) => Ok(bytes),
         // More than the caches hold, so that a pass over it leaves nothing there for the next one.
         None => Ok(largest_cache().map_or(BYTES, |cache| BYTES.max(cache + cache / 4)).min(most)),

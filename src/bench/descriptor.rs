@@ -8,6 +8,7 @@ use crate::{AdapterSummary, Instructions, adapters_blocking};
 
 /// Which backends are measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum Machines {
     /// The CPU and every adapter, software ones included.
     #[default]
@@ -75,6 +76,11 @@ impl BenchDescriptor {
         let number = |option, value: usize, rule| Err(Error::Option { option, value: value as f64, rule });
         if let Some(&classes) = self.classes.iter().find(|classes| !(1..=MOST_CLASSES).contains(*classes)) {
             return number("classes", classes, "there must be from 1 to 2^30");
+        }
+        if let Some(&classes) = self.classes.iter().max()
+            && (classes * size_of::<f32>()) as u64 > super::cpu::most_bytes(self)
+        {
+            return number("classes", classes, super::cpu::TOO_LARGE);
         }
         if self.repeat == 0 {
             return number("repeat", 0, "it must be at least 1");

@@ -101,7 +101,7 @@ impl Device {
     }
 }
 
-fn failed(reason: String) -> Error {
+pub(super) fn failed(reason: String) -> Error {
     Error::Gpu { row: 0, reason }
 }
 

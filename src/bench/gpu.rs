@@ -7,7 +7,7 @@ use super::case::{Case, Pass, TargetKind};
 use super::cpu;
 use super::data::Data;
 use super::descriptor::BenchDescriptor;
-use super::device::Device;
+use super::device::{Device, failed};
 use super::measure::{Answer, Machine};
 use super::report::Clock;
 use super::stopwatch::{Stopwatch, Work};
@@ -103,10 +103,10 @@ impl Gpu {
         else {
             return Err(Error::Combination("a case that no data was made for"));
         };
-        self.device.guarded(|device, queue| {
+        let bound = self.device.guarded(|device, queue| {
             let descriptor =
                 RowKernelDescriptor { prepared, scheme, wanted, element: case.element, inner: 1, sources: Sources::HOST };
-            let kernel = RowKernel::new(device, &context.pipelines, descriptor);
+            let kernel = RowKernel::new(device, &context.pipelines, descriptor)?;
             let bound = kernel.bind(
                 device,
                 &Rows {
@@ -121,8 +121,9 @@ impl Gpu {
                 rows,
             );
             bound.place(queue, &kernel, rows, 0);
-            bound
-        })
+            Ok(bound)
+        })?;
+        bound.map_err(failed)
     }
 
     /// Fills a buffer with NaN, so that what nobody writes shows.

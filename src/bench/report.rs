@@ -6,6 +6,7 @@ use crate::evaluator::Backend;
 
 /// How time was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Clock {
     /// The host's clock: around a call on the CPU, around a submission of many dispatches and the wait for it on a GPU.
     Wall,

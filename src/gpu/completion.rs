@@ -1,22 +1,23 @@
 //! What becomes of a submission: the errors of its calls, and the wait for its end.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
 use crate::gpu::device::one_line;
 
-/// The scopes that catch whatever a device has to say of a few calls.
+/// The scopes that catch whatever a device has to say of a few calls, the innermost first: so they end if they are dropped.
 pub(crate) struct Scopes([wgpu::ErrorScopeGuard; 3]);
 
 impl Scopes {
     pub(crate) fn push(device: &wgpu::Device) -> Self {
         use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
-        Self([OutOfMemory, Internal, Validation].map(|filter| device.push_error_scope(filter)))
+        let [memory, internal, validation] = [OutOfMemory, Internal, Validation].map(|filter| device.push_error_scope(filter));
+        Self([validation, internal, memory])
     }
 
     /// Ends the scopes now; what they caught comes with the future, which may cross threads where they may not.
     pub(crate) fn pop(self) -> impl Future<Output = Option<String>> + use<> {
-        let [memory, internal, validation] = self.0;
+        let [validation, internal, memory] = self.0;
         let caught = (validation.pop(), internal.pop(), memory.pop());
         async {
             let errors = [caught.0.await, caught.1.await, caught.2.await];
@@ -24,6 +25,14 @@ impl Scopes {
                 wgpu::Error::OutOfMemory { .. } => "out of memory".into(),
                 other => one_line(&other.to_string()),
             })
+        }
+    }
+
+    /// [`pop`](Self::pop), with what is known by now: natively all of it; a browser's answer comes later, and with the next submission.
+    pub(crate) fn pop_now(self) -> Option<String> {
+        match std::pin::pin!(self.pop()).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(caught) => caught,
+            Poll::Pending => None,
         }
     }
 }
@@ -45,6 +54,31 @@ struct Answer {
     waker: Option<Waker>,
 }
 
+/// A part of an answer. Dropped without one it says that the device is lost: so does wgpu with callbacks that never come, since
+/// the device is gone or one before them panicked.
+pub(crate) struct Due(Option<Arc<Signal>>);
+
+impl Due {
+    pub(crate) fn of(signal: &Arc<Signal>) -> Self {
+        Self(Some(Arc::clone(signal)))
+    }
+
+    /// What one of the callbacks says.
+    pub(crate) fn answer<E>(mut self, outcome: Result<(), E>) {
+        if let Some(signal) = self.0.take() {
+            signal.set(outcome.map_err(|_| Lost));
+        }
+    }
+}
+
+impl Drop for Due {
+    fn drop(&mut self) {
+        if let Some(signal) = self.0.take() {
+            signal.set(Err(Lost));
+        }
+    }
+}
+
 impl Signal {
     /// One that so many callbacks answer.
     pub(crate) fn of(callbacks: usize) -> Self {
@@ -52,8 +86,8 @@ impl Signal {
         Self { answer: Mutex::new(answer), given: Condvar::new() }
     }
 
-    /// What one of the callbacks says.
-    pub(crate) fn set(&self, outcome: Result<(), Lost>) {
+    /// What one of the callbacks says; what comes after the last of them changes nothing.
+    fn set(&self, outcome: Result<(), Lost>) {
         let waker = {
             let mut state = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
             state.missing = state.missing.saturating_sub(1);
@@ -98,28 +132,62 @@ impl Signal {
 #[cfg(not(target_family = "wasm"))]
 const GRACE: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// Polls a device, and says whether it is there: wgpu panics at one that is gone. What a callback of somebody else's panics with
+/// is none of our business.
+#[cfg(not(target_family = "wasm"))]
+fn poll(device: &wgpu::Device, kind: wgpu::PollType) -> bool {
+    let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| device.poll(kind)));
+    polled.map_or_else(
+        |panic| {
+            if panic.downcast_ref::<String>().is_some_and(|message| message.starts_with("Error in Device::poll")) {
+                return false;
+            }
+            std::panic::resume_unwind(panic)
+        },
+        |polled| polled.is_ok(),
+    )
+}
+
 /// Sees to it that the callbacks of a submission come, without blocking the caller's thread.
 #[cfg(not(target_family = "wasm"))]
 pub(crate) fn wait(device: &wgpu::Device, submission: wgpu::SubmissionIndex, signal: &Arc<Signal>) {
-    // A submission that has ended by now needs no thread. If polling fails, waiting will too, and say so.
-    let _ = device.poll(wgpu::PollType::Poll);
-    if signal.is_set() {
+    // Without an answer by its end, there will be none.
+    let due = Due::of(signal);
+    // A submission that has ended by now needs no thread.
+    if !poll(device, wgpu::PollType::Poll) || signal.is_set() {
         return;
     }
     let (device, answer) = (device.clone(), Arc::clone(signal));
-    let waiting = std::thread::Builder::new().name("xent wait".into()).spawn(move || {
-        let polled = device.poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: None });
-        // Callbacks may have been collected by another thread's poll, and be on their way. After a loss none may come: the
-        // answer is then that there is none.
-        if polled.is_err() || !answer.is_set_within(GRACE) {
-            answer.set(Err(Lost));
+    // Where there is no thread to be had, what it would own is dropped.
+    let _ = std::thread::Builder::new().name("xent wait".into()).spawn(move || {
+        // Callbacks may have been collected by another thread's poll, and be on their way.
+        if poll(&device, wgpu::PollType::Wait { submission_index: Some(submission), timeout: None }) {
+            answer.is_set_within(GRACE);
         }
+        drop(due);
     });
-    if waiting.is_err() {
-        signal.set(Err(Lost));
-    }
 }
 
 /// The browser calls back by itself.
 #[cfg(target_family = "wasm")]
 pub(crate) fn wait(_: &wgpu::Device, _: wgpu::SubmissionIndex, _: &Arc<Signal>) {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn callbacks_that_never_come_are_a_lost_device() {
+        let signal = Arc::new(Signal::of(2));
+        Due::of(&signal).answer(Ok::<_, ()>(()));
+        assert!(!signal.is_set());
+        drop(Due::of(&signal));
+        assert!(pollster::block_on(Signal::finished(&signal)).is_err());
+
+        let signal = Arc::new(Signal::of(1));
+        Due::of(&signal).answer(Ok::<_, ()>(()));
+        // Who waits beside them has nothing to add.
+        drop(Due::of(&signal));
+        assert!(pollster::block_on(Signal::finished(&signal)).is_ok());
+    }
+}

@@ -124,6 +124,7 @@ pub async fn adapters() -> Vec<AdapterSummary> {
 }
 
 /// As [`adapters`], waiting for the drivers.
+#[cfg(not(target_family = "wasm"))]
 pub fn adapters_blocking() -> Vec<AdapterSummary> {
     pollster::block_on(adapters())
 }

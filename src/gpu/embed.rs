@@ -3,8 +3,8 @@
 mod bindings;
 mod descriptor;
 
+use std::fmt;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 
 use wgpu::BufferUsages as Usage;
 
@@ -24,6 +24,12 @@ use crate::plan::DeviceLimits;
 #[derive(Clone, Default)]
 pub struct Cache(Arc<Pipelines>);
 
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache").finish_non_exhaustive()
+    }
+}
+
 impl Cache {
     pub(super) fn of(pipelines: &Arc<Pipelines>) -> Self {
         Self(Arc::clone(pipelines))
@@ -42,6 +48,17 @@ pub struct Kernel {
     spec: Spec,
 }
 
+impl fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Spec { label, classes, outputs, .. } = &self.spec;
+        f.debug_struct("Kernel")
+            .field("label", label)
+            .field("classes", classes)
+            .field("outputs", outputs)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Kernel {
     /// Compiles a loss for `device`. `cache` has what others of the device's kernels have compiled.
     ///
@@ -53,8 +70,8 @@ impl Kernel {
         let label = descriptor.label.unwrap_or("xent").to_owned();
         let parts = descriptor.kernel(&design, &limits);
         let (before, after) = descriptor.batch_keys(&design);
-        let all = || before.iter().chain(&after).copied().map(Recipe::Batch);
-        let recipes: Vec<_> = parts.keys().into_iter().map(Recipe::Rows).chain(all()).collect();
+        let batch = before.iter().chain(&after).copied().map(Recipe::Batch);
+        let recipes: Vec<_> = parts.keys().into_iter().map(Recipe::Rows).chain(batch).collect();
         let most = device.limits().max_storage_buffers_per_shader_stage;
         for recipe in &recipes {
             let needed = recipe.bindings().len() as u32 - 2;
@@ -65,19 +82,24 @@ impl Kernel {
         }
         let scopes = Scopes::push(device);
         let compiled = |keys: Vec<BatchKey>| {
-            keys.into_iter().map(|key| (key, cache.0.get(device, Recipe::Batch(key)))).collect::<Vec<_>>()
+            let each = keys.into_iter().map(|key| Ok((key, cache.0.get(device, Recipe::Batch(key))?)));
+            each.collect::<std::result::Result<Vec<_>, String>>()
         };
-        let (before, after) = (compiled(before), compiled(after));
-        let kernel = kernel::Kernel::new(device, &cache.0, parts);
-        if let Some(why) = scopes.pop().await {
-            cache.0.forget(recipes);
-            return Err(Error::Device { label, why });
-        }
-        let KernelDescriptor { classes, element, sample_weights, outputs, in_place, arena, .. } = *descriptor;
+        let made = || Ok::<_, String>((compiled(before)?, compiled(after)?, kernel::Kernel::new(device, &cache.0, parts)?));
+        let made = made();
+        let (before, after, kernel) = match (made, scopes.pop().await) {
+            (Ok(made), None) => made,
+            (Err(why), _) | (Ok(_), Some(why)) => {
+                cache.0.forget(recipes);
+                return Err(Error::Device { label, why });
+            }
+        };
+        let KernelDescriptor { classes, inner, element, sample_weights, outputs, in_place, arena, .. } = *descriptor;
         let dense = descriptor.is_dense();
         let spec = Spec {
             label,
             classes,
+            inner,
             element,
             dense,
             sample_weights,
@@ -102,15 +124,16 @@ impl Kernel {
     ///
     /// # Errors
     /// As [`Kernel::new`].
+    #[cfg(not(target_family = "wasm"))]
     pub fn new_blocking(device: &wgpu::Device, cache: &Cache, descriptor: &KernelDescriptor<'_>) -> Result<Self> {
         pollster::block_on(Self::new(device, cache, descriptor))
     }
 
-    /// Binds the kernel to buffers of `rows` rows, and makes all that recording needs: bind groups, parameters, and scratch
+    /// Binds the kernel to buffers of `rows` rows, a multiple of [`KernelDescriptor::inner`], and makes all that recording needs: bind groups, parameters, and scratch
     /// memory of 4 bytes a row and value (see the chapter on embedding).
     ///
     /// # Errors
-    /// [`Error::Binding`] names the buffer that is missing, too small, at a wrong place, without its usage, or in another's way;
+    /// [`Error::Binding`] names the buffer that is missing, too small, of other rows, at a wrong place, without its usage, or in another's way;
     /// [`Error::Device`] where the device has no memory for the scratch (in a browser that shows at the next submission).
     pub fn bind(&self, device: &wgpu::Device, bindings: &Bindings<'_>, rows: usize) -> Result<Bound> {
         let places = bindings.check(&self.spec, &device.limits(), rows)?;
@@ -170,9 +193,7 @@ impl Kernel {
         };
         let before = self.before.iter().map(dispatch).collect();
         let after = self.after.iter().map(dispatch).collect();
-        // Natively the answer is there at once; a browser's comes later, and with the next submission.
-        let mut answer = std::pin::pin!(scopes.pop());
-        if let Poll::Ready(Some(why)) = answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        if let Some(why) = scopes.pop_now() {
             return Err(Error::Device { label: self.spec.label.clone(), why });
         }
         Ok(Bound { of_classes: bound, before, after, count: rows, label: self.spec.label.clone() })
@@ -196,6 +217,12 @@ pub struct Bound {
     after: Vec<Dispatch>,
     count: usize,
     label: String,
+}
+
+impl fmt::Debug for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bound").field("label", &self.label).field("rows", &self.count).finish_non_exhaustive()
+    }
 }
 
 struct Dispatch {

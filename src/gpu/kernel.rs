@@ -139,18 +139,21 @@ fn filled(device: &wgpu::Device, label: &str, usage: Usage, bytes: &[u8]) -> wgp
 }
 
 impl Kernel {
-    /// Compiles what is not yet among `pipelines`. Errors go to the caller's scopes.
-    pub(crate) fn new(device: &wgpu::Device, pipelines: &Pipelines, new: KernelDescriptor) -> Self {
+    /// Compiles what is not yet among `pipelines`.
+    ///
+    /// # Errors
+    /// As [`Pipelines::get`]; those of buffers go to the caller's scopes.
+    pub(crate) fn new(device: &wgpu::Device, pipelines: &Pipelines, new: KernelDescriptor) -> Result<Self, String> {
         let (variant, keys) = (new.variant(), new.keys());
         let KernelDescriptor { prepared, scheme, wanted, element, inner, .. } = new;
-        let passes =
-            keys.into_iter().map(|key| Pass { entry: key.entry, pipeline: pipelines.get(device, Recipe::Rows(key)) }).collect();
+        let pass = |key: Key| Ok(Pass { entry: key.entry, pipeline: pipelines.get(device, Recipe::Rows(key))? });
+        let passes = keys.into_iter().map(pass).collect::<Result<_, String>>()?;
         let class_weights = prepared
             .class_weights
             .as_deref()
             .map(|weights| filled(device, "xent class weights", Usage::STORAGE, bytemuck::cast_slice(weights)));
         let step = filled(device, "xent step", Usage::UNIFORM, bytemuck::bytes_of(&Step::default()));
-        Self { variant, passes, class_weights, step, prepared, scheme, wanted, element, inner: inner as u32 }
+        Ok(Self { variant, passes, class_weights, step, prepared, scheme, wanted, element, inner: inner as u32 })
     }
 
     /// What is written of each row.
@@ -192,7 +195,7 @@ impl Kernel {
         let scratch = (self.scheme.part > 0).then(|| {
             device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("xent scratch"),
-                size: self.scheme.scratch_bytes(most_rows, self.prepared.classes),
+                size: self.scheme.scratch_bytes(most_rows.max(1), self.prepared.classes),
                 usage: Usage::STORAGE | Usage::COPY_DST,
                 mapped_at_creation: false,
             })

@@ -21,7 +21,9 @@ pub use crate::layout::Step;
 pub use batch::{StatusWords, TotalsWords};
 #[cfg(all(feature = "threads", not(target_family = "wasm")))]
 pub(crate) use completion::Scopes;
-pub use device::{AdapterSummary, adapters, adapters_blocking};
+#[cfg(not(target_family = "wasm"))]
+pub use device::adapters_blocking;
+pub use device::{AdapterSummary, adapters};
 pub(crate) use device::{Choice, Context, open};
 pub use embed::{Bindings, Bound, Cache, Kernel, KernelDescriptor, KernelOutputs, TargetKind, optional_features};
 #[cfg(test)]

@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::batch::BatchKey;
+#[cfg(not(target_family = "wasm"))]
+use super::completion::Scopes;
 use crate::fold::FoldKind;
 use crate::layout::{BINDINGS, Element, Variant};
 use crate::loss::TermKind;
@@ -112,7 +114,11 @@ pub(crate) fn source(fold: FoldKind, term: TermKind, variant: Variant) -> String
         either!(variant.weighted, "class_weights", "no_class_weights"),
         either!(variant.wanted.gradient && variant.row_scales, "row_scales", "no_row_scales"),
         include_str!("../../shaders/bindings/records.wgsl"),
-        either!(variant.wanted.gradient, "gradients", "no_gradients"),
+        match (variant.wanted.gradient, variant.shares_words()) {
+            (false, _) => include_str!("../../shaders/bindings/no_gradients.wgsl"),
+            (true, false) => include_str!("../../shaders/bindings/gradients.wgsl"),
+            (true, true) => include_str!("../../shaders/bindings/shared_gradients.wgsl"),
+        },
         include_str!("../../shaders/layout.wgsl"),
         include_str!("../../shaders/labels.wgsl"),
         include_str!("../../shaders/math.wgsl"),
@@ -217,7 +223,7 @@ fn with_index(body: &str, i: u32) -> String {
 pub(crate) struct Pipelines {
     layouts: Mutex<HashMap<Bindings, Layout>>,
     /// Each is compiled by one thread, while others compile others.
-    compiled: Mutex<HashMap<Recipe, Arc<OnceLock<Pipeline>>>>,
+    compiled: Mutex<HashMap<Recipe, Arc<Mutex<Option<Pipeline>>>>>,
 }
 
 #[derive(Clone)]
@@ -270,16 +276,34 @@ impl Pipelines {
             .clone()
     }
 
-    /// The pipeline for `recipe`, compiled on first use. Errors go to the caller's scope.
-    pub(crate) fn get(&self, device: &wgpu::Device, recipe: Recipe) -> Pipeline {
+    /// The pipeline for `recipe`, compiled on first use.
+    ///
+    /// # Errors
+    /// What the device has to say, who else may be waiting for the same: nobody is given a broken one. In a browser, which answers
+    /// later, that goes to the caller's scopes.
+    pub(crate) fn get(&self, device: &wgpu::Device, recipe: Recipe) -> Result<Pipeline, String> {
         let slot = {
             let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(compiled.entry(recipe).or_default())
         };
-        slot.get_or_init(|| self.compile(device, recipe)).clone()
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pipeline) = &*slot {
+            return Ok(pipeline.clone());
+        }
+        #[cfg(not(target_family = "wasm"))]
+        let scopes = Scopes::push(device);
+        let pipeline = self.compile(device, recipe);
+        #[cfg(not(target_family = "wasm"))]
+        if let Some(why) = scopes.pop_now() {
+            // The layout may be what is broken.
+            self.layouts.lock().unwrap_or_else(PoisonError::into_inner).remove(&recipe.bindings());
+            return Err(why);
+        }
+        *slot = Some(pipeline.clone());
+        Ok(pipeline)
     }
 
-    /// Drops pipelines of which one could not be compiled, so that nobody is given it.
+    /// Drops pipelines of which one could not be compiled, as a browser says late, so that nobody is given it any more.
     pub(crate) fn forget(&self, recipes: impl IntoIterator<Item = Recipe>) {
         let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
         for recipe in recipes {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use wgpu::BufferUsages as Usage;
 
 use super::batch::{StatusWords, TotalsWords};
-use super::completion::{Lost, Scopes, Signal, wait};
+use super::completion::{Due, Lost, Scopes, Signal, wait};
 use super::device::{Context, one_line};
 use super::embed::{Bindings, Bound, Cache, Kernel, KernelDescriptor};
 use crate::error::{Error, Result};
@@ -13,6 +13,7 @@ use crate::totals::Reduction;
 
 /// What came back of a batch on the GPU.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct Resident {
     /// What its rows add up to.
     pub totals: TotalsWords,
@@ -75,7 +76,7 @@ fn send(
     encoder.copy_buffer_to_buffer(&status, 0, &readback, TOTALS, STATUS);
     let submission = queue.submit([encoder.finish()]);
     let signal = Arc::new(Signal::of(1));
-    let answer = Arc::clone(&signal);
-    readback.slice(..).map_async(wgpu::MapMode::Read, move |outcome| answer.set(outcome.map_err(|_| Lost)));
+    let due = Due::of(&signal);
+    readback.slice(..).map_async(wgpu::MapMode::Read, move |outcome| due.answer(outcome));
     Ok((readback, submission, signal))
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use wgpu::BufferUsages as Usage;
 
-use super::completion::{Lost, Signal};
+use super::completion::{Due, Signal};
 use super::device::{Context, one_line};
 use super::kernel::{Bound, Kernel, Rows};
 use crate::batch::{TargetSlice, Window};
@@ -130,8 +130,8 @@ impl Slot {
         let buffers: Vec<_> = filled.chain(read.map(|download| (download.host(), wgpu::MapMode::Read))).collect();
         let signal = Arc::new(Signal::of(buffers.len()));
         for (buffer, mode) in buffers {
-            let signal = Arc::clone(&signal);
-            buffer.map_async(mode, .., move |outcome| signal.set(outcome.map_err(|_| Lost)));
+            let due = Due::of(&signal);
+            buffer.map_async(mode, .., move |outcome| due.answer(outcome));
         }
         signal
     }

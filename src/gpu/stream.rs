@@ -65,15 +65,19 @@ impl Session {
         let scopes = Scopes::push(device);
         let descriptor = KernelDescriptor { prepared, scheme: plan.scheme, wanted, element, inner: 1, sources: Sources::HOST };
         let keys = descriptor.keys();
-        let kernel = Kernel::new(device, pipelines, descriptor);
         let shared = !copies && shares_memory(device);
-        let slot = Slot::new(device, &kernel, &SlotDescriptor { plan: &plan, classes, dense, shared });
+        let made = Kernel::new(device, pipelines, descriptor).map(|kernel| {
+            let slot = Slot::new(device, &kernel, &SlotDescriptor { plan: &plan, classes, dense, shared });
+            (kernel, slot)
+        });
         let errors = scopes.pop();
-        if let Some(reason) = errors.await.or_else(|| context.failure()) {
-            // Others have these pipelines from the same device, and none that are broken.
-            pipelines.forget(keys.into_iter().map(Recipe::Rows));
-            return Err(Error::Gpu { row: 0, reason });
-        }
+        let (kernel, slot) = match (made, errors.await.or_else(|| context.failure())) {
+            (Ok(made), None) => made,
+            (Err(reason), _) | (Ok(_), Some(reason)) => {
+                pipelines.forget(keys.into_iter().map(Recipe::Rows));
+                return Err(Error::Gpu { row: 0, reason });
+            }
+        };
         let (flights, free) = (VecDeque::new(), vec![slot]);
         Ok(Self { context, plan, kernel, classes, dense, shared, flights, free, windows: 0, fault })
     }

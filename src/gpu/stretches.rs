@@ -34,7 +34,7 @@ impl Session {
         let walks: Vec<_> = WALKS.into_iter().filter(|(walk, _)| slot.bound.has(walk)).collect();
         // The row is finished after the last walk but that of the gradient.
         let finished = if walks.iter().any(|(walk, _)| *walk == "sum_parts") { "sum_parts" } else { "find_parts" };
-        slot.bound.place_label(&context.queue, label_bits(window));
+        let mut label = Some(label_bits(window));
         for (walk, after) in walks {
             for start in (0..parts).step_by(stretch) {
                 let range = start..parts.min(start + stretch);
@@ -48,6 +48,9 @@ impl Session {
                     elements: if walk == "write_gradients" { late + elements.len() } else { 0 },
                 };
                 let scopes = Scopes::push(&context.device);
+                if let Some(bits) = label.take() {
+                    slot.bound.place_label(&context.queue, bits);
+                }
                 slot.bound.place_parts(&context.queue, &self.kernel, range.clone(), first);
                 let filled = slot.fill(window, elements.clone(), late, scales);
                 let mut encoder =

@@ -75,7 +75,7 @@ impl Case {
         let scales = upload(bytemuck::cast_slice(&vec![1.0_f32; self.rows()]));
         let records = output(self.rows() * wanted.fields() as usize);
         let gradient = output(self.rows() * self.classes);
-        let kernel = Kernel::new(&context.device, &context.pipelines, descriptor);
+        let kernel = Kernel::new(&context.device, &context.pipelines, descriptor).expect("it is compiled");
         let buffers = Rows {
             predictions: predictions.as_entire_buffer_binding(),
             targets: targets.as_entire_buffer_binding(),

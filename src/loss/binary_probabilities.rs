@@ -17,8 +17,11 @@ impl LossTerm for BinaryProbabilities {
         let complement = (one - given) * i.f32s(prepared.keep) + i.f32s(prepared.spread);
         let p = of.x.max(i.f32s(prepared.lowest)).min(i.f32s(prepared.highest));
         let rest = one - p;
-        let loss = (zero - coefficient) * log_of(i, p, p - one) - complement * log_of(i, rest, zero - p);
-        let slope = complement.over(rest) - coefficient.over(p);
+        // An ε that float32 does not take away from 1 leaves p = 1 as it is: right it costs nothing, wrong it costs ∞.
+        let log_rest = rest.eq(zero).select(i.f32s(f32::NEG_INFINITY), log_of(i, rest, zero - p));
+        let none = complement.eq(zero);
+        let loss = (zero - coefficient) * log_of(i, p, p - one) - none.select(zero, complement * log_rest);
+        let slope = none.select(zero, complement.over(rest)) - coefficient.over(p);
         let finite = of.x.is_finite(i);
         Term {
             loss: finite.select_d(loss.widen() * i.f64s(f64::from(prepared.share)), i.f64s(f64::NAN)),

@@ -14,8 +14,11 @@ impl LossTerm for Focal {
     fn term<I: Isa>(i: I, prepared: &Prepared, of: &Share<I>, coefficient: F32s<I>, _: F32s<I>) -> Term<I> {
         let clipped = of.clip(i, prepared);
         let weight = coefficient * i.f32s(prepared.alpha) * power(i, clipped.rest, prepared.gamma);
-        let steep = i.f32s(prepared.gamma) * clipped.p * clipped.surprise.narrow();
-        let slope = (i.f32s(0.0) - weight) * (i.f32s(1.0) + steep.over(clipped.rest));
+        let gamma = i.f32s(prepared.gamma);
+        let steep = (gamma * clipped.p * clipped.surprise.narrow()).over(clipped.rest);
+        // −log p / (1 − p) goes to 1, where an ε that float32 does not take away from 1 leaves nothing to divide by.
+        let steep = clipped.rest.lt(i.f32s(f32::MIN_POSITIVE)).select(gamma, steep);
+        let slope = (i.f32s(0.0) - weight) * (i.f32s(1.0) + steep);
         Term { loss: weight.widen() * clipped.surprise, slope: clipped.clipped.select(i.f32s(0.0), slope) }
     }
 }

@@ -40,6 +40,7 @@ pub(crate) trait LossTerm {
 
 /// What the predictions are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum Input {
     /// Probabilities, or anything else to be divided by its row's sum: Keras' default. Divided, then clipped to
     /// [ε, 1 − ε] in float32.

@@ -223,12 +223,13 @@ impl Scheme {
 
     /// Parts of a row of `classes` classes, which may begin up to three elements after a word does.
     pub(crate) fn parts(&self, classes: usize) -> usize {
-        if self.part == 0 { 1 } else { (classes + 3).div_ceil(self.part as usize) }
+        if self.part == 0 { 1 } else { classes.saturating_add(3).div_ceil(self.part as usize) }
     }
 
     /// Bytes for the states of the parts of `rows` rows.
     pub(crate) fn scratch_bytes(&self, rows: usize, classes: usize) -> u64 {
-        if self.part == 0 { 0 } else { rows as u64 * (1 + self.parts(classes) as u64) * SLOT_BYTES }
+        let slots = if self.part == 0 { 0 } else { 1 + self.parts(classes) as u64 };
+        (rows as u64).saturating_mul(slots).saturating_mul(SLOT_BYTES)
     }
 
     /// Elements that a row begins after a word of 16 bytes, for the row's place in the whole.

@@ -14,7 +14,7 @@ use super::oracle::{self, Input, Kind, Problem, Truth};
 use super::tolerance;
 
 /// The k that every test of all answers asks for.
-pub const TOP_K: [u32; 3] = [1, 2, 5];
+pub const TOP_K: [u32; 4] = [1, 2, 3, 5];
 
 /// A backend under test.
 pub struct Tested {
@@ -77,6 +77,16 @@ pub fn all() -> &'static [Tested] {
         let sets = Instructions::ALL.iter().filter(|instructions| instructions.is_available());
         sets.map(cpu).chain([Tested::new("GPU", gpu())]).collect()
     })
+}
+
+/// The CPU with the first instruction set, and the GPU: for what takes one backend after the other.
+///
+/// # Panics
+/// Where there is no adapter.
+pub fn cpu_and_gpu() -> [&'static Tested; 2] {
+    let [cpu, .., gpu] = all() else { unreachable!("the portable instruction set and the GPU are always there") };
+    assert_eq!([cpu, gpu].map(|tested| tested.evaluator.backend() == Backend::Cpu), [true, false]);
+    [cpu, gpu]
 }
 
 /// The GPU: one of few devices that the tests of a process share.

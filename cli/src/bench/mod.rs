@@ -21,9 +21,10 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
     let machines = bench::run(&descriptor, |progress| bar.at(progress));
     bar.done();
     let machines = machines?;
-    if let Some(file) = plot {
+    if let Some(mut file) = plot {
         let drawing = plot::draw(&machines).map_err(|why| Failure::Data(format!("the plot cannot be drawn: {why}")))?;
-        file.finish(drawing.as_bytes())?;
+        file.fill(drawing.as_bytes())?;
+        file.keep()?;
     }
     match args.format {
         Format::Text => report::text(&machines),

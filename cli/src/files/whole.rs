@@ -1,15 +1,16 @@
-//! Output that is written in one piece, and appears under its name only then.
+//! Output that appears under its name only when it is complete.
 
+use std::fmt::Display;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
 use super::FileError;
 
-/// A file to be: a temporary one beside its destination, which [`finish`](Self::finish) renames. Dropped before that, it leaves
-/// nothing behind, and a file that was there before stays as it was.
+/// A file to be: a temporary one beside its destination, which [`keep`](Self::keep) renames. Dropped before that, it leaves nothing
+/// behind, and a file that was there before stays as it was.
 #[derive(Debug)]
 pub(crate) struct WholeFile {
     /// As the user wrote it, for messages.
@@ -26,7 +27,7 @@ impl WholeFile {
     /// A destination that is not a regular file or is read-only, a folder that is missing or not writable.
     pub(crate) fn create(path: &Path) -> Result<Self, FileError> {
         let name = path.display().to_string();
-        let cannot_write = |why: &dyn std::fmt::Display| FileError::new(&name, format_args!("cannot write: {why}"));
+        let cannot_write = |why: &dyn Display| cannot_write(&name, why);
         match fs::metadata(path) {
             // To rename over a device or a pipe would replace it.
             Ok(there) if !there.is_file() => return Err(cannot_write(&"there is something that is not a regular file")),
@@ -51,19 +52,52 @@ impl WholeFile {
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let file = builder
             .tempfile_in(folder)
+            // The error of `tempfile` names its own file, which nobody asked for.
             .map_err(|error| cannot_write(&format_args!("no file can be made in its folder: {}", error.kind())))?;
         Ok(Self { name, destination, file })
     }
 
-    /// Fills the file and gives it its name, replacing one that was there.
+    /// What it is to be called, as the user wrote it.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Fills the file with this and nothing else.
     ///
     /// # Errors
-    /// A file system that is full or fails. The destination is then left as it was.
-    pub(crate) fn finish(self, contents: &[u8]) -> Result<(), FileError> {
-        let Self { name, destination, mut file } = self;
-        let cannot_write = |error: io::Error| FileError::new(&name, format_args!("cannot write: {error}"));
-        file.write_all(contents).map_err(cannot_write)?;
-        file.persist(&destination).map_err(|error| cannot_write(error.error))?;
+    /// A file system that is full or fails.
+    pub(crate) fn fill(&mut self, contents: &[u8]) -> Result<(), FileError> {
+        self.file.write_all(contents).map_err(|error| cannot_write(&self.name, &error))
+    }
+
+    /// Gives the file its name, replacing one that was there.
+    ///
+    /// # Errors
+    /// A file system that fails. The destination is then left as it was.
+    pub(crate) fn keep(self) -> Result<(), FileError> {
+        let Self { name, destination, file } = self;
+        file.persist(&destination).map_err(|error| cannot_write(&name, &error.error))?;
         Ok(())
+    }
+}
+
+/// Why this file cannot be written.
+pub(super) fn cannot_write(name: &str, why: &dyn Display) -> FileError {
+    FileError::new(name, format_args!("cannot write: {why}"))
+}
+
+impl Write for WholeFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Seek for WholeFile {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
     }
 }

@@ -1,11 +1,11 @@
 //! Output: a float32 `.npy` that appears under its name only when it is complete.
 
-use super::{FileError, shape_text};
-use std::fs;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
-use tempfile::NamedTempFile;
+use std::path::Path;
+
+use super::whole::{WholeFile, cannot_write};
+use super::{FileError, shape_text};
 
 /// Bytes collected before they are written.
 const BUFFER: usize = 256 << 10;
@@ -13,14 +13,9 @@ const BUFFER: usize = 256 << 10;
 /// The header's length is a multiple of this, as numpy makes it, so that the data can be mapped into memory.
 const ALIGNMENT: usize = 64;
 
-/// Writes a float32 `.npy`, C order, to a temporary file beside its destination; [`finish`](Self::finish) renames it.
-/// Dropped before that, it leaves nothing behind, and a file that was there before stays as it was.
+/// Writes a float32 `.npy`, C order, which has its name once it is [finished](Self::finish).
 #[derive(Debug)]
 pub(crate) struct NpyWriter {
-    /// As the user wrote it, for messages.
-    name: String,
-    /// Where the file goes; links are followed.
-    destination: PathBuf,
     shape: Vec<usize>,
     /// Values still to come.
     missing: usize,
@@ -28,59 +23,30 @@ pub(crate) struct NpyWriter {
     place: usize,
     /// Bytes of the header.
     start: u64,
-    file: BufWriter<NamedTempFile>,
+    file: BufWriter<WholeFile>,
 }
 
 impl NpyWriter {
     /// Starts a file of this shape. Everything that can be known to fail fails here, before any work is done.
     ///
     /// # Errors
-    /// A destination that is not a regular file or is read-only, a folder that is missing or not writable.
+    /// As [`WholeFile::create`]; a shape with more elements than there are numbers.
     pub(crate) fn create(path: &Path, shape: &[usize]) -> Result<Self, FileError> {
-        let name = path.display().to_string();
-        let cannot_write = |error: io::Error| FileError::new(&name, format_args!("cannot write: {error}"));
-        match fs::metadata(path) {
-            // To rename over a device or a pipe would replace it.
-            Ok(there) if !there.is_file() => {
-                return Err(FileError::new(&name, "cannot write: there is something that is not a regular file"));
-            }
-            Ok(there) if there.permissions().readonly() => {
-                return Err(FileError::new(&name, "cannot write: the file that is there is read-only"));
-            }
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(cannot_write(error)),
-        }
-        if path.file_name().is_none() {
-            return Err(FileError::new(&name, "cannot write: not the name of a file"));
-        }
+        let file = WholeFile::create(path)?;
         let Some(missing) = shape.iter().try_fold(1, |product: usize, &length| product.checked_mul(length)) else {
-            return Err(FileError::new(
-                &name,
-                format_args!("cannot write: the shape {} is larger than any file", shape_text(shape)),
-            ));
+            let why = format_args!("the shape {} is larger than any file", shape_text(shape));
+            return Err(cannot_write(file.name(), &why));
         };
-
-        // A link stays, and the file that it names is replaced.
-        let destination = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let folder = match destination.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".xent-").suffix(".npy.part");
-        // The usual permissions of a new file, which the process' mask cuts, instead of a temporary file's private ones.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let file = builder.tempfile_in(folder).map_err(|error| {
-            // The error of `tempfile` names its own file, which nobody asked for.
-            FileError::new(&name, format_args!("cannot write: no file can be made in its folder: {}", error.kind()))
-        })?;
-        let mut file = BufWriter::with_capacity(BUFFER, file);
         let header = header(shape);
-        file.write_all(&header).map_err(cannot_write)?;
         let start = header.len() as u64;
-        Ok(Self { name, destination, shape: shape.to_vec(), missing, place: 0, start, file })
+        let file = BufWriter::with_capacity(BUFFER, file);
+        let mut writer = Self { shape: shape.to_vec(), missing, place: 0, start, file };
+        writer.file.write_all(&header).map_err(|error| writer.cannot_write(&error))?;
+        Ok(writer)
+    }
+
+    fn cannot_write(&self, error: &io::Error) -> FileError {
+        cannot_write(self.file.get_ref().name(), error)
     }
 
     /// Appends values in row-major order.
@@ -91,14 +57,14 @@ impl NpyWriter {
         let Some(missing) = self.missing.checked_sub(values.len()) else {
             let problem =
                 format_args!("{} values too many for the shape {}", values.len() - self.missing, shape_text(&self.shape));
-            return Err(FileError::new(&self.name, problem));
+            return Err(FileError::new(self.file.get_ref().name(), problem));
         };
         let written = if cfg!(target_endian = "little") {
             self.file.write_all(bytemuck::cast_slice(values))
         } else {
             values.iter().try_for_each(|value| self.file.write_all(&value.to_le_bytes()))
         };
-        written.map_err(|error| FileError::new(&self.name, format_args!("cannot write: {error}")))?;
+        written.map_err(|error| self.cannot_write(&error))?;
         self.missing = missing;
         self.place += values.len();
         Ok(())
@@ -145,7 +111,7 @@ impl NpyWriter {
         if at != self.place {
             let byte = self.start + at as u64 * size_of::<f32>() as u64;
             let moved = self.file.seek(SeekFrom::Start(byte));
-            moved.map_err(|error| FileError::new(&self.name, format_args!("cannot write: {error}")))?;
+            moved.map_err(|error| self.cannot_write(&error))?;
         }
         self.place = at;
         self.write(values)
@@ -156,7 +122,7 @@ impl NpyWriter {
     /// # Errors
     /// A file system that is full or fails.
     pub(crate) fn flush(&mut self) -> Result<(), FileError> {
-        self.file.flush().map_err(|error| FileError::new(&self.name, format_args!("cannot write: {error}")))
+        self.file.flush().map_err(|error| self.cannot_write(&error))
     }
 
     /// Gives the file its name, replacing one that was there.
@@ -164,17 +130,14 @@ impl NpyWriter {
     /// # Errors
     /// Fewer values than the shape holds; a file system that is full or fails. The destination is then left as it was.
     pub(crate) fn finish(self) -> Result<(), FileError> {
-        let Self { name, destination, shape, missing, file, .. } = self;
+        let Self { shape, missing, file, .. } = self;
+        let name = file.get_ref().name();
         if missing > 0 {
-            return Err(FileError::new(
-                name,
-                format_args!("{missing} values are missing from the shape {}", shape_text(&shape)),
-            ));
+            let problem = format_args!("{missing} values are missing from the shape {}", shape_text(&shape));
+            return Err(FileError::new(name, problem));
         }
-        let cannot_write = |error: io::Error| FileError::new(&name, format_args!("cannot write: {error}"));
-        let file = file.into_inner().map_err(|error| cannot_write(error.into_error()))?;
-        file.persist(&destination).map_err(|error| cannot_write(error.error))?;
-        Ok(())
+        let name = name.to_owned();
+        file.into_inner().map_err(|error| cannot_write(&name, error.error()))?.keep()
     }
 }
 

@@ -14,6 +14,7 @@ use crate::layout::{Element, Step};
 pub(super) struct Spec {
     pub label: String,
     pub classes: usize,
+    pub inner: usize,
     pub element: Element,
     pub dense: bool,
     pub sample_weights: bool,
@@ -175,13 +176,16 @@ impl<'a> Places<'a> {
                     };
                     return refused(written.name, format!("it overlaps the {name}{hint}"));
                 }
+                // In an arena whatever is beside a step is bound as if it were written.
+                let step = [written, read].into_iter().position(|place| place.name == "caller");
+                if let Some(step) = step {
+                    let holder = spoken([read, written][step].name);
+                    return refused("caller", format!("its buffer also holds the {holder}, which is bound as written"));
+                }
                 if !written.written || read.written {
                     continue;
                 }
                 let holder = spoken(written.name);
-                if read.name == "caller" {
-                    return refused(read.name, format!("its buffer also holds the {holder}, which is written"));
-                }
                 if !arena {
                     let why = format!("its buffer also holds the {holder}, which is for a kernel made with `arena`");
                     return refused(read.name, why);
@@ -195,6 +199,10 @@ impl<'a> Places<'a> {
 impl<'a> Bindings<'a> {
     /// Checks all that a kernel over `rows` rows is going to bind.
     pub(super) fn check(&self, spec: &Spec, limits: &wgpu::Limits, rows: usize) -> Result<Places<'a>> {
+        if !rows.is_multiple_of(spec.inner) {
+            let why = format!("{rows} rows are no multiple of the {} that alternate", spec.inner);
+            return refused("predictions", why);
+        }
         let (outputs, rows) = (&spec.outputs, rows as u64);
         let elements = rows.saturating_mul(spec.classes as u64);
         if elements >= u64::from(u32::MAX) - 16 {

@@ -12,6 +12,7 @@ use crate::totals::Reduction;
 
 /// What targets are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum TargetKind {
     /// A class index a row, as u32, or as i32 in two's complement (−100 may be ignored).
     #[default]
@@ -204,12 +205,11 @@ impl KernelDescriptor<'_> {
         let elements = (rows as u64).saturating_mul(self.classes as u64);
         let written = design.wanted.gradient || design.prepared.dense;
         let element = if written { 4 } else { self.element.bytes() };
-        let scheme = Scheme::of(self.classes, &DeviceLimits::unknown());
-        let scratch = scheme.scratch_bytes(rows, self.classes);
         let records = (rows as u64).saturating_mul(u64::from(design.wanted.fields()) * 4);
-        let bytes = elements.saturating_mul(element).saturating_add(15).max(scratch).max(records) & !15;
-        let (before, after) = self.batch_keys(&design);
         let kernel = self.kernel(&design, &DeviceLimits::unknown());
+        let scratch = kernel.scheme.scratch_bytes(rows, self.classes);
+        let bytes = elements.saturating_mul(element).max(scratch).max(records).saturating_add(15) & !15;
+        let (before, after) = self.batch_keys(&design);
         let recipes = kernel.keys().into_iter().map(Recipe::Rows).chain(before.into_iter().chain(after).map(Recipe::Batch));
         // All but the two that are uniform.
         let storage = recipes.map(|recipe| recipe.bindings().len() as u32 - 2).max().unwrap_or(0);

@@ -1,0 +1,187 @@
+//! A page about an evaluation, for people: HTML that needs nothing but itself.
+
+mod charts;
+mod spread;
+mod worst;
+
+use std::fmt::{Display, Write};
+use std::path::Path;
+
+use xent::{Loss, Totals};
+
+use super::Files;
+use crate::explain::Story;
+use crate::failure::Failure;
+use crate::files::{FileError, WholeFile, shape_text};
+use crate::loss::described;
+use crate::report::{Facts, numbers};
+use spread::Spread;
+use worst::Worst;
+
+/// The page to be, and what of the rows goes on it.
+pub(super) struct Page {
+    file: WholeFile,
+    spread: Spread,
+    worst: Worst,
+}
+
+impl Page {
+    pub(super) fn create(path: &Path) -> Result<Self, FileError> {
+        Ok(Self { file: WholeFile::create(path)?, spread: Spread::new(), worst: Worst::default() })
+    }
+
+    /// Takes in the losses of the rows from `first` on.
+    pub(super) fn add(&mut self, first: usize, losses: &[f32]) {
+        for (row, &loss) in (first as u64..).zip(losses) {
+            self.spread.add(loss);
+            self.worst.add(row, loss);
+        }
+    }
+
+    /// Writes all of it.
+    ///
+    /// # Errors
+    /// A file system that is full or fails; the worst rows cannot be read again.
+    pub(super) fn fill(self, facts: &Facts<'_>, files: &Files, loss: &Loss) -> Result<WholeFile, Failure> {
+        let Self { mut file, mut spread, worst } = self;
+        let totals = &facts.evaluation.totals;
+        spread.without(totals.rows - totals.kept);
+        let undrawn = |why| Failure::Data(format!("the report's charts cannot be drawn: {why}"));
+        let inputs = &files.inputs;
+        let [predictions, targets] = [&inputs.predictions, &inputs.targets].map(|source| Text(source.name()));
+        let shape = shape_text(inputs.predictions.shape());
+
+        let mut html = format!("{HEAD}<title>xent: {predictions}</title>\n</head>\n<body>\n");
+        html += &format!("<h1>{}</h1>\n", Text(&described(loss)));
+        html += &format!("<p><code>{predictions}</code> {shape} against <code>{targets}</code></p>\n");
+        for warning in facts.warnings() {
+            html += &format!("<p class=\"warning\">{}</p>\n", Text(&warning));
+        }
+        html += "<table>\n";
+        for (name, value) in numbers(facts) {
+            html += &format!("<tr><th>{}</th><td>{}</td></tr>\n", Text(&name), Text(&value));
+        }
+        html += "</table>\n<h2>Losses</h2>\n";
+        html += &format!("<p>{}</p>\n", in_words(&spread, totals));
+        html += &charts::losses(&spread).map_err(undrawn)?.unwrap_or_default();
+        html += &worst_rows(worst.rows(), files, loss)?;
+        if let Some(calibration) = totals.calibration.as_ref().filter(|_| totals.kept > 0) {
+            html += "<h2>Calibration</h2>\n<p>How often the most probable class is the label, over how probable it is, in ";
+            html += &format!("{} bins. On the line the model is as sure as it is right.</p>\n", calibration.bins.len());
+            html += &charts::calibration(calibration).map_err(undrawn)?;
+        }
+        html += "</body>\n</html>\n";
+        file.fill(html.as_bytes())?;
+        Ok(file)
+    }
+}
+
+/// How the losses are spread.
+fn in_words(spread: &Spread, totals: &Totals) -> String {
+    let mut words = match spread.count() {
+        0 => "No row has a finite loss.".into(),
+        _ => {
+            let [half, most, nearly] = [0.5, 0.9, 0.99].map(|share| digits(spread.quantile(share)));
+            format!("Half of the rows cost at most {half}, nine in ten at most {most}, 99 in 100 at most {nearly}.")
+        }
+    };
+    let facts = [
+        (totals.rows - totals.kept, "ignored"),
+        (totals.non_finite, "without a finite loss"),
+        (spread.negative, "below 0"),
+        (spread.zeros, "exactly 0"),
+    ];
+    let facts = facts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+    let facts = facts.collect::<Vec<_>>().join(", ");
+    if !facts.is_empty() {
+        words += &format!(" Not drawn: {facts}.");
+    }
+    words
+}
+
+/// The rows that cost most, with their labels and what was predicted instead, where there is a label.
+fn worst_rows(rows: Vec<(u64, f32)>, files: &Files, loss: &Loss) -> Result<String, Failure> {
+    if rows.is_empty() {
+        return Ok(String::new());
+    }
+    let mut html = String::from("<h2>Rows that cost most</h2>\n<table class=\"rows\">\n<tr><th>row</th><th>loss</th>");
+    html += if matches!(loss, Loss::Categorical(_)) {
+        "<th>label</th><th>its probability</th><th>most probable</th><th>its probability</th></tr>\n"
+    } else {
+        "</tr>\n"
+    };
+    for (row, cost) in rows {
+        html += &format!("<tr><td>{row}</td><td>{}</td>", digits(f64::from(cost)));
+        let story = Story::of(&files.inputs, loss, row as usize)?;
+        if let Some(label) = story.label {
+            for class in [Some(label), story.top()] {
+                let cells = class.map(|class| (class.to_string(), digits(story.probability(class))));
+                let (class, probability) = cells.unwrap_or_default();
+                html += &format!("<td>{class}</td><td>{probability}</td>");
+            }
+        }
+        html += "</tr>\n";
+    }
+    html += "</table>\n<p><code>xent explain</code> with the same options and <code>--row</code> shows how each comes about.</p>\n";
+    Ok(html)
+}
+
+/// Four digits.
+fn digits(value: f64) -> String {
+    if value == 0.0 {
+        "0".into()
+    } else if (1e-3..1e5).contains(&value.abs()) {
+        let places = (3 - value.abs().log10().floor() as i32).max(0) as usize;
+        format!("{value:.places$}")
+    } else {
+        format!("{value:.3e}")
+    }
+}
+
+/// Text in which nothing is markup.
+struct Text<'a>(&'a str);
+
+impl Display for Text<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.chars().try_for_each(|character| match character {
+            '&' => f.write_str("&amp;"),
+            '<' => f.write_str("&lt;"),
+            '>' => f.write_str("&gt;"),
+            '"' => f.write_str("&quot;"),
+            other => f.write_char(other),
+        })
+    }
+}
+
+const HEAD: &str = "<!doctype html>
+<html lang=\"en\">
+<head>
+<meta charset=\"utf-8\">
+<meta name=\"viewport\" content=\"width=device-width\">
+<style>
+body { font: 16px/1.5 sans-serif; max-width: 44em; margin: 2em auto; padding: 0 1em; color: #222; background: #fff }
+h1 { font-size: 1.4em }
+h2 { font-size: 1.15em; margin-top: 2em }
+table { border-collapse: collapse }
+th, td { text-align: left; padding: .15em 1.2em .15em 0; border-bottom: 1px solid #ddd; font-variant-numeric: tabular-nums }
+.rows td { text-align: right }
+.warning { background: #fff3d6; padding: .4em .8em }
+svg { max-width: 100%; height: auto }
+</style>
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_four_digits() {
+        let all = [0.0, 0.001_234_56, 0.5, 12.345_678, 123_456.7, 1e-9, f64::INFINITY, f64::NAN].map(digits);
+        assert_eq!(all, ["0", "0.001235", "0.5000", "12.35", "1.235e5", "1.000e-9", "inf", "NaN"]);
+    }
+
+    #[test]
+    fn names_are_no_markup() {
+        assert_eq!(Text("<a href=\"x\">&").to_string(), "&lt;a href=&quot;x&quot;&gt;&amp;");
+    }
+}
