@@ -37,8 +37,10 @@ override TANH_5: f32;
 override TANH_7: f32;
 override TANH_9: f32;
 override TANH_11: f32;
-// From here on tanh is (1 − e^−2a) / (1 + e^−2a).
+// From here on tanh is 1 − 2·e^−2a / (1 + e^−2a).
 override TANH_SERIES: f32;
+// From here on its slope is as good as 0.
+override TANH_FLAT: f32;
 override LN_2: f32;
 // log2 e in three parts: 12 bits, 12 bits, the rest.
 override LOG2_E_HIGH: f32;
@@ -259,23 +261,29 @@ fn power(q: f32, gamma: f32) -> f32 {
     return exp2_part(vec4<f32>(rest)).x * power_of_two_1(k);
 }
 
-// tanh(u) and 1 − tanh²(u).
-struct Tanh {
+// cap·tanh(y / cap) and its derivative by y, which is `y` and what that `lost` when it was rounded.
+struct Softcap {
     value: f32,
     slope: f32,
 }
 
-fn tanh_of(u: f32) -> Tanh {
+fn softcap(y: f32, lost: f32, cap: f32) -> Softcap {
+    let u = y / cap;
     let a = abs(u);
     let e = exp_in(vec4<f32>(-2.0 * a), 0.0).x;
     let d = 1.0 + e;
-    // Near 0 the difference 1 − e has no digits left: an odd series has.
+    let slope = 4.0 * e / (d * d);
+    // Near 0 an odd series, further out the cap less what a tanh is below 1.
     let s = a * a;
     var series = fma(s, TANH_11, TANH_9);
     series = fma(series, s, TANH_7);
     series = fma(series, s, TANH_5);
     series = fma(series, s, TANH_3);
-    series = fma(a * s, series, a);
-    let value = select((1.0 - e) / d, series, a < TANH_SERIES);
-    return Tanh(select(value, -value, u < 0.0), 4.0 * e / (d * d));
+    series = fma(y * s, series, y);
+    let beyond = fma(-cap, (e + e) / d, cap);
+    let near = a < TANH_SERIES;
+    let value = select(select(beyond, -beyond, u < 0.0), series, near);
+    // The series has taken y as it is. Far out nothing is to be put back, and y may be beyond any float.
+    let back = slope * (lost + select(fma(-u, cap, y), 0.0, near));
+    return Softcap(value + select(0.0, back, a < TANH_FLAT), slope);
 }

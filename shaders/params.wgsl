@@ -26,8 +26,9 @@ struct Params {
     poly: f32,
     // The coefficient of logsumexp².
     z_loss: f32,
-    // 1 / temperature.
+    // 1 / temperature, and what that lost when it was rounded.
     sharpness: f32,
+    sharpness_lost: f32,
     // The bound that logits approach; 0 for none.
     softcap: f32,
     // The share of each class in the row's loss: 1, or 1 / classes for binary losses, whose terms have it.

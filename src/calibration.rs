@@ -101,6 +101,9 @@ const PLACES: i32 = 40;
 const BEYOND: f64 = 4_194_304.0;
 /// Below this [`MOST`] confidences add up to an `i64`.
 const NEAR: f64 = 2.0;
+/// A confidence that is above an edge by no more than float32 can tell lies on it, and belongs to the bin below: so does the third of
+/// three equal logits, which a float32 is a little above.
+const ON_EDGE: f64 = 1.0 - 1.0 / 8_388_608.0;
 /// Rows that may be waiting to join all.
 const MOST: usize = 1 << 21;
 /// 1.5 · 2^52: a float64 with this added to it is a whole number, and its lower bits are that number's.
@@ -136,10 +139,11 @@ impl Bins {
     #[inline(always)]
     pub(crate) fn push(&mut self, confidences: &[f32; LANES], correct: &[bool; LANES], count: usize) {
         let bins = self.last.len() as f64;
+        let scale = bins * ON_EDGE;
         let (mut places, mut units, mut are_near) = ([0; LANES], [0; LANES], true);
         for l in 0..LANES {
             let confidence = f64::from(confidences[l]);
-            let place = (confidence * bins).ceil();
+            let place = (confidence * scale).ceil();
             // A NaN falls into the first bin, and makes its error NaN.
             let place = if place > 1.0 { place } else { 1.0 };
             places[l] = whole(if place < bins { place } else { bins });
@@ -227,6 +231,13 @@ mod tests {
         let mut bins = Bins::new(4);
         push(&mut bins, [0.0, 0.25, 0.250_000_1, 1.0].map(|confidence| (confidence, true)));
         assert_eq!(bins.finish().iter().map(|bin| bin.rows).collect::<Vec<_>>(), [2, 1, 0, 1]);
+        // No edge but 0 and 1 is a float32 here.
+        let mut bins = Bins::new(15);
+        let edges: Vec<f32> = (1..=15).map(|edge| (f64::from(edge) / 15.0) as f32).collect();
+        for edge in edges {
+            push(&mut bins, [(edge, true)]);
+        }
+        assert!(bins.finish().iter().all(|bin| bin.rows == 1), "{:?}", bins.finish());
     }
 
     #[test]
@@ -242,7 +253,7 @@ mod tests {
                 for (l, &value) in values.iter().enumerate() {
                     (confidences[l], correct[l]) = (value, l % 3 == 0);
                     let value = f64::from(value);
-                    let bin = &mut expected[((value * 7.0).ceil().max(1.0) as usize).min(7) - 1];
+                    let bin = &mut expected[((value * 7.0 * ON_EDGE).ceil().max(1.0) as usize).min(7) - 1];
                     bin.rows += 1;
                     bin.correct += u64::from(l % 3 == 0);
                     if value.abs() < BEYOND {

@@ -238,6 +238,7 @@ fn parameters_lie_alike_on_both_sides() {
         ("poly", offset_of!(Params, poly)),
         ("z_loss", offset_of!(Params, z_loss)),
         ("sharpness", offset_of!(Params, sharpness)),
+        ("sharpness_lost", offset_of!(Params, sharpness_lost)),
         ("softcap", offset_of!(Params, softcap)),
         ("share", offset_of!(Params, share)),
         ("inner", offset_of!(Params, inner)),

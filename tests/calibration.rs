@@ -170,6 +170,28 @@ fn bins_are_open_below_and_closed_above() {
     }
 }
 
+/// 1 / classes is an edge, and mostly no float32.
+#[test]
+fn equal_logits_are_on_an_edge_and_not_above_it() {
+    const EDGES: u32 = 420;
+    for classes in [3_u32, 5, 6, 7, 15, 30, 140] {
+        for (input, value) in
+            [(Input::Logits, 0.0), (Input::Logits, -7.3), (Input::Probabilities, 0.1), (Input::Probabilities, 1.0)]
+        {
+            let predictions = ndarray::Array2::from_elem((1, classes as usize), value);
+            let labels = arr1(&[0_i64]);
+            let batch = Batch::new(predictions.view(), xent::Targets::classes(labels.view())).expect("the shapes fit");
+            let loss = CategoricalCrossEntropy { input, ..CategoricalCrossEntropy::default() }.into();
+            for tested in all() {
+                let totals =
+                    tested.evaluator.evaluate_blocking(&loss, &batch, &outputs(Some(EDGES))).expect("it is sound").totals;
+                let place = totals.calibration.expect("asked for").bins.iter().position(|bin| bin.rows > 0);
+                assert_eq!(place, Some((EDGES / classes - 1) as usize), "{classes} of {input:?} {value} on {}", tested.name);
+            }
+        }
+    }
+}
+
 #[test]
 fn nothing_kept_is_0_and_a_perplexity_of_1() {
     for tested in all() {

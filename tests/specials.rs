@@ -107,6 +107,30 @@ fn a_class_that_has_everything_costs_a_binary_loss_nothing_or_infinity() {
 }
 
 #[test]
+fn a_masked_class_costs_a_binary_loss_nothing_where_it_has_no_target() {
+    let loss = Loss::from(BinaryCrossEntropy { input: Input::Logits, ..Default::default() });
+    let outputs = Outputs { losses: true, accuracy: false, gradient: Some(Gradient::Of(Reduction::Sum)), ..Outputs::default() };
+    let rest = 2.0_f32.ln() / 2.0;
+    for (x, target, want, slope) in [
+        (-INFINITY, 0.0, rest, 0.0),
+        (-INFINITY, 0.5, INFINITY, -0.25),
+        (-INFINITY, -0.5, -INFINITY, 0.25),
+        (INFINITY, 1.0, f32::NAN, f32::NAN),
+        (f32::NAN, 0.0, f32::NAN, f32::NAN),
+    ] {
+        let (predictions, targets) = (arr2(&[[x, 0.0]]), arr2(&[[target, 1.0_f32]]));
+        let batch = Batch::new(predictions.view(), Targets::dense(targets.view())).expect("shapes fit");
+        for evaluator in evaluators() {
+            let result = evaluator.evaluate_blocking(&loss, &batch, &outputs).expect("it evaluates");
+            let (got, gradient) = (result.losses.expect("losses")[0], result.gradient.expect("a gradient")[[0, 0]]);
+            let same = |got: f32, want: f32| (got.is_nan() && want.is_nan()) || got == want || (got - want).abs() < 1e-6;
+            let context = format!("{x} with {target} on {:?}: {got}, {gradient}", result.backend);
+            assert!(same(got, want) && same(gradient, slope), "{context}");
+        }
+    }
+}
+
+#[test]
 fn outputs_that_no_one_can_hold_are_refused() {
     let (predictions, labels) = (arr2(&[[1.0_f32, 2.0]]), arr1(&[0]));
     let batch = Batch::new(predictions.view(), Targets::classes(labels.view())).expect("shapes fit");

@@ -103,7 +103,8 @@ pub(crate) fn check_weights(
     match weights.iter().position(|w| !is_good(w)) {
         None => Ok(()),
         Some(i) => {
-            let problem = format!("{what} {}: the weight {:?} is not a finite number of at least 0", first + i, weights[i]);
+            let size = if most < f64::MAX { "finite float32" } else { "finite number" };
+            let problem = format!("{what} {}: the weight {:?} is not a {size} of at least 0", first + i, weights[i]);
             Err(FileError::new(source.name(), problem))
         }
     }

@@ -78,10 +78,8 @@ pub(crate) fn described(loss: &Loss) -> String {
             (format!("{name} cross-entropy of {}", of(loss.input)), options)
         }
         Loss::Binary(loss) => {
-            let options = vec![
-                option("label smoothing", loss.label_smoothing, 0.0),
-                option("ε", loss.epsilon, xent::DEFAULT_EPSILON),
-            ];
+            let options =
+                vec![option("label smoothing", loss.label_smoothing, 0.0), option("ε", loss.epsilon, xent::DEFAULT_EPSILON)];
             (format!("Binary cross-entropy of {}", of(loss.input)), options)
         }
         Loss::KlDivergence(loss) => {
@@ -106,7 +104,7 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(described(&loss.into()), "Focal cross-entropy of logits, γ 2, α 0.25, softcap 30");
-        let loss = KlDivergence { epsilon: 1e-6, ..Default::default() };
+        let loss = KlDivergence { epsilon: 1e-6 };
         assert_eq!(described(&loss.into()), "Kullback-Leibler divergence, ε 0.000001");
     }
 }

@@ -30,8 +30,9 @@ fn moved(x: f32) -> Moved {
     if params.softcap == 0.0 {
         return Moved(x, params.sharpness);
     }
-    let t = tanh_of(x * params.sharpness / params.softcap);
-    return Moved(params.softcap * t.value, t.slope * params.sharpness);
+    let y = x * params.sharpness;
+    let capped = softcap(y, fma(x, params.sharpness_lost, fma(x, params.sharpness, -y)), params.softcap);
+    return Moved(capped.value, capped.slope * params.sharpness);
 }
 
 // 1 in a rest's unit, 2^64.

@@ -3,6 +3,10 @@
 fn term(class_share: Share, coefficient: f32, given: f32) -> Term {
     // 1 − t′, from 1 − t: t′ has not its digits.
     let complement = (1.0 - given) * params.keep + params.spread;
+    if class_share.special == RISING {
+        // −∞ masks a class: `special` says what that costs.
+        return Term(0.0, -coefficient);
+    }
     let e = exp_in(vec4<f32>(-abs(class_share.x)), 0.0).x;
     let tail = e / (1.0 + e);
     if class_share.x > 0.0 {
@@ -13,6 +17,9 @@ fn term(class_share: Share, coefficient: f32, given: f32) -> Term {
 }
 
 fn special(class_share: Share, coefficient: f32) -> u32 {
+    if class_share.special == RISING {
+        return select(signed_special(RISING, coefficient), 0u, coefficient == 0.0);
+    }
     return select(0u, UNDEFINED, class_share.special != 0u);
 }
 

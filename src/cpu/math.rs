@@ -20,8 +20,10 @@ const LOG1P: [f32; 8] =
     [-0.499_996_48, 0.333_213_24, -0.248_571_63, 0.191_536_55, -0.137_538, 0.079_204_51, -0.030_065_773, 0.005_364_819];
 /// tanh(a) ≈ a + a³·(c₃ + a²·(c₅ + …)) for a ≤ 0.625.
 const TANH: [f32; 5] = [-0.333_332_8, 0.133_314_42, -0.053_739_715, 0.020_639_088, -0.005_704_987_3];
-/// From here on tanh is (1 − e^−2a) / (1 + e^−2a).
+/// From here on tanh is 1 − 2·e^−2a / (1 + e^−2a).
 const TANH_SERIES: f32 = 0.625;
+/// From here on its slope is as good as 0.
+const TANH_FLAT: f32 = 10.0;
 const LN_2: f32 = std::f32::consts::LN_2;
 /// log₂ e in three parts: 12 bits, 12 bits, the rest.
 const LOG2_E: [f32; 3] = [1.442_871_1, -0.000_176_072_12, 1.925_963e-8];
@@ -39,7 +41,12 @@ pub(crate) fn constants() -> impl Iterator<Item = (&'static str, f32)> {
     let log = ["LOG_3", "LOG_4", "LOG_5", "LOG_6", "LOG_7", "LOG_8", "LOG_9"].into_iter().zip(LOG);
     let log2_e = ["LOG2_E_HIGH", "LOG2_E_MIDDLE", "LOG2_E_LOW"].into_iter().zip(LOG2_E);
     let tanh = ["TANH_3", "TANH_5", "TANH_7", "TANH_9", "TANH_11"].into_iter().zip(TANH);
-    exp2.chain(log).chain(log2_e).chain(tanh).chain([("LN_2", LN_2), ("HUGE", HUGE), ("TANH_SERIES", TANH_SERIES)])
+    exp2.chain(log).chain(log2_e).chain(tanh).chain([
+        ("LN_2", LN_2),
+        ("HUGE", HUGE),
+        ("TANH_SERIES", TANH_SERIES),
+        ("TANH_FLAT", TANH_FLAT),
+    ])
 }
 
 /// c₀ + v·(c₁ + v·(c₂ + …)).
@@ -297,18 +304,26 @@ pub(crate) fn power<I: Isa>(i: I, q: F32s<I>, gamma: f32) -> F32s<I> {
     counts.select(exp2_fine(i, rest) * power_of_two(i, k), i.f32s(0.0))
 }
 
-/// tanh(u) and 1 − tanh²(u).
+/// cap·tanh(y / cap) and its derivative by y, which is `y` and what that `lost` when it was rounded. Differences of these count, which
+/// are small where they are large: so what the division loses is put back, and but for one rounding of the whole there are only
+/// those of what it is short of y, or of the cap.
 #[inline(always)]
-pub(crate) fn tanh_of<I: Isa>(i: I, u: F32s<I>) -> (F32s<I>, F32s<I>) {
+pub(crate) fn softcap<I: Isa>(i: I, y: F32s<I>, lost: F32s<I>, cap: F32s<I>) -> (F32s<I>, F32s<I>) {
     let (zero, one) = (i.f32s(0.0), i.f32s(1.0));
+    let u = y.over(cap);
     let a = u.abs(i);
     let e = exp(i, i.f32s(-2.0) * a);
     let d = one + e;
-    // Near 0 the difference 1 − e has no digits left: an odd series has.
+    let slope = (i.f32s(4.0) * e).over(d * d);
+    // Near 0 an odd series, further out the cap less what a tanh is below 1.
     let s = a * a;
-    let series = (a * s).fma(polynomial(i, s, TANH), a);
-    let value = a.lt(i.f32s(TANH_SERIES)).select(series, (one - e).over(d));
-    (u.lt(zero).select(zero - value, value), (i.f32s(4.0) * e).over(d * d))
+    let series = (y * s).fma(polynomial(i, s, TANH), y);
+    let beyond = (zero - cap).fma((e + e).over(d), cap);
+    let near = a.lt(i.f32s(TANH_SERIES));
+    let value = near.select(series, u.lt(zero).select(zero - beyond, beyond));
+    // The series has taken y as it is. Far out nothing is to be put back, and y may be beyond any float.
+    let lost = lost + or_zero(i, !near, (zero - u).fma(cap, y));
+    (value + or_zero(i, a.lt(i.f32s(TANH_FLAT)), slope * lost), slope)
 }
 
 /// Adds up in pairs.
@@ -351,7 +366,7 @@ mod tests {
         Exp,
         Log1p,
         Power(f32),
-        Tanh,
+        Softcap(f32),
         Fine,
         MinusInverse,
         OfDifference,
@@ -379,7 +394,7 @@ mod tests {
                     Function::Exp => exp(i, v),
                     Function::Log1p => log1p(i, v),
                     Function::Power(gamma) => power(i, v, gamma),
-                    Function::Tanh => tanh_of(i, v).0,
+                    Function::Softcap(cap) => softcap(i, v, i.f32s(0.0), i.f32s(cap)).0,
                     Function::Fine => exp2_fine(i, v),
                     Function::MinusInverse => minus_inverse(i, v),
                     Function::OfDifference => Base::of(1.0).of_differences(i).exp(i, v),
@@ -470,8 +485,11 @@ mod tests {
 
     #[test]
     fn tangents() {
-        check(Function::Tanh, &between(-9.0, 9.0), f64::tanh, 3e-7);
-        check(Function::Tanh, &[0.0, 60.0, -60.0], f64::tanh, 6e-8);
+        for cap in [1.0_f32, 30.0, 50.0] {
+            let truth = |x: f64| f64::from(cap) * (x / f64::from(cap)).tanh();
+            check(Function::Softcap(cap), &between(-9.0 * cap, 9.0 * cap), truth, 1.6e-7);
+            check(Function::Softcap(cap), &[0.0, 60.0 * cap, -60.0 * cap, 1e-30, f32::MAX], truth, 6e-8);
+        }
     }
 
     /// [`Base::power`] and [`Base::power_in_turn`] of logits in a unit, as bits.

@@ -23,7 +23,7 @@ use state::State;
 use crate::cpu::isa::{Isa, LANES, Outlined};
 use crate::cpu::lanes::{F32s, F64s, Make, Mask};
 use crate::cpu::math::{
-    OfDifferences, difference, exp, exp2_fine, log1p, log1p_to_one, minus_inverse, power_of_two, round, tanh_of,
+    OfDifferences, difference, exp, exp2_fine, log1p, log1p_to_one, minus_inverse, power_of_two, round, softcap,
 };
 use crate::fold::moments;
 use crate::fold::units::{ONE, ONE_EXPONENT, anchor, is_huge};
@@ -81,11 +81,12 @@ fn moved<I: Isa>(i: I, prepared: &Prepared, x: F32s<I>) -> (F32s<I>, F32s<I>) {
     if prepared.softcap == 0.0 {
         return (x, sharpness);
     }
-    let cap = i.f32s(prepared.softcap);
-    let (value, slope) = tanh_of(i, (x * sharpness).over(cap));
+    let y = x * sharpness;
+    let lost = x.fma(i.f32s(prepared.sharpness_lost), x.fma(sharpness, i.f32s(0.0) - y));
+    let (value, slope) = softcap(i, y, lost, i.f32s(prepared.softcap));
     // −∞ masks a class, before softcap and after it.
     let masked = x.eq(i.f32s(f32::NEG_INFINITY));
-    (masked.select(x, cap * value), masked.select(sharpness, slope * sharpness))
+    (masked.select(x, value), masked.select(sharpness, slope * sharpness))
 }
 
 /// The logit after softcap.

@@ -19,12 +19,14 @@ impl LossTerm for BinaryLogits {
         let e = exp(i, zero - size);
         let inverse = one.over(one + e);
         let tail = e * inverse;
-        // σ − t′ is (1 − t′) − (1 − σ) as well. Infinities have no loss.
+        // σ − t′ is (1 − t′) − (1 − σ) as well.
         let positive = zero.lt(of.x);
         let slope = positive.select(complement - tail, tail - coefficient);
-        let straight = positive.select(complement, coefficient).widen() * size.widen();
+        // −∞ masks a class, which costs nothing where it has no target. +∞ has no loss.
+        let weight = positive.select(complement, coefficient);
+        let straight = weight.eq(zero).select_d(i.f64s(0.0), weight.widen() * size.widen());
         let loss = (straight + log1p(i, e).widen()) * i.f64s(f64::from(prepared.share));
-        let finite = of.x.is_finite(i);
-        Term { loss: finite.select_d(loss, i.f64s(f64::NAN)), slope: finite.select(slope, i.f32s(f32::NAN)) }
+        let good = of.x.lt(i.f32s(f32::INFINITY));
+        Term { loss: good.select_d(loss, i.f64s(f64::NAN)), slope: good.select(slope, i.f32s(f32::NAN)) }
     }
 }

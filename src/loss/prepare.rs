@@ -28,8 +28,9 @@ pub(crate) struct Prepared {
     pub alpha: f32,
     pub poly: f32,
     pub z_loss: f32,
-    /// 1 / temperature.
+    /// 1 / temperature, and what that lost when it was rounded.
     pub sharpness: f32,
+    pub sharpness_lost: f32,
     /// 0 for none.
     pub softcap: f32,
     /// What exponentials of logits are powers of: e, or e to the factor of differences of logits.
@@ -137,6 +138,7 @@ impl Loss {
             poly: 0.0,
             z_loss: 0.0,
             sharpness: 1.0,
+            sharpness_lost: 0.0,
             softcap: 0.0,
             base: Base::of(1.0),
             share: 1.0,
@@ -170,6 +172,7 @@ impl Loss {
                 }
                 prepared.z_loss = loss.z_loss as f32;
                 prepared.sharpness = (1.0 / loss.temperature) as f32;
+                prepared.sharpness_lost = (1.0 / loss.temperature - f64::from(prepared.sharpness)) as f32;
                 prepared.softcap = loss.softcap.unwrap_or(0.0) as f32;
                 prepared.base = Base::of(prepared.factor() as f32);
                 prepared.ignore_index = loss.ignore_index;

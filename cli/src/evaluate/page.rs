@@ -51,39 +51,38 @@ impl Page {
         let [predictions, targets] = [&inputs.predictions, &inputs.targets].map(|source| Text(source.name()));
         let shape = shape_text(inputs.predictions.shape());
 
-        let mut html = format!("{HEAD}<title>xent: {predictions}</title>\n</head>\n<body>\n");
-        html += &format!("<h1>{}</h1>\n", Text(&described(loss)));
-        html += &format!("<p><code>{predictions}</code> {shape} against <code>{targets}</code></p>\n");
-        for warning in facts.warnings() {
-            html += &format!("<p class=\"warning\">{}</p>\n", Text(&warning));
-        }
-        html += "<table>\n";
-        for (name, value) in numbers(facts) {
-            html += &format!("<tr><th>{}</th><td>{}</td></tr>\n", Text(&name), Text(&value));
-        }
-        html += "</table>\n<h2>Losses</h2>\n";
-        html += &format!("<p>{}</p>\n", in_words(&spread, totals));
-        html += &charts::losses(&spread).map_err(undrawn)?.unwrap_or_default();
-        html += &worst_rows(worst.rows(), files, loss)?;
+        let mut html = vec![
+            format!("{HEAD}<title>xent: {predictions}</title>\n</head>\n<body>\n<h1>{}</h1>", Text(&described(loss))),
+            format!("<p><code>{predictions}</code> {shape} against <code>{targets}</code></p>"),
+        ];
+        html.extend(facts.warnings().iter().map(|warning| format!("<p class=\"warning\">{}</p>", Text(warning))));
+        html.push("<table>".into());
+        let row = |(name, value): &(String, String)| format!("<tr><th>{}</th><td>{}</td></tr>", Text(name), Text(value));
+        html.extend(numbers(facts).iter().map(row));
+        html.push(format!("</table>\n<h2>Losses</h2>\n<p>{}</p>", in_words(&spread, totals)));
+        html.extend(charts::losses(&spread).map_err(undrawn)?);
+        html.extend(worst_rows(worst.rows(), files, loss)?);
         if let Some(calibration) = totals.calibration.as_ref().filter(|_| totals.kept > 0) {
-            html += "<h2>Calibration</h2>\n<p>How often the most probable class is the label, over how probable it is, in ";
-            html += &format!("{} bins. On the line the model is as sure as it is right.</p>\n", calibration.bins.len());
-            html += &charts::calibration(calibration).map_err(undrawn)?;
+            let bins = calibration.bins.len();
+            html.push(format!(
+                "<h2>Calibration</h2>\n<p>How often the most probable class is the label, over how probable it is, in {bins} bins. On \
+                 the line the model is as sure as it is right.</p>"
+            ));
+            html.push(charts::calibration(calibration).map_err(undrawn)?);
         }
-        html += "</body>\n</html>\n";
-        file.fill(html.as_bytes())?;
+        html.push("</body>\n</html>\n".into());
+        file.fill(html.join("\n").as_bytes())?;
         Ok(file)
     }
 }
 
 /// How the losses are spread.
 fn in_words(spread: &Spread, totals: &Totals) -> String {
-    let mut words = match spread.count() {
-        0 => "No row has a finite loss.".into(),
-        _ => {
-            let [half, most, nearly] = [0.5, 0.9, 0.99].map(|share| digits(spread.quantile(share)));
-            format!("Half of the rows cost at most {half}, nine in ten at most {most}, 99 in 100 at most {nearly}.")
-        }
+    let words = if spread.count() == 0 {
+        "No row has a finite loss.".into()
+    } else {
+        let [half, most, nearly] = [0.5, 0.9, 0.99].map(|share| digits(spread.quantile(share)));
+        format!("Half of the rows cost at most {half}, nine in ten at most {most}, 99 in 100 at most {nearly}.")
     };
     let facts = [
         (totals.rows - totals.kept, "ignored"),
@@ -93,36 +92,34 @@ fn in_words(spread: &Spread, totals: &Totals) -> String {
     ];
     let facts = facts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
     let facts = facts.collect::<Vec<_>>().join(", ");
-    if !facts.is_empty() {
-        words += &format!(" Not drawn: {facts}.");
-    }
-    words
+    if facts.is_empty() { words } else { format!("{words} Not drawn: {facts}.") }
 }
 
 /// The rows that cost most, with their labels and what was predicted instead, where there is a label.
-fn worst_rows(rows: Vec<(u64, f32)>, files: &Files, loss: &Loss) -> Result<String, Failure> {
+fn worst_rows(rows: Vec<(u64, f32)>, files: &Files, loss: &Loss) -> Result<Vec<String>, Failure> {
     if rows.is_empty() {
-        return Ok(String::new());
+        return Ok(Vec::new());
     }
-    let mut html = String::from("<h2>Rows that cost most</h2>\n<table class=\"rows\">\n<tr><th>row</th><th>loss</th>");
-    html += if matches!(loss, Loss::Categorical(_)) {
-        "<th>label</th><th>its probability</th><th>most probable</th><th>its probability</th></tr>\n"
+    let labels = if matches!(loss, Loss::Categorical(_)) {
+        "<th>label</th><th>its probability</th><th>most probable</th><th>its probability</th>"
     } else {
-        "</tr>\n"
+        ""
     };
+    let head = format!("<table class=\"rows\">\n<tr><th>row</th><th>loss</th>{labels}</tr>");
+    let mut html = vec!["<h2>Rows that cost most</h2>".into(), head];
     for (row, cost) in rows {
-        html += &format!("<tr><td>{row}</td><td>{}</td>", digits(f64::from(cost)));
+        let mut cells = vec![row.to_string(), digits(f64::from(cost))];
         let story = Story::of(&files.inputs, loss, row as usize)?;
         if let Some(label) = story.label {
             for class in [Some(label), story.top()] {
-                let cells = class.map(|class| (class.to_string(), digits(story.probability(class))));
-                let (class, probability) = cells.unwrap_or_default();
-                html += &format!("<td>{class}</td><td>{probability}</td>");
+                cells.push(class.map_or_else(String::new, |class| class.to_string()));
+                cells.push(class.map_or_else(String::new, |class| digits(story.probability(class))));
             }
         }
-        html += "</tr>\n";
+        html.push(format!("<tr><td>{}</td></tr>", cells.join("</td><td>")));
     }
-    html += "</table>\n<p><code>xent explain</code> with the same options and <code>--row</code> shows how each comes about.</p>\n";
+    let how = "<code>xent explain</code> with the same options and <code>--row</code> shows how each comes about.";
+    html.push(format!("</table>\n<p>{how}</p>"));
     Ok(html)
 }
 

@@ -60,11 +60,13 @@ impl Source {
         let length = file.metadata().map_err(cannot_open)?.len();
 
         let mut start = [0; 6];
-        let sniffed = read_exact_at(&file, &mut start[..length.min(6) as usize], 0);
+        let known = length.min(6) as usize;
+        let sniffed = read_exact_at(&file, &mut start[..known], 0);
         sniffed.map_err(|error| FileError::new(path, format_args!("cannot read: {error}")))?;
         let array = match kind_of(path) {
             Some(Kind::Npz) if !(start.starts_with(b"PK\x03\x04") || start.starts_with(b"PK\x05\x06")) => {
-                return Err(FileError::new(path, format_args!("not a .npz file: starts with the bytes {:02x?}", &start[..4])));
+                let start = &start[..known.min(4)];
+                return Err(FileError::new(path, format_args!("not a .npz file: starts with the bytes {start:02x?}")));
             }
             Some(Kind::Npz) => npz::open(spec, file, member)?,
             Some(Kind::Safetensors) => safetensors::open(spec, file, member)?,

@@ -117,8 +117,10 @@ impl Problem {
                 let p = x.clamp(low, high);
                 (-p.ln(), -(-p).ln_1p())
             };
-            sum.add((t * (1.0 - alpha) + alpha / 2.0) * yes / classes);
-            sum.add(((1.0 - t) * (1.0 - alpha) + alpha / 2.0) * no / classes);
+            // A class masked with −∞ adds nothing where it has no target.
+            let cost = |weight: f64, cost: f64| if weight == 0.0 && cost == f64::INFINITY { 0.0 } else { weight * cost };
+            sum.add(cost(t * (1.0 - alpha) + alpha / 2.0, yes) / classes);
+            sum.add(cost((1.0 - t) * (1.0 - alpha) + alpha / 2.0, no) / classes);
         }
         sum.value()
     }

@@ -49,9 +49,9 @@ pub(super) fn losses(spread: &Spread) -> Result<Option<String>, Trouble> {
             .light_line_style(BLACK.mix(0.0))
             .draw()?;
         let filled = bars.iter().enumerate().filter(|(_, rows)| **rows > 0);
-        context.draw_series(filled.map(|(bar, &rows)| {
-            Rectangle::new([(edge(bar), 0.0), (edge(bar + 1), rows as f64)], BLUE.filled())
-        }))?;
+        context.draw_series(
+            filled.map(|(bar, &rows)| Rectangle::new([(edge(bar), 0.0), (edge(bar + 1), rows as f64)], BLUE.filled())),
+        )?;
         root.present()?;
     }
     Ok(Some(svg))
