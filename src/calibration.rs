@@ -101,9 +101,9 @@ const PLACES: i32 = 40;
 const BEYOND: f64 = 4_194_304.0;
 /// Below this [`MOST`] confidences add up to an `i64`.
 const NEAR: f64 = 2.0;
-/// A confidence that is above an edge by no more than float32 can tell lies on it, and belongs to the bin below: so does the third of
-/// three equal logits, which a float32 is a little above.
-const ON_EDGE: f64 = 1.0 - 1.0 / 8_388_608.0;
+/// A confidence that is above an edge by no more than it may be off, 2^-22 of itself, lies on it: so does the third of
+/// three equal logits, which a float32 is a little above, and which comes out a little above that.
+const ON_EDGE: f64 = 1.0 - 1.0 / 4_194_304.0;
 /// Rows that may be waiting to join all.
 const MOST: usize = 1 << 21;
 /// 1.5 · 2^52: a float64 with this added to it is a whole number, and its lower bits are that number's.

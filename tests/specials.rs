@@ -114,7 +114,7 @@ fn a_masked_class_costs_a_binary_loss_nothing_where_it_has_no_target() {
     for (x, target, want, slope) in [
         (-INFINITY, 0.0, rest, 0.0),
         (-INFINITY, 0.5, INFINITY, -0.25),
-        (-INFINITY, -0.5, -INFINITY, 0.25),
+        (-INFINITY, -0.5, INFINITY, 0.25),
         (INFINITY, 1.0, f32::NAN, f32::NAN),
         (f32::NAN, 0.0, f32::NAN, f32::NAN),
     ] {

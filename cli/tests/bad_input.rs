@@ -305,7 +305,7 @@ fn options_of_the_categorical_loss_alone() {
 #[test]
 fn options_and_commands_that_do_not_exist() {
     let folder = refusals::folder();
-    let options = ["--report out.html", "--nonsense", "-x"];
+    let options = ["--reports out.html", "--nonsense", "-x"];
     let runs: Vec<String> = options.iter().map(|option| format!("evaluate p.npy l.npy {option}")).collect();
     let mut cases: Vec<Case<'_>> = runs.iter().map(|run| (run.as_str(), 2, &["unexpected argument"][..])).collect();
     cases.extend([

@@ -18,7 +18,7 @@ fn term(class_share: Share, coefficient: f32, given: f32) -> Term {
 
 fn special(class_share: Share, coefficient: f32) -> u32 {
     if class_share.special == RISING {
-        return select(signed_special(RISING, coefficient), 0u, coefficient == 0.0);
+        return select(RISING, 0u, coefficient == 0.0);
     }
     return select(0u, UNDEFINED, class_share.special != 0u);
 }

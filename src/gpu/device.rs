@@ -188,13 +188,13 @@ pub(crate) async fn open(choice: &Choice) -> Result<Context> {
     let index = choice.place.filter(|place| *place < infos.len()).map_or_else(|| choose(&infos, choice), Ok)?;
     let (adapter, info) = (all.swap_remove(index), &infos[index]);
     let available = adapter.limits();
-    // WebGPU's defaults suffice; larger buffers, where the adapter has them, mean fewer windows.
+    // WebGPU's defaults suffice; larger buffers, where the adapter has them, mean fewer windows. What it has less of, textures above
+    // all, it may not be asked for.
     let required_limits = wgpu::Limits {
         max_storage_buffer_binding_size: available.max_storage_buffer_binding_size,
         max_buffer_size: available.max_buffer_size,
-        ..wgpu::Limits::default()
+        ..wgpu::Limits::default().or_worse_values_from(&available)
     };
-    let binding = available.max_storage_buffer_binding_size.min(available.max_buffer_size).min(MAX_BINDING);
     let (device, queue) = adapter
         .request_device(&wgpu::DeviceDescriptor {
             label: Some("xent"),
@@ -206,37 +206,20 @@ pub(crate) async fn open(choice: &Choice) -> Result<Context> {
         .await
         .map_err(|error| Error::NoAdapter(format!("{} refuses a device: {error}", info.name)))?;
 
-    let failure = Arc::new(Mutex::new(None));
+    let context = Context::of(device, queue);
     let note = |failure: &Arc<Mutex<Option<String>>>, text: String| {
         failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
     };
-    device.set_device_lost_callback({
-        let failure = Arc::clone(&failure);
+    context.device.set_device_lost_callback({
+        let failure = Arc::clone(&context.failure);
         move |reason, message| note(&failure, format!("the device was lost ({reason:?}): {}", one_line(&message)))
     });
     // Without a handler an error outside of every scope would panic.
-    device.on_uncaptured_error({
-        let failure = Arc::clone(&failure);
+    context.device.on_uncaptured_error({
+        let failure = Arc::clone(&context.failure);
         Arc::new(move |error: wgpu::Error| note(&failure, one_line(&error.to_string())))
     });
-    Ok(Context {
-        limits: DeviceLimits {
-            adapter: info.name.clone(),
-            binding,
-            software: info.device_type == wgpu::DeviceType::Cpu,
-            subgroups: if device.features().contains(wgpu::Features::SUBGROUP) {
-                (info.subgroup_min_size, info.subgroup_max_size)
-            } else {
-                (0, 0)
-            },
-        },
-        name: info.name.clone(),
-        driver: driver(info),
-        pipelines: Arc::default(),
-        device,
-        queue,
-        failure,
-    })
+    Ok(context)
 }
 
 impl Context {

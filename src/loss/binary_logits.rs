@@ -22,9 +22,10 @@ impl LossTerm for BinaryLogits {
         // σ − t′ is (1 − t′) − (1 − σ) as well.
         let positive = zero.lt(of.x);
         let slope = positive.select(complement - tail, tail - coefficient);
-        // −∞ masks a class, which costs nothing where it has no target. +∞ has no loss.
-        let weight = positive.select(complement, coefficient);
-        let straight = weight.eq(zero).select_d(i.f64s(0.0), weight.widen() * size.widen());
+        let straight = positive.select(complement, coefficient).widen() * size.widen();
+        // −∞ masks a class: it costs nothing where it has no share of the target, and ∞ where it has any. +∞ has no loss.
+        let masked = coefficient.eq(zero).select(zero, i.f32s(f32::INFINITY)).widen();
+        let straight = of.x.eq(i.f32s(f32::NEG_INFINITY)).select_d(masked, straight);
         let loss = (straight + log1p(i, e).widen()) * i.f64s(f64::from(prepared.share));
         let good = of.x.lt(i.f32s(f32::INFINITY));
         Term { loss: good.select_d(loss, i.f64s(f64::NAN)), slope: good.select(slope, i.f32s(f32::NAN)) }

@@ -32,9 +32,9 @@ impl Problem {
         }
         match self.extra.kind {
             Kind::Categorical => self.categorical(&self.moved(x), target),
-            _ if !x.iter().all(|x| x.is_finite()) => UNDEFINED,
             Kind::Binary => self.binary(x, target),
-            Kind::KlDivergence => self.kl_divergence(x, target),
+            Kind::KlDivergence if x.iter().all(|x| x.is_finite()) => self.kl_divergence(x, target),
+            Kind::KlDivergence => UNDEFINED,
         }
     }
 
@@ -108,7 +108,17 @@ impl Problem {
         let alpha = self.label_smoothing;
         let classes = self.classes as f64;
         let mut sum = Sum::default();
+        let mut masked = false;
         for (t, x) in target.iter().zip(x) {
+            let [weight, other] = [*t, 1.0 - t].map(|t| t * (1.0 - alpha) + alpha / 2.0);
+            // A class masked with −∞ adds nothing, but where it has a share of the target.
+            if self.input == Input::Logits && *x == f64::NEG_INFINITY {
+                masked |= weight != 0.0;
+                continue;
+            }
+            if !x.is_finite() {
+                return UNDEFINED;
+            }
             // −log p and −log(1 − p).
             let (yes, no) = if self.input == Input::Logits {
                 let tail = (-x.abs()).exp().ln_1p();
@@ -117,12 +127,10 @@ impl Problem {
                 let p = x.clamp(low, high);
                 (-p.ln(), -(-p).ln_1p())
             };
-            // A class masked with −∞ adds nothing where it has no target.
-            let cost = |weight: f64, cost: f64| if weight == 0.0 && cost == f64::INFINITY { 0.0 } else { weight * cost };
-            sum.add(cost(t * (1.0 - alpha) + alpha / 2.0, yes) / classes);
-            sum.add(cost((1.0 - t) * (1.0 - alpha) + alpha / 2.0, no) / classes);
+            sum.add(weight * yes / classes);
+            sum.add(other * no / classes);
         }
-        sum.value()
+        if masked { (f64::INFINITY, f64::INFINITY) } else { sum.value() }
     }
 
     fn kl_divergence(&self, x: &[f64], target: &[f64]) -> (f64, f64) {

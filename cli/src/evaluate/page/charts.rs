@@ -101,7 +101,18 @@ pub(super) fn calibration(calibration: &Calibration) -> Result<String, Trouble> 
     Ok(svg)
 }
 
-/// A label of an axis: no more digits than it takes.
+/// A label of an axis: of three digits those that it takes.
 fn short(loss: f64) -> String {
+    let loss = format!("{loss:.2e}").parse().unwrap_or(loss);
     if (1e-3..1e4).contains(&loss) { format!("{loss}") } else { format!("{loss:e}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_short() {
+        assert_eq!([9.999_999_999_999_999e-6, 0.01, 1.0, 20_000.0].map(short), ["1e-5", "0.01", "1", "2e4"]);
+    }
 }
