@@ -10,8 +10,6 @@ const NEGATIVE_INFINITE: u32 = 0xff800000u;
 const NAN: u32 = 0x7fc00000u;
 const LOWEST: f32 = -3.40282347e38;
 const LARGEST: f32 = 3.40282347e38;
-// Of the normal floats.
-const SMALLEST: f32 = 1.1754944e-38;
 // 2^-32 and 2^32: scales down what may be beyond any float on its way, and up again.
 const SMALL: f32 = 2.3283064365386963e-10;
 const UNSMALL: f32 = 4294967296.0;
@@ -41,6 +39,8 @@ override TANH_11: f32;
 override TANH_SERIES: f32;
 // From here on its slope is as good as 0.
 override TANH_FLAT: f32;
+// Of the normal floats above 0.
+override SMALLEST: f32;
 override LN_2: f32;
 // log2 e in three parts: 12 bits, 12 bits, the rest.
 override LOG2_E_HIGH: f32;

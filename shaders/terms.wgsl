@@ -61,7 +61,7 @@ fn block_terms(s: State, block: Block, label: Label) -> Terms {
                     loss[i] = t.loss;
                 }
                 slope[i] = t.slope;
-                flags |= special(class_share, block.coefficient[i]);
+                flags |= special(class_share, block.coefficient[i], block.given[i]);
             }
             if CALIBRATED {
                 if block.given[i] != 0.0 && class_share.special == 0u {
@@ -89,7 +89,7 @@ fn row_terms(s: State, walked: Terms, label: Label) -> Terms {
     }
     let class_share = share(s, label.bits);
     let t = term(class_share, label.weight, 1.0);
-    return Terms(t.loss, 0.0, t.slope, 0.0, 0.0, 0.0, special(class_share, label.weight));
+    return Terms(t.loss, 0.0, t.slope, 0.0, 0.0, 0.0, special(class_share, label.weight, 1.0));
 }
 
 // Sums with a NaN among their terms, or with infinities of both signs.

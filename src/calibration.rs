@@ -5,7 +5,8 @@ use crate::cpu::isa::LANES;
 /// Sums over the kept rows; those of parts merge into those of the whole.
 ///
 /// Rows fall into equal-width bins by their confidence, the largest probability before clipping; a bin is open below and
-/// closed above, and confidences of 0 belong to the first (Guo et al. 2017, *On Calibration of Modern Neural Networks*).
+/// closed above, and confidences of 0 belong to the first (Guo et al. 2017, *On Calibration of Modern Neural Networks*). A confidence
+/// that is above an edge by no more than 2^-22 of itself, as far as it may be off, lies on the edge.
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]

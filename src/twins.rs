@@ -32,9 +32,10 @@ fn variants(fold: FoldKind, term: TermKind, scheme: Scheme) -> Vec<Variant> {
                 // Only lanes that take rows of any length look at how these lie.
                 let looks = scheme.driver == Driver::Lane && scheme.narrow == 0;
                 let layouts = [(false, false), (false, true), (true, false), (true, true)];
-                // Of others, those that write a gradient look at whether rows share words.
-                let shares = scheme.driver.is_team() && flag(1) != flag(2);
-                for (strided, aligned) in layouts.into_iter().skip(usize::from(shares)).take(if looks { 4 } else { 1 }) {
+                // Of others, a team that writes a gradient looks at whether rows share words.
+                let looks_at_words = scheme.driver.is_team() && wanted.gradient;
+                let count = if looks { 4 } else { 1 + usize::from(looks_at_words) };
+                for (strided, aligned) in layouts.into_iter().take(count) {
                     let (row_scales, in_place, arena) = (flag(0) != flag(1), flag(2) && wanted.gradient, flag(4) != flag(5));
                     all.push(Variant {
                         dense,

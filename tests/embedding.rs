@@ -575,24 +575,45 @@ fn what_cannot_be_bound_is_an_error_that_names_it() {
 
 #[test]
 fn rows_that_alternate_are_bound_in_whole_stretches() {
-    const INNER: usize = 4;
+    // Rows that alternate share words of the gradient.
+    const INNER: usize = 3;
     let (app, data) = (Application::plain(), Data::new(5 * INNER, 10));
     let logits = data.logits.to_shape((5, INNER, 10)).expect("rows lie together").permuted_axes([0, 2, 1]);
     let predictions = app.buffer(bytemuck::cast_slice(&logits.iter().copied().collect::<Vec<_>>()), 0);
     let targets = app.buffer(bytemuck::cast_slice(data.labels.as_slice().expect("labels lie together")), 0);
-    let losses = app.buffer(&[], 4 * data.labels.len() as u64);
-    let outputs = KernelOutputs { losses: true, ..KernelOutputs::default() };
-    let descriptor = KernelDescriptor { loss: loss(), classes: 10, inner: INNER, outputs, ..KernelDescriptor::default() };
+    let (losses, gradient) = (app.buffer(&[], 4 * data.labels.len() as u64), app.buffer(&[], 608));
+    let outputs = KernelOutputs { losses: true, gradient: Some(Gradient::Of(Reduction::Sum)), ..KernelOutputs::default() };
+    let descriptor = KernelDescriptor {
+        loss: loss(),
+        classes: 10,
+        inner: INNER,
+        sample_weights: true,
+        outputs,
+        ..KernelDescriptor::default()
+    };
+    let weights = app.buffer(bytemuck::cast_slice(data.weights.as_slice().expect("weights lie together")), 0);
     let kernel = Kernel::new_blocking(&app.device, &Cache::default(), &descriptor).expect("the kernel is made");
-    let bindings = Bindings { losses: Some(losses.slice(..)), ..Bindings::new(predictions.slice(..), targets.slice(..)) };
+    let bindings = Bindings {
+        sample_weights: Some(weights.slice(..)),
+        losses: Some(losses.slice(..)),
+        gradient: Some(gradient.slice(..)),
+        ..Bindings::new(predictions.slice(..), targets.slice(..))
+    };
     let bound = kernel.bind(&app.device, &bindings, 5 * INNER).expect("the buffers are bound");
     app.submit(|encoder| bound.encode(encoder));
     let found: Vec<f32> = bytemuck::pod_collect_to_vec(&app.read(&losses));
-    let truth = data.truth(&loss(), &Outputs { losses: true, ..Outputs::default() });
+    let outputs = Outputs { losses: true, gradient: Some(Gradient::Of(Reduction::Sum)), ..Outputs::default() };
+    let truth = data.truth(&loss(), &outputs);
     all_near("losses", &found, &truth.losses.expect("asked for"));
+    let found: Vec<f32> = bytemuck::pod_collect_to_vec(&app.read(&gradient));
+    let want = truth.gradient.expect("asked for");
+    let want = want.to_shape((5, INNER, 10)).expect("rows lie together").permuted_axes([0, 2, 1]);
+    for (element, (got, want)) in found.iter().zip(&want).enumerate() {
+        assert!(near(*got, *want), "gradient {element}: {got}, want {want}");
+    }
     // Of a stretch that is not whole, classes would be taken from beyond.
     let Err(error) = kernel.bind(&app.device, &bindings, 4 * INNER + 1) else { panic!("a part of a stretch was bound") };
-    assert!(error.to_string().contains("17 rows are no multiple of the 4"), "{error}");
+    assert!(error.to_string().contains("13 rows are no multiple of the 3"), "{error}");
 }
 
 #[test]
@@ -614,7 +635,7 @@ fn no_rows_are_bound_as_well() {
 }
 
 #[test]
-fn a_device_with_the_required_limits_binds_it_all() {
+fn required_limits_cover_records_and_never_overflow() {
     let outputs = KernelOutputs { totals: Some(Reduction::Sum), accuracy: true, ..KernelOutputs::default() };
     let descriptor = KernelDescriptor { loss: loss(), element: xent::Element::F16, outputs, ..KernelDescriptor::default() };
     // Records of two words a row outgrow the predictions of four bytes, and do not end with one of 16 bytes.

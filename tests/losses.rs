@@ -4,16 +4,18 @@
 mod support;
 
 use support::backends::{self, Arrays};
-use support::kinds;
+use support::kinds::{self, Random};
 use support::moderate::{self, Setup};
-use support::oracle::{Input, Kind, Problem};
+use support::oracle::{Extra, Input, Kind, Problem};
+use support::tolerance;
+use xent::Outputs;
 
 /// On both sides of the changes from one way of walking a row to the next.
 const CLASSES: [usize; 6] = [1, 2, 3, 10, 65, 257];
 
 /// Plain losses have tables of their own.
 fn setups(of: impl Fn(&Setup) -> bool) -> Vec<Setup> {
-    let is_plain = |setup: &Setup| setup.extra == support::oracle::Extra::default();
+    let is_plain = |setup: &Setup| setup.extra == Extra::default();
     let chosen: Vec<_> = moderate::setups().into_iter().filter(|setup| !is_plain(setup) && of(setup)).collect();
     assert!(!chosen.is_empty());
     chosen
@@ -96,4 +98,33 @@ fn many_ordinary_rows() {
         }
     }
     report(&failures);
+}
+
+/// Near the cap float32 logits are far apart, and the losses of confident rows are their differences.
+#[test]
+fn softcaps_keep_the_digits_of_differences() {
+    let setup = setups(|setup| setup.extra.softcap.is_some()).swap_remove(0);
+    for (cap, temperature) in [(30.0, 1.0), (30.0, 0.7), (50.0, 1.0), (50.0, 3.0)] {
+        for classes in [2, 16] {
+            let mut problem = moderate::problem(1, &setup, false, 40_000 / classes, classes, 1e-7);
+            problem.extra = Extra { softcap: Some(cap), temperature, ..Extra::default() };
+            let mut random = Random::new(cap.to_bits() ^ classes as u64);
+            for row in problem.predictions.chunks_mut(classes) {
+                let middle = (random.uniform() * 2.0 - 1.0) * 1.5 * cap;
+                row.fill_with(|| (temperature * (middle + 5.0 * random.normal())) as f32);
+            }
+            let (truth, arrays) = (problem.truth(), Arrays::of(&problem));
+            let promise = tolerance::MOVED_ROW.max(tolerance::SOFTCAP_ROW * cap);
+            for tested in backends::all() {
+                let outputs = Outputs { losses: true, ..Outputs::default() };
+                let evaluation = tested.evaluator.evaluate_blocking(&backends::loss(&problem), &arrays.batch(), &outputs);
+                let losses = evaluation.expect("the problem is sound").losses.expect("asked for");
+                for (row, (got, want)) in losses.iter().zip(&truth.losses).enumerate() {
+                    let error = (f64::from(*got) - want).abs();
+                    let context = format!("cap {cap}, temperature {temperature}, {classes} classes, row {row}");
+                    assert!(error <= promise * want + tolerance::FLUSHED, "{context} on {}: {got}, want {want}", tested.name);
+                }
+            }
+        }
+    }
 }

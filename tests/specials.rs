@@ -88,11 +88,17 @@ fn a_label_that_has_everything_costs_a_focal_loss_nothing() {
 
 #[test]
 fn a_class_that_has_everything_costs_a_binary_loss_nothing_or_infinity() {
-    let loss = Loss::from(BinaryCrossEntropy { epsilon: TINY, ..Default::default() });
     let outputs = Outputs { losses: true, accuracy: false, gradient: Some(Gradient::Of(Reduction::Sum)), ..Outputs::default() };
     let predictions = arr2(&[[1.0_f32, 0.25]]);
     let right = -0.75_f32.ln() / 2.0;
-    for (target, want, slope) in [(1.0, right, -0.5), (0.0, INFINITY, INFINITY), (0.5, INFINITY, INFINITY)] {
+    // A smoothing that leaves 1 what it is takes a share of it all the same.
+    for (target, label_smoothing, want, slope) in [
+        (1.0, 0.0, right, -0.5),
+        (1.0, 1e-8, INFINITY, INFINITY),
+        (0.0, 0.0, INFINITY, INFINITY),
+        (0.5, 0.0, INFINITY, INFINITY),
+    ] {
+        let loss = Loss::from(BinaryCrossEntropy { epsilon: TINY, label_smoothing, ..Default::default() });
         let targets = arr2(&[[target, 0.0_f32]]);
         let batch = Batch::new(predictions.view(), Targets::dense(targets.view())).expect("shapes fit");
         for evaluator in evaluators() {

@@ -1,6 +1,5 @@
 //! `xent explain`: one row, step by step, as a table that a person can follow or as JSON.
 
-mod figures;
 mod rules;
 mod table;
 

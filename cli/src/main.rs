@@ -6,6 +6,7 @@ mod devices;
 mod evaluate;
 mod explain;
 mod failure;
+mod figures;
 mod files;
 mod inputs;
 mod loss;

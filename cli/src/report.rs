@@ -30,8 +30,8 @@ impl Facts<'_> {
         if totals.kept == 0 {
             let why = if totals.rows == 0 { "there are none" } else { "all are ignored" };
             warnings.push(format!("no row counts ({why}): the loss is 0 by definition"));
-        } else if totals.weight == 0.0 {
-            warnings.push("the weights add up to 0: no row has a share in the loss".into());
+        } else if totals.weight == 0.0 && totals.reduced(self.reduction.into()) == 0.0 {
+            warnings.push("the weights add up to 0, and so the loss is 0".into());
         }
         if totals.non_finite > 0 {
             warnings.push(format!("the loss of {} rows is not finite", totals.non_finite));

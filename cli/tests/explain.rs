@@ -224,6 +224,20 @@ fn masked_logits() {
 }
 
 #[test]
+fn a_masked_class_of_a_binary_loss() {
+    let folder = Folder::new();
+    folder.put("p.npy", &Array::new(&[2, 2], [f64::NEG_INFINITY, 0.0, f64::NEG_INFINITY, 0.0]).npy("<f4"));
+    folder.put("t.npy", &Array::new(&[2, 2], [0.0, 1.0, 0.5, 1.0]).npy("<f4"));
+    for (row, loss, says) in
+        [(0, "0.3466", "so its probability is 0\n"), (1, "inf", "it has a target, so the loss is infinite")]
+    {
+        let text = text(&folder, &format!("p.npy t.npy --from-logits --loss binary --row {row}"));
+        assert_says(&text, &[loss, "class 0 is masked (-inf)", says]);
+        assert!(!text.contains("NaN"), "{text}");
+    }
+}
+
+#[test]
 fn rows_without_a_loss() {
     let folder = Folder::new();
     let rows = [[f64::NAN, 0.5, 0.5], [0.0, 0.0, 0.0], [0.2, 0.3, 0.5]];

@@ -66,7 +66,7 @@ fn what_does_not_count_or_is_no_number_is_told_apart() {
     let rows: Vec<Vec<String>> = costly(&page);
     let firsts: Vec<_> = rows.iter().map(|row| row[..2].join(" ")).collect();
     // −log 1e-7, −log ¼, −log ½, −log ¾.
-    assert_eq!(firsts, ["1 NaN", "3 16.12", "2 1.386", "0 0.6931", "5 0.2877"]);
+    assert_eq!(firsts, ["1 NaN", "3 16.1181", "2 1.3863", "0 0.6931", "5 0.2877"]);
     assert_eq!(rows[2][2..], ["0", "0.2500", "1", "0.7500"]);
 }
 
@@ -85,18 +85,22 @@ fn losses_without_labels_and_files_without_rows_have_a_page() {
     }
     assert_eq!(folder.run("evaluate none.npy none.npy --backend cpu --report page.html").status, Some(0));
     let page = page(&folder);
-    assert!(page.contains("No row has a finite loss.") && !page.contains("<svg") && costly(&page).is_empty(), "{page}");
+    assert!(page.contains("No row has a loss.") && !page.contains("<svg") && costly(&page).is_empty(), "{page}");
 }
 
 #[test]
 fn a_page_replaces_no_input_and_no_other_output() {
     let folder = refusals::folder();
+    // What was there before stays where a run fails.
+    folder.put("page.html", b"before");
+    folder.put("bad.npy", &Array::labels(&[&refusals::labels()[1..], &[77]].concat()).npy("<i8"));
     let same = "p.npy l.npy --losses out --report out";
     refusals::check(
         &folder,
         [
             ("evaluate p.npy l.npy --report p.npy", 1, &["p.npy", "overwritten"][..]),
             (&format!("evaluate {same}"), 1, &["out", "two outputs"]),
+            ("evaluate p.npy bad.npy --window-rows 2 --report page.html --losses out.npy", 1, &["bad.npy", "77"]),
             ("evaluate p.npy l.npy --report nowhere/page.html", 1, &["nowhere/page.html", "cannot write"]),
         ],
     );

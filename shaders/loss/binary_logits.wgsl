@@ -16,7 +16,7 @@ fn term(class_share: Share, coefficient: f32, given: f32) -> Term {
     return Term(fma(coefficient * params.share, -class_share.x, log1p(e) * params.share), tail - coefficient);
 }
 
-fn special(class_share: Share, coefficient: f32) -> u32 {
+fn special(class_share: Share, coefficient: f32, given: f32) -> u32 {
     if class_share.special == RISING {
         return select(RISING, 0u, coefficient == 0.0);
     }

@@ -4,7 +4,7 @@ fn term(class_share: Share, coefficient: f32, given: f32) -> Term {
     return Term(coefficient * class_share.surprise, select(-coefficient, 0.0, class_share.clipped));
 }
 
-fn special(class_share: Share, coefficient: f32) -> u32 {
+fn special(class_share: Share, coefficient: f32, given: f32) -> u32 {
     if coefficient == 0.0 {
         return 0u;
     }

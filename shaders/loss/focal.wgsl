@@ -11,7 +11,7 @@ fn term(class_share: Share, coefficient: f32, given: f32) -> Term {
 }
 
 // Clipping leaves no infinity.
-fn special(class_share: Share, coefficient: f32) -> u32 {
+fn special(class_share: Share, coefficient: f32, given: f32) -> u32 {
     return 0u;
 }
 

@@ -13,7 +13,7 @@ fn term(class_share: Share, coefficient: f32, given: f32) -> Term {
     return Term(loss, select(-ratio, 0.0, p != class_share.x));
 }
 
-fn special(class_share: Share, coefficient: f32) -> u32 {
+fn special(class_share: Share, coefficient: f32, given: f32) -> u32 {
     return select(0u, UNDEFINED, class_share.special != 0u);
 }
 

@@ -78,7 +78,7 @@ impl BenchDescriptor {
             return number("classes", classes, "there must be from 1 to 2^30");
         }
         if let Some(&classes) = self.classes.iter().max()
-            && (classes * size_of::<f32>()) as u64 > super::cpu::most_bytes(self)
+            && classes as u64 * 4 > super::cpu::most_bytes(self)
         {
             return number("classes", classes, super::cpu::TOO_LARGE);
         }

@@ -3,10 +3,13 @@
 use std::sync::mpsc;
 
 use crate::error::{Error, Result};
-use crate::gpu::{self, Choice, Context, Scopes};
+use crate::gpu::{self, Choice, Context, Scopes, poll};
 
 /// Bytes that go up or come back at a time.
 const PART: u64 = 64 << 20;
+
+/// Why a wait comes to no end.
+const LOST: &str = "the device was lost";
 
 /// An opened adapter.
 pub(super) struct Device {
@@ -77,9 +80,9 @@ impl Device {
             let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("xent bench") });
             record(&mut encoder);
             let submission = queue.submit([encoder.finish()]);
-            device.poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: None })
+            poll(device, wgpu::PollType::Wait { submission_index: Some(submission), timeout: None })
         })?;
-        waited.map(drop).map_err(|error| failed(error.to_string()))
+        if waited { Ok(()) } else { Err(failed(LOST.into())) }
     }
 
     /// Reads the first `bytes` bytes of a buffer: `take` gets them part by part, each with its place.
@@ -91,8 +94,9 @@ impl Device {
             let (sender, receiver) = mpsc::channel();
             let slice = self.staging.slice(..length);
             slice.map_async(wgpu::MapMode::Read, move |outcome| drop(sender.send(outcome)));
-            let polled = self.context.device.poll(wgpu::PollType::wait_indefinitely());
-            polled.map_err(|error| failed(error.to_string()))?;
+            if !poll(&self.context.device, wgpu::PollType::wait_indefinitely()) {
+                return Err(failed(LOST.into()));
+            }
             receiver.recv().map_err(|_| failed("reading back failed".into()))?.map_err(|error| failed(error.to_string()))?;
             take(first, &slice.get_mapped_range().map_err(|error| failed(error.to_string()))?);
             self.staging.unmap();

@@ -46,6 +46,7 @@ pub(crate) fn constants() -> impl Iterator<Item = (&'static str, f32)> {
         ("HUGE", HUGE),
         ("TANH_SERIES", TANH_SERIES),
         ("TANH_FLAT", TANH_FLAT),
+        ("SMALLEST", f32::MIN_POSITIVE),
     ])
 }
 

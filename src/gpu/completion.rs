@@ -135,17 +135,19 @@ const GRACE: std::time::Duration = std::time::Duration::from_secs(5);
 /// Polls a device, and says whether it is there: wgpu panics at one that is gone. What a callback of somebody else's panics with
 /// is none of our business.
 #[cfg(not(target_family = "wasm"))]
-fn poll(device: &wgpu::Device, kind: wgpu::PollType) -> bool {
+pub(crate) fn poll(device: &wgpu::Device, kind: wgpu::PollType) -> bool {
     let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| device.poll(kind)));
-    polled.map_or_else(
-        |panic| {
-            if panic.downcast_ref::<String>().is_some_and(|message| message.starts_with("Error in Device::poll")) {
-                return false;
-            }
-            std::panic::resume_unwind(panic)
-        },
-        |polled| polled.is_ok(),
-    )
+    match polled {
+        Ok(polled) => polled.is_ok(),
+        Err(panic) if is_of_poll(&*panic) => false,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// Whether it is wgpu that panicked, in `Device::poll`: its message begins with the function's name (`handle_error_fatal` in wgpu 30).
+#[cfg(not(target_family = "wasm"))]
+fn is_of_poll(panic: &(dyn std::any::Any + Send)) -> bool {
+    panic.downcast_ref::<String>().is_some_and(|message| message.starts_with("Error in Device::poll"))
 }
 
 /// Sees to it that the callbacks of a submission come, without blocking the caller's thread.
@@ -175,6 +177,15 @@ pub(crate) fn wait(_: &wgpu::Device, _: wgpu::SubmissionIndex, _: &Arc<Signal>) 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn panics_of_others_are_theirs() {
+        let caught = |message: &'static str| {
+            std::panic::catch_unwind(|| panic!("{message}: Parent device is lost")).expect_err("it panics")
+        };
+        assert!(is_of_poll(&*caught("Error in Device::poll")));
+        assert!(!is_of_poll(&*caught("a callback's own")));
+    }
 
     #[test]
     fn callbacks_that_never_come_are_a_lost_device() {

@@ -85,14 +85,11 @@ impl Kernel {
             let each = keys.into_iter().map(|key| Ok((key, cache.0.get(device, Recipe::Batch(key))?)));
             each.collect::<std::result::Result<Vec<_>, String>>()
         };
-        let made = || Ok::<_, String>((compiled(before)?, compiled(after)?, kernel::Kernel::new(device, &cache.0, parts)?));
-        let made = made();
-        let (before, after, kernel) = match (made, scopes.pop().await) {
-            (Ok(made), None) => made,
-            (Err(why), _) | (Ok(_), Some(why)) => {
-                cache.0.forget(recipes);
-                return Err(Error::Device { label, why });
-            }
+        let make = || Ok((compiled(before)?, compiled(after)?, kernel::Kernel::new(device, &cache.0, parts)?));
+        let (made, caught) = (make(), scopes.pop().await);
+        let (before, after, kernel) = match cache.0.settled(made, caught, recipes) {
+            Ok(made) => made,
+            Err(why) => return Err(Error::Device { label, why }),
         };
         let KernelDescriptor { classes, inner, element, sample_weights, outputs, in_place, arena, .. } = *descriptor;
         let dense = descriptor.is_dense();
@@ -129,12 +126,13 @@ impl Kernel {
         pollster::block_on(Self::new(device, cache, descriptor))
     }
 
-    /// Binds the kernel to buffers of `rows` rows, a multiple of [`KernelDescriptor::inner`], and makes all that recording needs: bind groups, parameters, and scratch
+    /// Binds the kernel to buffers of `rows` rows, and makes all that recording needs: bind groups, parameters, and scratch
     /// memory of 4 bytes a row and value (see the chapter on embedding).
     ///
     /// # Errors
-    /// [`Error::Binding`] names the buffer that is missing, too small, of other rows, at a wrong place, without its usage, or in another's way;
-    /// [`Error::Device`] where the device has no memory for the scratch (in a browser that shows at the next submission).
+    /// [`Error::Binding`] names the buffer that is missing, too small, at a wrong place, without its usage, or in another's way, and
+    /// refuses rows that are no multiple of [`KernelDescriptor::inner`]; [`Error::Device`] where the device has no memory for the
+    /// scratch (in a browser that shows at the next submission).
     pub fn bind(&self, device: &wgpu::Device, bindings: &Bindings<'_>, rows: usize) -> Result<Bound> {
         let places = bindings.check(&self.spec, &device.limits(), rows)?;
         let scopes = Scopes::push(device);

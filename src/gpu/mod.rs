@@ -21,6 +21,8 @@ pub use crate::layout::Step;
 pub use batch::{StatusWords, TotalsWords};
 #[cfg(all(feature = "threads", not(target_family = "wasm")))]
 pub(crate) use completion::Scopes;
+#[cfg(all(feature = "threads", not(target_family = "wasm")))]
+pub(crate) use completion::poll;
 #[cfg(not(target_family = "wasm"))]
 pub use device::adapters_blocking;
 pub use device::{AdapterSummary, adapters};

@@ -279,8 +279,8 @@ impl Pipelines {
     /// The pipeline for `recipe`, compiled on first use.
     ///
     /// # Errors
-    /// What the device has to say, who else may be waiting for the same: nobody is given a broken one. In a browser, which answers
-    /// later, that goes to the caller's scopes.
+    /// What the device has to say; those who wait for the same compile it anew, so that nobody is given a broken one. A browser
+    /// answers later, and to the caller's scopes: see [`settled`](Self::settled).
     pub(crate) fn get(&self, device: &wgpu::Device, recipe: Recipe) -> Result<Pipeline, String> {
         let slot = {
             let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
@@ -303,8 +303,22 @@ impl Pipelines {
         Ok(pipeline)
     }
 
-    /// Drops pipelines of which one could not be compiled, as a browser says late, so that nobody is given it any more.
-    pub(crate) fn forget(&self, recipes: impl IntoIterator<Item = Recipe>) {
+    /// What was `made` with pipelines, unless the caller's scopes have `caught` something. In a browser that may have been pipelines:
+    /// nobody is given them any more.
+    pub(crate) fn settled<T>(
+        &self,
+        made: Result<T, String>,
+        caught: Option<String>,
+        recipes: impl IntoIterator<Item = Recipe>,
+    ) -> Result<T, String> {
+        let made = made.and_then(|made| caught.map_or(Ok(made), Err));
+        if cfg!(target_family = "wasm") && made.is_err() {
+            self.forget(recipes);
+        }
+        made
+    }
+
+    fn forget(&self, recipes: impl IntoIterator<Item = Recipe>) {
         let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
         for recipe in recipes {
             compiled.remove(&recipe);

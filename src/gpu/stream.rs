@@ -71,13 +71,10 @@ impl Session {
             (kernel, slot)
         });
         let errors = scopes.pop();
-        let (kernel, slot) = match (made, errors.await.or_else(|| context.failure())) {
-            (Ok(made), None) => made,
-            (Err(reason), _) | (Ok(_), Some(reason)) => {
-                pipelines.forget(keys.into_iter().map(Recipe::Rows));
-                return Err(Error::Gpu { row: 0, reason });
-            }
-        };
+        let caught = errors.await.or_else(|| context.failure());
+        let (kernel, slot) = pipelines
+            .settled(made, caught, keys.into_iter().map(Recipe::Rows))
+            .map_err(|reason| Error::Gpu { row: 0, reason })?;
         let (flights, free) = (VecDeque::new(), vec![slot]);
         Ok(Self { context, plan, kernel, classes, dense, shared, flights, free, windows: 0, fault })
     }

@@ -12,6 +12,7 @@ use xent::{Loss, Totals};
 use super::Files;
 use crate::explain::Story;
 use crate::failure::Failure;
+use crate::figures::{brief, figure};
 use crate::files::{FileError, WholeFile, shape_text};
 use crate::loss::described;
 use crate::report::{Facts, numbers};
@@ -79,10 +80,12 @@ impl Page {
 /// How the losses are spread.
 fn in_words(spread: &Spread, totals: &Totals) -> String {
     let words = if spread.count() == 0 {
-        "No row has a finite loss.".into()
+        "No row has a loss.".into()
     } else {
-        let [half, most, nearly] = [0.5, 0.9, 0.99].map(|share| digits(spread.quantile(share)));
-        format!("Half of the rows cost at most {half}, nine in ten at most {most}, 99 in 100 at most {nearly}.")
+        let [half, most, nearly] = [0.5, 0.9, 0.99].map(|share| brief(spread.quantile(share)));
+        format!(
+            "Of the rows that have a loss half cost at most {half}, nine in ten at most {most}, 99 in 100 at most {nearly}."
+        )
     };
     let facts = [
         (totals.rows - totals.kept, "ignored"),
@@ -108,12 +111,12 @@ fn worst_rows(rows: Vec<(u64, f32)>, files: &Files, loss: &Loss) -> Result<Vec<S
     let head = format!("<table class=\"rows\">\n<tr><th>row</th><th>loss</th>{labels}</tr>");
     let mut html = vec!["<h2>Rows that cost most</h2>".into(), head];
     for (row, cost) in rows {
-        let mut cells = vec![row.to_string(), digits(f64::from(cost))];
+        let mut cells = vec![row.to_string(), figure(f64::from(cost))];
         let story = Story::of(&files.inputs, loss, row as usize)?;
         if let Some(label) = story.label {
             for class in [Some(label), story.top()] {
                 cells.push(class.map_or_else(String::new, |class| class.to_string()));
-                cells.push(class.map_or_else(String::new, |class| digits(story.probability(class))));
+                cells.push(class.map_or_else(String::new, |class| figure(story.probability(class))));
             }
         }
         html.push(format!("<tr><td>{}</td></tr>", cells.join("</td><td>")));
@@ -121,18 +124,6 @@ fn worst_rows(rows: Vec<(u64, f32)>, files: &Files, loss: &Loss) -> Result<Vec<S
     let how = "<code>xent explain</code> with the same options and <code>--row</code> shows how each comes about.";
     html.push(format!("</table>\n<p>{how}</p>"));
     Ok(html)
-}
-
-/// Four digits.
-fn digits(value: f64) -> String {
-    if value == 0.0 {
-        "0".into()
-    } else if (1e-3..1e5).contains(&value.abs()) {
-        let places = (3 - value.abs().log10().floor() as i32).max(0) as usize;
-        format!("{value:.places$}")
-    } else {
-        format!("{value:.3e}")
-    }
 }
 
 /// Text in which nothing is markup.
@@ -170,12 +161,6 @@ svg { max-width: 100%; height: auto }
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_have_four_digits() {
-        let all = [0.0, 0.001_234_56, 0.5, 12.345_678, 123_456.7, 1e-9, f64::INFINITY, f64::NAN].map(digits);
-        assert_eq!(all, ["0", "0.001235", "0.5000", "12.35", "1.235e5", "1.000e-9", "inf", "NaN"]);
-    }
 
     #[test]
     fn names_are_no_markup() {

@@ -2,8 +2,8 @@
 
 use xent::{CategoricalCrossEntropy, Loss, Step};
 
-use super::figures::brief;
 use super::{Kind, Story};
+use crate::figures::brief;
 
 /// How far from 1 a row may sum that a float32 softmax wrote: a few units of its last place.
 const ROUNDING: f64 = 1e-6;
@@ -48,13 +48,14 @@ fn entries(story: &Story<'_>) -> Vec<String> {
     let lost = |step: &Step| format!("class {} is {}, so the loss is NaN", step.class, brief(step.given.into()));
     let alike = "make it NaN as well";
     match story.kind {
-        Kind::Probabilities | Kind::BinaryProbabilities | Kind::BinaryLogits | Kind::KlDivergence => {
+        Kind::Probabilities | Kind::BinaryProbabilities | Kind::KlDivergence => {
             rules.extend(each(story, |step| !step.given.is_finite(), lost, alike));
         }
-        Kind::Logits => {
+        Kind::Logits | Kind::BinaryLogits => {
             let is_lost = |step: &Step| step.given.is_nan() || step.given == f32::INFINITY;
             rules.extend(each(story, is_lost, lost, alike));
-            if story.why.steps.iter().all(|step| step.given == f32::NEG_INFINITY) {
+            let is_masked = |step: &Step| step.given == f32::NEG_INFINITY;
+            if story.kind == Kind::Logits && story.why.steps.iter().all(is_masked) {
                 rules.push("every class is masked (-inf): there is no softmax, so the loss is NaN".into());
             } else {
                 rules.extend(masks(story));

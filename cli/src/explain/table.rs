@@ -2,9 +2,9 @@
 
 use xent::{Loss, Step};
 
-use super::figures::{brief, figure};
 use super::rules::sums_to_one;
 use super::{Kind, Story};
+use crate::figures::{brief, figure};
 
 /// A column: its heading, its cells, and what stands below them.
 struct Column {

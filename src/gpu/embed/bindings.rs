@@ -177,16 +177,14 @@ impl<'a> Places<'a> {
                     return refused(written.name, format!("it overlaps the {name}{hint}"));
                 }
                 // In an arena whatever is beside a step is bound as if it were written.
-                let step = [written, read].into_iter().position(|place| place.name == "caller");
-                if let Some(step) = step {
-                    let holder = spoken([read, written][step].name);
-                    return refused("caller", format!("its buffer also holds the {holder}, which is bound as written"));
+                for (step, holder) in [(written, read), (read, written)] {
+                    if step.name == "caller" {
+                        let holder = spoken(holder.name);
+                        return refused(step.name, format!("its buffer also holds the {holder}, which is bound as written"));
+                    }
                 }
-                if !written.written || read.written {
-                    continue;
-                }
-                let holder = spoken(written.name);
-                if !arena {
+                if written.written && !read.written && !arena {
+                    let holder = spoken(written.name);
                     let why = format!("its buffer also holds the {holder}, which is for a kernel made with `arena`");
                     return refused(read.name, why);
                 }

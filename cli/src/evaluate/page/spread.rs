@@ -5,26 +5,28 @@ const DROPPED: u32 = 16;
 /// Ranges of the positive finite float32.
 const RANGES: usize = 0x7f80;
 
-/// Counts of losses: of 0, of less, and of ranges above it. What is not finite is counted elsewhere.
+/// Counts of losses: of 0, of less, of ranges above it, and of ∞. A NaN is no loss.
 pub(super) struct Spread {
     pub negative: u64,
     pub zeros: u64,
     above: Vec<u64>,
+    infinite: u64,
 }
 
 impl Spread {
     pub(super) fn new() -> Self {
-        Self { negative: 0, zeros: 0, above: vec![0; RANGES] }
+        Self { negative: 0, zeros: 0, above: vec![0; RANGES], infinite: 0 }
     }
 
     pub(super) fn add(&mut self, loss: f32) {
         if loss > 0.0 {
-            if let Some(count) = self.above.get_mut((loss.to_bits() >> DROPPED) as usize) {
-                *count += 1;
+            match self.above.get_mut((loss.to_bits() >> DROPPED) as usize) {
+                Some(count) => *count += 1,
+                None => self.infinite += 1,
             }
         } else if loss == 0.0 {
             self.zeros += 1;
-        } else if loss.is_finite() {
+        } else if loss < 0.0 {
             self.negative += 1;
         }
     }
@@ -34,9 +36,9 @@ impl Spread {
         self.zeros = self.zeros.saturating_sub(ignored);
     }
 
-    /// Finite losses.
+    /// Losses.
     pub(super) fn count(&self) -> u64 {
-        self.negative + self.zeros + self.above.iter().sum::<u64>()
+        self.negative + self.zeros + self.above.iter().sum::<u64>() + self.infinite
     }
 
     /// A number, less than a hundredth too large, that this share of the losses does not exceed; 0 where they are 0 or less.
@@ -48,7 +50,7 @@ impl Spread {
             seen += self.above[range];
             range += 1;
         }
-        edge(range)
+        if seen < wanted { f64::INFINITY } else { edge(range) }
     }
 
     /// From where to where there are positive losses.
@@ -56,7 +58,8 @@ impl Spread {
         let first = self.above.iter().position(|&count| count > 0)?;
         let last = self.above.iter().rposition(|&count| count > 0)?;
         // Nothing below the normal floats is told apart on a chart.
-        Some((edge(first).max(f64::from(f32::MIN_POSITIVE)), edge(last + 1)))
+        let least = f64::from(f32::MIN_POSITIVE);
+        Some((edge(first).max(least), edge(last + 1).max(2.0 * least)))
     }
 
     /// How many positive losses lie in each of `bars` ranges of equal length on a logarithmic scale from `least` to `most`.
@@ -85,8 +88,8 @@ mod tests {
     fn quantiles_are_near_and_not_below() {
         let mut spread = Spread::new();
         let losses: Vec<f32> = (0..1000).map(|n| (n as f32 / 100.0).exp() - 1.0).collect();
-        // What is not finite is none of them.
-        for loss in losses.iter().copied().chain([f32::NAN, f32::INFINITY, f32::NEG_INFINITY]) {
+        // A NaN is none of them.
+        for loss in losses.iter().copied().chain([f32::NAN]) {
             spread.add(loss);
         }
         assert_eq!((spread.count(), spread.zeros), (1000, 1));
@@ -95,6 +98,9 @@ mod tests {
             assert!((want..want * 1.01).contains(&got), "{share}: {got}, {want}");
         }
         assert_eq!(spread.quantile(0.001), 0.0);
+        (0..1000).for_each(|_| spread.add(f32::INFINITY));
+        assert_eq!((spread.count(), spread.quantile(0.51)), (2000, f64::INFINITY));
+        assert!(spread.quantile(0.5).is_finite());
     }
 
     #[test]
@@ -106,6 +112,9 @@ mod tests {
         }
         spread.without(2);
         assert_eq!((spread.negative, spread.zeros, spread.count()), (1, 0, 6));
+        let mut tiny = Spread::new();
+        tiny.add(1e-40);
+        assert!(tiny.positive().is_some_and(|(least, most)| least < most));
         let range = spread.positive().expect("some are");
         assert!(range.0 > 0.0 && range.1 >= f64::from(f32::MAX), "{range:?}");
         let bars = spread.bars(range, 10);

@@ -1,7 +1,7 @@
 //! Numbers for people: short, with enough digits to follow the sum.
 
 /// For a column: four places, or three digits where four places would be zeros or say too much. Whole numbers stay whole.
-pub(super) fn figure(value: f64) -> String {
+pub(crate) fn figure(value: f64) -> String {
     let size = value.abs();
     if !value.is_finite() {
         return format!("{value}");
@@ -22,7 +22,7 @@ pub(super) fn figure(value: f64) -> String {
 }
 
 /// For a sentence: the same without the zeros at the end.
-pub(super) fn brief(value: f64) -> String {
+pub(crate) fn brief(value: f64) -> String {
     let text = figure(value);
     let (number, exponent) = text.split_once('e').map_or((text.as_str(), None), |(number, power)| (number, Some(power)));
     let number = if number.contains('.') { number.trim_end_matches('0').trim_end_matches('.') } else { number };
