@@ -40,7 +40,7 @@
 //! # Promises
 //!
 //! * A row's loss is within 1e-6 of the exact value, relative to the sum of its terms' sizes, on every backend; within
-//!   4e-6 where it is under 1e-5, or temperature or softcap move the logits (1.5e-7 times the softcap where that is more).
+//!   4e-6 where it is under 1e-5, or temperature or softcap move the logits (2e-7 times the softcap where that is more).
 //! * The same call gives the same bits on every run on a machine, however the rows are cut into windows or batches of a
 //!   [`Stream`].
 //! * Nothing fails silently: bad labels, weights, shapes and options are errors that name the place; a lost device is an

@@ -579,8 +579,9 @@ fn rows_that_alternate_are_bound_in_whole_stretches() {
     const INNER: usize = 3;
     let (app, data) = (Application::plain(), Data::new(5 * INNER, 10));
     let logits = data.logits.to_shape((5, INNER, 10)).expect("rows lie together").permuted_axes([0, 2, 1]);
-    let predictions = app.buffer(bytemuck::cast_slice(&logits.iter().copied().collect::<Vec<_>>()), 0);
-    let targets = app.buffer(bytemuck::cast_slice(data.labels.as_slice().expect("labels lie together")), 0);
+    // Whole words.
+    let predictions = app.buffer(bytemuck::cast_slice(&logits.iter().copied().collect::<Vec<_>>()), 608);
+    let targets = app.buffer(bytemuck::cast_slice(data.labels.as_slice().expect("labels lie together")), 64);
     let (losses, gradient) = (app.buffer(&[], 4 * data.labels.len() as u64), app.buffer(&[], 608));
     let outputs = KernelOutputs { losses: true, gradient: Some(Gradient::Of(Reduction::Sum)), ..KernelOutputs::default() };
     let descriptor = KernelDescriptor {

@@ -10,7 +10,7 @@ pub const SMALL_ROW: f64 = 4e-6;
 /// What a row's loss promises where temperature or softcap move the logits.
 pub const MOVED_ROW: f64 = 4e-6;
 /// The same of a softcap, times the cap, where that is more: differences of logits next to the cap are no better than these.
-pub const SOFTCAP_ROW: f64 = 1.5e-7;
+pub const SOFTCAP_ROW: f64 = 2e-7;
 /// What an element of a gradient promises, relative to itself.
 pub const GRADIENT: f64 = 2e-5;
 /// Added to that: so much of the largest element of its row.
