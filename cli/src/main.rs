@@ -3,6 +3,7 @@
 mod args;
 mod bench;
 mod devices;
+mod drawing;
 mod evaluate;
 mod explain;
 mod failure;

@@ -8,21 +8,13 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use xent::bench::{Case, MachineReport};
 
+use crate::drawing::{COLOURS, font};
+
 /// Pixels of a chart.
 const CHART: (u32, u32) = (360, 240);
 /// Pixels of the title and the legend above them.
 const HEAD: u32 = 64;
 const LINE: u32 = 20;
-
-/// Of the same lightness, and apart for the colour-blind as well; on white, since a viewer may be dark.
-const COLOURS: [RGBColor; 6] = [
-    RGBColor(0, 114, 178),
-    RGBColor(213, 94, 0),
-    RGBColor(0, 158, 115),
-    RGBColor(204, 121, 167),
-    RGBColor(86, 180, 233),
-    RGBColor(120, 94, 0),
-];
 
 type Trouble = Box<dyn std::error::Error>;
 
@@ -70,10 +62,6 @@ fn same_chart(a: &Case, b: &Case) -> bool {
 
 fn colour(index: usize) -> RGBColor {
     COLOURS[index % COLOURS.len()]
-}
-
-fn font(size: u32) -> TextStyle<'static> {
-    ("sans-serif", size).into_font().color(&BLACK)
 }
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;

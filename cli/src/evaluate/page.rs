@@ -103,18 +103,16 @@ fn worst_rows(rows: Vec<(u64, f32)>, files: &Files, loss: &Loss) -> Result<Vec<S
     if rows.is_empty() {
         return Ok(Vec::new());
     }
-    let labels = if matches!(loss, Loss::Categorical(_)) {
-        "<th>label</th><th>its probability</th><th>most probable</th><th>its probability</th>"
-    } else {
-        ""
-    };
+    let has_labels = matches!(loss, Loss::Categorical(_));
+    let labels =
+        if has_labels { "<th>label</th><th>its probability</th><th>most probable</th><th>its probability</th>" } else { "" };
     let head = format!("<table class=\"rows\">\n<tr><th>row</th><th>loss</th>{labels}</tr>");
     let mut html = vec!["<h2>Rows that cost most</h2>".into(), head];
     for (row, cost) in rows {
         let mut cells = vec![row.to_string(), figure(f64::from(cost))];
-        let story = Story::of(&files.inputs, loss, row as usize)?;
-        if let Some(label) = story.label {
-            for class in [Some(label), story.top()] {
+        if has_labels {
+            let story = Story::of(&files.inputs, loss, row as usize)?;
+            for class in [story.label, story.top()] {
                 cells.push(class.map_or_else(String::new, |class| class.to_string()));
                 cells.push(class.map_or_else(String::new, |class| figure(story.probability(class))));
             }

@@ -7,14 +7,15 @@ use plotters::prelude::*;
 use xent::Calibration;
 
 use super::spread::Spread;
+use crate::drawing::{COLOURS, font};
 use crate::figures::brief;
 
 /// Pixels of a chart.
 const SIZE: (u32, u32) = (640, 280);
 /// The most bars that losses are drawn as.
 const BARS: usize = 48;
-const BLUE: RGBColor = RGBColor(0, 114, 178);
-const ORANGE: RGBColor = RGBColor(213, 94, 0);
+const BARS_COLOUR: RGBColor = COLOURS[0];
+const POINTS_COLOUR: RGBColor = COLOURS[1];
 
 type Trouble = Box<dyn std::error::Error>;
 type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
@@ -28,7 +29,6 @@ struct Axis<'a> {
 
 /// A chart with these axes, and on it what `draw` draws.
 fn chart(x: &Axis<'_>, y: &Axis<'_>, draw: impl FnOnce(&mut Chart<'_, '_>) -> Result<(), Trouble>) -> Result<String, Trouble> {
-    let font = |size: u32| ("sans-serif", size).into_font().color(&BLACK);
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
@@ -70,7 +70,7 @@ pub(super) fn losses(spread: &Spread) -> Result<Option<String>, Trouble> {
     let drawn = chart(&x, &y, |context| {
         let filled = bars.iter().enumerate().filter(|(_, rows)| **rows > 0);
         context.draw_series(
-            filled.map(|(bar, &rows)| Rectangle::new([(edge(bar), 0.0), (edge(bar + 1), rows as f64)], BLUE.filled())),
+            filled.map(|(bar, &rows)| Rectangle::new([(edge(bar), 0.0), (edge(bar + 1), rows as f64)], BARS_COLOUR.filled())),
         )?;
         Ok(())
     });
@@ -88,14 +88,14 @@ pub(super) fn calibration(calibration: &Calibration) -> Result<String, Trouble> 
     chart(&x, &y, |context| {
         context.draw_series(filled().map(|(i, bin)| {
             let (start, accuracy) = (width * i as f64, bin.correct as f64 / bin.rows as f64);
-            Rectangle::new([(start, 0.0), (start + width, accuracy)], BLUE.mix(0.6).filled())
+            Rectangle::new([(start, 0.0), (start + width, accuracy)], BARS_COLOUR.mix(0.6).filled())
         }))?;
         context.draw_series(LineSeries::new([(0.0, 0.0), (1.0, 1.0)], BLACK.mix(0.4)))?;
         // A bin's mean confidence is somewhere within it.
         let points = filled().filter(|(_, bin)| bin.confidence.is_finite());
         context.draw_series(points.map(|(_, bin)| {
             let rows = bin.rows as f64;
-            Circle::new((bin.confidence / rows, bin.correct as f64 / rows), 3, ORANGE.filled())
+            Circle::new((bin.confidence / rows, bin.correct as f64 / rows), 3, POINTS_COLOUR.filled())
         }))?;
         Ok(())
     })
