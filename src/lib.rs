@@ -65,6 +65,7 @@ mod plan;
 mod reading;
 mod records;
 mod reduce;
+mod stream;
 mod totals;
 #[cfg(test)]
 mod twins;
@@ -75,7 +76,7 @@ pub use batch::{Batch, Targets};
 pub use calibration::{Bin, Calibration};
 pub use cpu::isa::Instructions;
 pub use error::{Error, Result};
-pub use evaluator::{Backend, BackendChoice, Evaluation, Evaluator, EvaluatorDescriptor, Rows, Stream};
+pub use evaluator::{Backend, BackendChoice, Evaluation, Evaluator, EvaluatorDescriptor};
 #[doc(hidden)]
 pub use evaluator::{Fault, Pretence};
 pub use explain::{Explanation, Step, explain};
@@ -88,6 +89,7 @@ pub use loss::{BinaryCrossEntropy, CategoricalCrossEntropy, DEFAULT_EPSILON, Foc
 pub use metric::Metric;
 pub use outputs::{Gradient, Outputs};
 pub use reading::{ReadRows, Reader};
+pub use stream::{Rows, Stream};
 pub use totals::{Reduction, Totals};
 pub use views::{Floats, Indices};
 pub use wgpu;

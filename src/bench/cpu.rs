@@ -16,10 +16,11 @@ use super::yardstick::{Copy as Copying, Form, Read as Reading};
 use crate::Instructions;
 use crate::batch::{Batch, Targets};
 use crate::error::{Error, Result};
-use crate::evaluator::{Backend, BackendChoice, Evaluator, EvaluatorDescriptor, Stream};
+use crate::evaluator::{Backend, BackendChoice, Evaluator, EvaluatorDescriptor};
 use crate::layout::Element;
 use crate::loss::{CategoricalCrossEntropy, Loss};
 use crate::outputs::{Gradient, Outputs};
+use crate::stream::Stream;
 
 /// Bytes of the predictions, unless they are given or caches are larger.
 const BYTES: u64 = 256 << 20;

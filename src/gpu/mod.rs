@@ -11,8 +11,8 @@ mod pipelines;
 #[cfg(not(target_family = "wasm"))]
 mod pruned;
 mod resident;
+mod session;
 mod slot;
-mod stream;
 mod stretches;
 #[cfg(test)]
 mod strided;
@@ -38,4 +38,4 @@ pub(crate) use pipelines::{Key, Recipe, source};
 pub(crate) use pruned::pruned;
 pub use resident::Resident;
 pub(crate) use resident::evaluate as evaluate_resident;
-pub(crate) use stream::{Session, SessionDescriptor};
+pub(crate) use session::{Session, SessionDescriptor};

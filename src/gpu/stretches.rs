@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use super::completion::Scopes;
+use super::session::Session;
 use super::slot::Results;
-use super::stream::Session;
 use crate::batch::{TargetSlice, Window};
 use crate::error::{Error, Result};
 use crate::layout::Element;
