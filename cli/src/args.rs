@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use xent::bench::{Machines, Pass, TargetKind};
 
+/// Bytes that a megabyte has here, as in rates.
+pub(crate) const MILLION: u64 = 1_000_000;
+
 /// Cross-entropy losses over files of predictions, on any GPU or on the CPU, with the same answer.
 #[derive(Debug, Parser)]
 #[command(name = "xent", version, propagate_version = true)]
@@ -178,12 +181,12 @@ pub(crate) struct BenchArgs {
     /// What predictions are.
     #[arg(long, value_enum, value_name = "INPUT,…", value_delimiter = ',', default_value = "logits")]
     pub input: Vec<Input>,
-    /// Bytes of the predictions as float32. Unless given: for the CPU a quarter more than its largest cache holds, and at
-    /// least 256 MiB; 512 MiB for a GPU; 32 MiB for a software adapter; less where memory is scarce.
+    /// Bytes of the predictions as float32. Unless given: for the CPU a quarter more than its largest caches hold, be they 16-bit
+    /// numbers, and at least 256 MiB; 512 MiB for a GPU; 32 MiB for a software adapter; less where memory is scarce.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub bytes: Option<u64>,
     /// The same in millions of bytes.
-    #[arg(long, value_name = "N", conflicts_with = "bytes", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", conflicts_with = "bytes", value_parser = clap::value_parser!(u64).range(1..=u64::MAX / MILLION))]
     pub megabytes: Option<u64>,
     /// Time each so many times, or fewer where time is up; the median counts.
     #[arg(long, value_name = "N", default_value = "9")]

@@ -4,27 +4,25 @@ use serde_json::json;
 use xent::AdapterSummary;
 
 use crate::args::{DevicesArgs, Format};
-use crate::report::line;
+use crate::failure::Failure;
+use crate::report::print;
 
-pub(crate) fn run(args: &DevicesArgs) {
+pub(crate) fn run(args: &DevicesArgs) -> Result<(), Failure> {
     let adapters = xent::adapters_blocking();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let auto = adapters.iter().find(|adapter| adapter.auto).map_or("cpu", |adapter| adapter.name.as_str());
     match args.format {
         Format::Json => {
             let gpus: Vec<_> = adapters.iter().map(as_json).collect();
-            line(std::io::stdout(), &json!({ "auto": auto, "cpu": { "threads": threads }, "adapters": gpus }).to_string());
+            print([json!({ "auto": auto, "cpu": { "threads": threads }, "adapters": gpus }).to_string()])
         }
         Format::Text => {
-            line(std::io::stdout(), &format!("cpu: {threads} threads{}", mark(auto == "cpu")));
-            for adapter in &adapters {
-                for row in as_text(adapter) {
-                    line(std::io::stdout(), &row);
-                }
-            }
+            let mut lines = vec![format!("cpu: {threads} threads{}", mark(auto == "cpu"))];
+            lines.extend(adapters.iter().flat_map(as_text));
             if adapters.is_empty() {
-                line(std::io::stdout(), "no GPU adapter: no driver offers one");
+                lines.push("no GPU adapter: no driver offers one".into());
             }
+            print(lines)
         }
     }
 }

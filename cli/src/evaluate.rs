@@ -82,8 +82,7 @@ pub(crate) fn run(args: &EvaluateArgs) -> Result<(), Failure> {
         format: args.format,
     };
     written.finish(&facts, &files, &loss)?;
-    report::evaluation(&facts);
-    Ok(())
+    report::evaluation(&facts)
 }
 
 /// What is to be computed, but for the gradient, whose scale takes a look at the labels.

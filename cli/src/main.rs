@@ -27,15 +27,12 @@ fn main() -> ExitCode {
         Command::Evaluate(args) => evaluate::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Bench(args) => bench::run(args),
-        Command::Devices(args) => {
-            devices::run(args);
-            Ok(())
-        }
+        Command::Devices(args) => devices::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Data(message)) => {
-            report::line(std::io::stderr(), &format!("xent: {message}"));
+            report::say(&format!("xent: {message}"));
             ExitCode::from(1)
         }
         Err(Failure::Usage(message)) => {

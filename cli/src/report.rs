@@ -1,15 +1,30 @@
 //! Results as text for people or as JSON for programs.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 
 use serde_json::{Map, Value, json};
 use xent::{Backend, Evaluation};
 
 use crate::args::{Format, Reduction};
+use crate::failure::Failure;
 
-/// Prints a line. A reader who left is no error.
-pub(crate) fn line(mut to: impl Write, text: &str) {
-    let _ = writeln!(to, "{text}");
+/// Prints lines, which are the program's results. A reader who left has what they wanted; a full disk has not.
+///
+/// # Errors
+/// Where the lines cannot be written.
+pub(crate) fn print(lines: impl IntoIterator<Item = String>) -> Result<(), Failure> {
+    let mut to = std::io::stdout().lock();
+    let mut written = lines.into_iter().try_for_each(|line| writeln!(to, "{line}"));
+    written = written.and_then(|()| to.flush());
+    match written {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::Data(format!("standard output: {error}"))),
+        _ => Ok(()),
+    }
+}
+
+/// Says something on standard error, whoever listens.
+pub(crate) fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// What there is to report of an evaluation.
@@ -41,16 +56,14 @@ impl Facts<'_> {
 }
 
 /// Prints an evaluation.
-pub(crate) fn evaluation(facts: &Facts<'_>) {
+pub(crate) fn evaluation(facts: &Facts<'_>) -> Result<(), Failure> {
     match facts.format {
-        Format::Json => line(std::io::stdout(), &as_json(facts).to_string()),
+        Format::Json => print([as_json(facts).to_string()]),
         Format::Text => {
             for warning in facts.warnings() {
-                line(std::io::stderr(), &format!("warning: {warning}"));
+                say(&format!("warning: {warning}"));
             }
-            for row in as_text(facts) {
-                line(std::io::stdout(), &row);
-            }
+            print(as_text(facts))
         }
     }
 }

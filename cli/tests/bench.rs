@@ -38,13 +38,17 @@ fn close(a: f64, b: f64) -> bool {
     (a - b).abs() <= 1e-9 * b.abs()
 }
 
-/// The bytes that a result had to move: predictions, targets and the gradient, once each.
+/// The bytes that a result had to move: predictions, targets and what it was to write, once each.
 fn necessary(result: &Value) -> f64 {
     let (rows, classes) = (number(result, "rows"), number(result, "classes"));
     let predictions = if word(result, "element") == "f32" { 4.0 } else { 2.0 };
     let targets = if word(result, "targets") == "sparse" { 4.0 } else { 4.0 * classes };
-    let gradient = if word(result, "pass") == "forward" { 0.0 } else { 4.0 };
-    rows * (classes * (predictions + gradient) + targets)
+    let outputs = match word(result, "pass") {
+        "forward" => 0.0,
+        "gradient" => 4.0 * classes,
+        _ => 4.0 * classes + 4.0,
+    };
+    rows * (classes * predictions + targets + outputs)
 }
 
 /// Every number of a report by its meaning.
@@ -103,6 +107,8 @@ fn the_cpu_is_measured_in_every_combination() {
     let date: Vec<usize> = word(&report, "date").split('-').map(|part| part.parse().unwrap()).collect();
     assert!(matches!(date[..], [year, 1..=12, 1..=31] if year >= 2026), "{date:?}");
     assert!(report["threads"].as_u64().unwrap() > 0, "{report}");
+    assert_eq!(word(&report, "version"), env!("CARGO_PKG_VERSION"));
+    assert_eq!(report["failures"].as_array().unwrap().len(), 0, "{report}");
 }
 
 #[test]

@@ -192,3 +192,28 @@ fn people_are_told_of_rows_that_are_not_finite() {
     assert!(run.stderr.starts_with("warning: ") && run.stderr.lines().count() == 1, "{run:?}");
     assert!(run.stdout.to_lowercase().contains("nan"), "{run:?}");
 }
+
+/// Results that nobody can have are no success. Linux has a file that is always full.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_standard_output_is_an_error() {
+    let folder = Folder::new();
+    folder.put("p.npy", &Array::new(&[1, 2], [0.25, 0.75]).npy("<f4"));
+    folder.put("l.npy", &Array::labels(&[1]).npy("<i8"));
+    for what in [
+        "evaluate p.npy l.npy --backend cpu",
+        "explain p.npy l.npy --row 0",
+        "devices",
+        "bench --backend cpu --bytes 4000 --repeat 1 --seconds 0 --classes 10 --pass forward --targets sparse --element f32",
+    ] {
+        for format in ["text", "json"] {
+            let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_xent"));
+            command.current_dir(folder.path("")).args(what.split(' ')).args(["--format", format]);
+            command.stdout(std::fs::File::options().write(true).open("/dev/full").unwrap());
+            let output = command.output().unwrap();
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{what}: {stderr}");
+            assert!(stderr.starts_with("xent: standard output: ") && stderr.lines().count() == 1, "{what}: {stderr}");
+        }
+    }
+}

@@ -82,9 +82,9 @@ impl Bandwidth {
             Form { pipeline: pipeline(device, &layout, "read_all", LANES[1])?, lanes: LANES[1], workgroups: 1024, times: 1 };
         stopwatch.warm_up(device, (&|pass: &mut wgpu::ComputePass<'_>| plain.encode(&group, pass), plain.times))?;
         let fastest = |entry: &str| -> Result<Form> {
-            let mut best: Option<(f64, Form)> = None;
-            for lanes in LANES {
-                let pipeline = pipeline(device, &layout, entry, lanes)?;
+            let pipelines = [pipeline(device, &layout, entry, LANES[0])?, pipeline(device, &layout, entry, LANES[1])?];
+            let mut best = (f64::INFINITY, Form { pipeline: pipelines[0].clone(), lanes: LANES[0], workgroups: 1, times: 1 });
+            for (lanes, pipeline) in LANES.into_iter().zip(&pipelines) {
                 let blocks = bytes.div_ceil(u64::from(lanes) * LANE_BYTES).clamp(1, GRIDS[3].into()) as u32;
                 for (i, &grid) in GRIDS.iter().enumerate() {
                     if i > 0 && GRIDS[i - 1] >= blocks {
@@ -97,18 +97,12 @@ impl Bandwidth {
                     let times = stopwatch.repetitions(device, work)?;
                     let seconds = median(stopwatch.time(device, &[(work, times); TRIALS])?);
                     form.times = times;
-                    if best.as_ref().is_none_or(|(least, _)| seconds < *least) {
-                        best = Some((seconds, form));
+                    if seconds < best.0 {
+                        best = (seconds, form);
                     }
                 }
             }
-            // There was at least one; were there none, this would compile the first.
-            match best {
-                Some((_, form)) => Ok(form),
-                None => {
-                    Ok(Form { pipeline: pipeline(device, &layout, entry, LANES[0])?, lanes: LANES[0], workgroups: 1, times: 1 })
-                }
-            }
+            Ok(best.1)
         };
         let (read, copy) = (fastest("read_all")?, fastest("copy_all")?);
         Ok(Self { group, read, copy })

@@ -86,15 +86,19 @@ impl Case {
         }
     }
 
-    /// Bytes that a pass over `rows` rows has to move: predictions and targets as stored, and the gradient if one is written,
-    /// once each.
+    /// Bytes that a pass over `rows` rows has to move: predictions and targets as stored, and what it is to write, once each.
     pub fn bytes(&self, rows: usize) -> u64 {
         let (rows, elements) = (rows as u64, rows as u64 * self.classes as u64);
         let targets = match self.targets {
             TargetKind::Sparse => rows * size_of::<u32>() as u64,
             TargetKind::Dense => elements * size_of::<f32>() as u64,
         };
-        let gradient = if self.pass.writes() { elements * size_of::<f32>() as u64 } else { 0 };
-        elements * self.element.bytes() + targets + gradient
+        let float = size_of::<f32>() as u64;
+        let outputs = match self.pass {
+            Pass::Forward => 0,
+            Pass::Gradient => elements * float,
+            Pass::Both => elements * float + rows * float,
+        };
+        elements * self.element.bytes() + targets + outputs
     }
 }

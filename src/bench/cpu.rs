@@ -37,8 +37,11 @@ pub(super) fn bytes(descriptor: &BenchDescriptor) -> Result<u64> {
     match descriptor.bytes {
         Some(bytes) if bytes > most => Err(Error::Option { option: "bytes", value: bytes as f64, rule: TOO_LARGE }),
         Some(bytes) => Ok(bytes),
-        // More than the caches hold, so that a pass over it leaves nothing there for the next one.
-        None => Ok(largest_cache().map_or(BYTES, |cache| BYTES.max(cache + cache / 4)).min(most)),
+        // More than the caches hold, so that a pass over it leaves nothing there for the next one, be they 16-bit numbers.
+        None => {
+            let least = descriptor.elements.iter().map(|element| element.bytes()).min().unwrap_or(4);
+            Ok(largest_cache().map_or(BYTES, |cache| BYTES.max((cache + cache / 4) / least * 4)).min(most))
+        }
     }
 }
 
@@ -46,6 +49,12 @@ pub(super) fn bytes(descriptor: &BenchDescriptor) -> Result<u64> {
 pub(super) fn most_bytes(descriptor: &BenchDescriptor) -> u64 {
     let arrays = ARRAYS + 2 * (descriptor.inputs.len() as u64).saturating_sub(1);
     (available_memory().unwrap_or(u64::MAX) / arrays).max(1)
+}
+
+/// What the CPU is called with these instructions.
+pub(super) fn name(instructions: Instructions) -> String {
+    let name = processor().map_or(String::new(), |name| format!(", {name}"));
+    format!("{}{name}", instructions.name())
 }
 
 pub(super) struct Cpu<'a> {
@@ -142,8 +151,7 @@ impl Machine for Cpu<'_> {
     }
 
     fn adapter(&self) -> String {
-        let name = processor().map_or(String::new(), |name| format!(", {name}"));
-        format!("{}{name}", self.instructions.name())
+        name(self.instructions)
     }
 
     fn instructions(&self) -> Option<Instructions> {

@@ -41,8 +41,8 @@ pub struct BenchDescriptor {
     /// What predictions are, to the categorical cross-entropy.
     pub inputs: Vec<Input>,
     /// Bytes of the predictions as float32, rounded to whole rows, at least one. 16-bit predictions are as many, in half the
-    /// bytes. Unless given, as many as make it memory that is measured and not a cache: for the CPU a quarter more than its
-    /// largest cache holds, and at least 256 MiB; 512 MiB for a GPU; 32 MiB for a software adapter; less where memory is
+    /// bytes. Unless given, as many as make it memory that is measured and not a cache: for the CPU, as the smallest element that is
+    /// asked for, a quarter more than its largest caches hold together, and at least 256 MiB; 512 MiB for a GPU; 32 MiB for a software adapter; less where memory is
     /// scarce.
     pub bytes: Option<u64>,
     /// How many times each is timed at most, at least once. Medians are reported.
@@ -68,6 +68,26 @@ impl Default for BenchDescriptor {
             repeat: 9,
             seconds: 60.0,
         }
+    }
+}
+
+/// An adapter that is measured.
+pub(super) struct Chosen {
+    /// Among all.
+    pub place: usize,
+    /// Its name, with a number from the second of that name on.
+    pub name: String,
+    pub summary: AdapterSummary,
+}
+
+impl Chosen {
+    fn of(all: &[AdapterSummary], place: usize) -> Self {
+        let summary = all[place].clone();
+        let name = match all[..place].iter().filter(|other| other.name == summary.name).count() {
+            0 => summary.name.clone(),
+            before => format!("{} ({})", summary.name, before + 1),
+        };
+        Self { place, name, summary }
     }
 }
 
@@ -100,8 +120,8 @@ impl BenchDescriptor {
         Ok(())
     }
 
-    /// Whether the CPU is measured, and which adapters are, with their places among all.
-    pub(super) fn chosen(&self) -> Result<(bool, Vec<(usize, AdapterSummary)>)> {
+    /// Whether the CPU is measured, and which adapters are.
+    pub(super) fn chosen(&self) -> Result<(bool, Vec<Chosen>)> {
         if self.machines == Machines::Cpu {
             return Ok((true, Vec::new()));
         }
@@ -114,7 +134,8 @@ impl BenchDescriptor {
             Machines::Auto if self.adapter.is_none() => adapter.auto,
             _ => named(adapter),
         };
-        let adapters: Vec<_> = all.iter().cloned().enumerate().filter(|(_, adapter)| wanted(adapter)).collect();
+        let adapters: Vec<_> =
+            (0..all.len()).filter(|&place| wanted(&all[place])).map(|place| Chosen::of(&all, place)).collect();
         if adapters.is_empty() {
             if let Some(text) = &self.adapter {
                 return Err(Error::NoAdapter(format!("none is called {text:?}; there are: {names}")));
@@ -128,6 +149,7 @@ impl BenchDescriptor {
         if !cpu && !self.instructions.is_empty() {
             return Err(Error::Combination("instructions have nothing to do on a GPU"));
         }
+        adapters.iter().try_for_each(|adapter| super::gpu::check(self, &adapter.summary))?;
         Ok((cpu, adapters))
     }
 

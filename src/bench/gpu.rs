@@ -13,7 +13,7 @@ use super::report::Clock;
 use super::stopwatch::{Stopwatch, Work};
 use crate::error::{Error, Result};
 use crate::evaluator::Backend;
-use crate::gpu::{BoundRows, RowKernel, RowKernelDescriptor, Rows, Sources};
+use crate::gpu::{BoundRows, OUT_OF_MEMORY, RowKernel, RowKernelDescriptor, Rows, Sources};
 use crate::layout::{Element, Wanted};
 use crate::loss::{CategoricalCrossEntropy, Input, Loss};
 use crate::plan::Scheme;
@@ -30,7 +30,27 @@ const SPARE: u64 = 64;
 /// Bytes of what outputs are filled with before they count.
 const POISON: u64 = 1 << 20;
 
+/// The most bytes of predictions that can be bound.
+fn most_bytes(adapter: &AdapterSummary) -> u64 {
+    adapter.max_binding.min(adapter.max_buffer).saturating_sub(SPARE)
+}
+
+/// Refuses what the adapter has no room for.
+pub(super) fn check(descriptor: &BenchDescriptor, adapter: &AdapterSummary) -> Result<()> {
+    let most = most_bytes(adapter);
+    let too_large = |option, value: u64, rule| Err(Error::Option { option, value: value as f64, rule });
+    let classes = descriptor.classes.iter().copied().max().unwrap_or(1) as u64;
+    if classes * size_of::<f32>() as u64 > most {
+        return too_large("classes", classes, "a GPU's buffer of such a row cannot be bound");
+    }
+    match descriptor.bytes {
+        Some(bytes) if bytes > most => too_large("bytes", bytes, "a GPU's buffer of that size cannot be bound"),
+        _ => Ok(()),
+    }
+}
+
 pub(super) struct Gpu {
+    name: String,
     device: Device,
     data: Data,
     buffers: Buffers,
@@ -56,34 +76,29 @@ struct Buffers {
 
 impl Gpu {
     /// Opens the adapter that has this place among all, and fills its memory.
-    pub(super) fn new(descriptor: &BenchDescriptor, index: usize, adapter: &AdapterSummary) -> Result<Self> {
-        let most = adapter.max_binding.min(adapter.max_buffer).saturating_sub(SPARE);
-        if let Some(bytes) = descriptor.bytes {
-            if bytes > most {
-                let rule = "a GPU's buffer of that size cannot be bound";
-                return Err(Error::Option { option: "bytes", value: bytes as f64, rule });
-            }
+    pub(super) fn new(descriptor: &BenchDescriptor, place: usize, name: &str, adapter: &AdapterSummary) -> Result<Self> {
+        if descriptor.bytes.is_some() {
             // The host's memory holds all of it too.
-            return Self::with_bytes(descriptor, index, cpu::bytes(descriptor)?.min(bytes));
+            return Self::with_bytes(descriptor, place, name, cpu::bytes(descriptor)?);
         }
         let default = if adapter.kind == "software" { SOFTWARE_BYTES } else { BYTES };
-        let mut bytes = default.min(most).min(cpu::most_bytes(descriptor));
+        let mut bytes = default.min(most_bytes(adapter)).min(cpu::most_bytes(descriptor));
         loop {
-            match Self::with_bytes(descriptor, index, bytes) {
-                Err(Error::Gpu { reason, .. }) if reason == "out of memory" && bytes / 2 >= LEAST_BYTES => bytes /= 2,
+            match Self::with_bytes(descriptor, place, name, bytes) {
+                Err(Error::Gpu { reason, .. }) if reason == OUT_OF_MEMORY && bytes / 2 >= LEAST_BYTES => bytes /= 2,
                 outcome => return outcome,
             }
         }
     }
 
-    fn with_bytes(descriptor: &BenchDescriptor, index: usize, bytes: u64) -> Result<Self> {
-        let device = Device::open(index)?;
+    fn with_bytes(descriptor: &BenchDescriptor, place: usize, name: &str, bytes: u64) -> Result<Self> {
+        let device = Device::open(place)?;
         let data = Data::new(descriptor, bytes);
         let buffers = Buffers::new(&device, descriptor, &data)?;
         let stopwatch = Stopwatch::new(&device)?;
         let floats = &buffers.predictions[&Data::FLOATS];
         let bandwidth = Bandwidth::new(&device, &stopwatch, floats, &buffers.gradient, data.bytes())?;
-        Ok(Self { device, data, buffers, stopwatch, bandwidth, bound: HashMap::new() })
+        Ok(Self { name: name.into(), device, data, buffers, stopwatch, bandwidth, bound: HashMap::new() })
     }
 
     /// Compiles the kernel of a case, and binds it.
@@ -168,7 +183,7 @@ impl Machine for Gpu {
     }
 
     fn adapter(&self) -> String {
-        self.device.context.name.clone()
+        self.name.clone()
     }
 
     fn instructions(&self) -> Option<Instructions> {

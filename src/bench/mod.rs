@@ -5,7 +5,7 @@
 //!
 //! # fn main() -> xent::Result<()> {
 //! let report = bench::run(&BenchDescriptor { classes: vec![1000], ..Default::default() }, |_| ())?;
-//! for machine in &report {
+//! for machine in &report.machines {
 //!     for result in &machine.results {
 //!         println!("{:?}: {:.2} of what {} can do", result.case, machine.fraction(result), machine.adapter);
 //!     }
@@ -14,15 +14,15 @@
 //! ```
 //!
 //! A pass over a batch has to move some bytes, whatever it computes: the predictions and the targets as they are stored, and
-//! the gradient where one is written, once each. Divided by the time of the pass this is a rate, and a *fraction* is that
+//! the outputs that it was asked for, once each. Divided by the time of the pass this is a rate, and a *fraction* is that
 //! rate over what the same backend reaches when it does nothing else: reading, for a pass that writes next to nothing, or
-//! copying, for one that writes a gradient. Both yardsticks run in turns with the passes, on buffers of the same size, and
-//! each is the fastest of several forms.
+//! copying, for one that writes a gradient. Both yardsticks run in turns with the passes, on the float32 logits whatever those take,
+//! and each is the fastest of several forms.
 //!
 //! Predictions are noise, the same in every run. Everything lies in memory before a clock starts: the host's for the CPU, which
 //! is timed through [`Stream`](crate::Stream) as a caller would use it, the device's for a GPU, whose kernels alone are timed,
-//! without upload and read-back. Every answer is held against float64 first: [`Error::WrongAnswer`](crate::Error::WrongAnswer)
-//! instead of a number.
+//! without upload and read-back: these write the losses of rows in any pass, and read a scale for each row with a gradient, which
+//! is not counted. Every answer is held against float64 first: [`Error::WrongAnswer`](crate::Error::WrongAnswer) instead of a number.
 
 mod bandwidth;
 mod case;
@@ -40,12 +40,13 @@ mod yardstick;
 
 pub use case::{Case, Pass, TargetKind};
 pub use descriptor::{BenchDescriptor, Machines};
-pub use processor::processor;
-pub use report::{Clock, MachineReport, Measured};
+pub use processor::{processor, threads};
+pub use report::{Clock, MachineFailure, MachineReport, Measured, Report};
 
 use crate::Instructions;
 use crate::error::Result;
 use data::Data;
+use descriptor::Chosen;
 use measure::measure;
 
 /// How far a run is.
@@ -62,27 +63,29 @@ pub struct Progress<'a> {
     pub steps: usize,
 }
 
-/// Measures everything, one backend after the other, and says through `progress` how far it is.
+/// Measures everything, one backend after the other, and says through `progress` how far it is. A backend that fails is among the
+/// report's [`failures`](Report::failures), and the others are measured all the same.
 ///
 /// # Errors
-/// [`WrongAnswer`](crate::Error::WrongAnswer) where an answer is not that of float64; [`NoAdapter`](crate::Error::NoAdapter)
-/// where a GPU is demanded and none fits; [`Option`](crate::Error::Option) for a number out of range or more bytes than there
-/// are; [`Combination`](crate::Error::Combination) for instructions without a CPU to measure, or that it has not got; else as
-/// [`Evaluator`](crate::Evaluator).
-pub fn run(descriptor: &BenchDescriptor, mut progress: impl FnMut(Progress<'_>)) -> Result<Vec<MachineReport>> {
+/// Before anything is measured: [`NoAdapter`](crate::Error::NoAdapter) where a GPU is demanded and none fits;
+/// [`Option`](crate::Error::Option) for a number out of range or more bytes than there are, or than a chosen GPU can bind;
+/// [`Combination`](crate::Error::Combination) for instructions without a CPU to measure, or that it has not got.
+pub fn run(descriptor: &BenchDescriptor, mut progress: impl FnMut(Progress<'_>)) -> Result<Report> {
     descriptor.validate()?;
     let (cpu, adapters) = descriptor.chosen()?;
-    let mut reports = Vec::new();
+    let mut report = Report::default();
     if cpu {
         let data = Data::new(descriptor, cpu::bytes(descriptor)?);
         let best = [Instructions::best()];
         let sets = if descriptor.instructions.is_empty() { &best[..] } else { &descriptor.instructions };
         for &instructions in sets {
-            reports.push(measure(&mut cpu::Cpu::new(&data, instructions)?, descriptor, &mut progress)?);
+            let outcome = cpu::Cpu::new(&data, instructions).and_then(|mut cpu| measure(&mut cpu, descriptor, &mut progress));
+            report.add(cpu::name(instructions), outcome);
         }
     }
-    for (index, adapter) in adapters {
-        reports.push(measure(&mut gpu::Gpu::new(descriptor, index, &adapter)?, descriptor, &mut progress)?);
+    for Chosen { place, name, summary } in adapters {
+        let outcome = gpu::Gpu::new(descriptor, place, &name, &summary);
+        report.add(name, outcome.and_then(|mut gpu| measure(&mut gpu, descriptor, &mut progress)));
     }
-    Ok(reports)
+    Ok(report)
 }

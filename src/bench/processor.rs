@@ -1,5 +1,6 @@
 //! What the system says of the processor, its caches and its memory.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 /// The processor's name, where the system says.
@@ -9,11 +10,25 @@ pub fn processor() -> Option<String> {
     Some(name.trim().to_owned())
 }
 
-/// Bytes of the largest cache, where the system says.
+/// Threads that the CPU backend works with.
+pub fn threads() -> usize {
+    rayon::current_num_threads()
+}
+
+/// Bytes of the largest caches together, where the system says: each group of cores may have one of its own.
 pub(super) fn largest_cache() -> Option<u64> {
-    let caches = fs::read_dir("/sys/devices/system/cpu/cpu0/cache").ok()?;
-    let sizes = caches.flatten().filter_map(|cache| fs::read_to_string(cache.path().join("size")).ok());
-    sizes.filter_map(|size| bytes(&size)).max()
+    // By the level and the cores that share it, each cache once.
+    let mut caches = BTreeMap::new();
+    for cpu in fs::read_dir("/sys/devices/system/cpu").ok()?.flatten() {
+        for cache in fs::read_dir(cpu.path().join("cache")).into_iter().flatten().flatten() {
+            let read = |name| fs::read_to_string(cache.path().join(name)).ok();
+            if let (Some(level), Some(cores), Some(size)) = (read("level"), read("shared_cpu_list"), read("size")) {
+                caches.insert((level.trim().parse::<u32>().ok()?, cores), bytes(&size)?);
+            }
+        }
+    }
+    let largest = caches.keys().map(|&(level, _)| level).max()?;
+    Some(caches.iter().filter(|((level, _), _)| *level == largest).map(|(_, size)| size).sum())
 }
 
 /// Bytes of memory that are free, or can be made so, where the system says.

@@ -2,6 +2,7 @@
 
 use super::case::Case;
 use crate::Instructions;
+use crate::error::{Error, Result};
 use crate::evaluator::Backend;
 
 /// How time was taken.
@@ -50,13 +51,43 @@ impl Measured {
     }
 }
 
+/// What was measured, and what could not be.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
+pub struct Report {
+    /// Each backend that got to the end.
+    pub machines: Vec<MachineReport>,
+    /// The others.
+    pub failures: Vec<MachineFailure>,
+}
+
+impl Report {
+    pub(super) fn add(&mut self, adapter: String, outcome: Result<MachineReport>) {
+        match outcome {
+            Ok(machine) => self.machines.push(machine),
+            Err(error) => self.failures.push(MachineFailure { adapter, error }),
+        }
+    }
+}
+
+/// A backend that was not measured to the end.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct MachineFailure {
+    /// As in a [`MachineReport`].
+    pub adapter: String,
+    /// Why: [`WrongAnswer`](Error::WrongAnswer) where an answer was not that of float64, else what the backend said.
+    pub error: Error,
+}
+
 /// What was measured on one backend.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct MachineReport {
     /// The backend.
     pub backend: Backend,
-    /// The GPU's name; for the CPU its instruction set and, where it is known, its name.
+    /// The GPU's name, with a number where there are several of that name; for the CPU its instruction set and, where it is known,
+    /// its name.
     pub adapter: String,
     /// What the CPU's kernels were compiled for; none on a GPU.
     pub instructions: Option<Instructions>,

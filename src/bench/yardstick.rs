@@ -55,11 +55,11 @@ impl<F> Form<F> {
 impl Form<Read> {
     /// A plain way to read, and others.
     pub(super) fn all() -> (Self, Vec<Self>) {
-        let mut ways: Vec<(&'static str, Read)> =
-            vec![("one stream", |lines| one(lines)), ("four streams", |lines| four(lines))];
+        let plain: [(&'static str, Read); 2] = [("one stream", |lines| one(lines)), ("four streams", |lines| four(lines))];
         #[cfg(target_arch = "x86_64")]
-        ways.extend(x86::reads());
-        ways.shrink_to_fit();
+        let ways = [&plain[..], &x86::reads()].concat();
+        #[cfg(not(target_arch = "x86_64"))]
+        let ways = plain;
         with_parts(&ways)
     }
 
@@ -72,10 +72,11 @@ impl Form<Read> {
 impl Form<Copy> {
     /// A plain way to copy, and others.
     pub(super) fn all() -> (Self, Vec<Self>) {
-        let mut ways: Vec<(&'static str, Copy)> = vec![("memcpy", |from, to| to.copy_from_slice(from))];
+        let plain: [(&'static str, Copy); 1] = [("memcpy", |from, to| to.copy_from_slice(from))];
         #[cfg(target_arch = "x86_64")]
-        ways.extend(x86::copies());
-        ways.shrink_to_fit();
+        let ways = [&plain[..], &x86::copies()].concat();
+        #[cfg(not(target_arch = "x86_64"))]
+        let ways = plain;
         with_parts(&ways)
     }
 

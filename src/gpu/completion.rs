@@ -5,6 +5,9 @@ use std::task::{Context, Poll, Waker};
 
 use crate::gpu::device::one_line;
 
+/// Why something failed, where there was no memory for it.
+pub(crate) const OUT_OF_MEMORY: &str = "out of memory";
+
 /// The scopes that catch whatever a device has to say of a few calls, the innermost first: so they end if they are dropped.
 pub(crate) struct Scopes([wgpu::ErrorScopeGuard; 3]);
 
@@ -22,7 +25,7 @@ impl Scopes {
         async {
             let errors = [caught.0.await, caught.1.await, caught.2.await];
             errors.into_iter().flatten().next().map(|error| match error {
-                wgpu::Error::OutOfMemory { .. } => "out of memory".into(),
+                wgpu::Error::OutOfMemory { .. } => OUT_OF_MEMORY.into(),
                 other => one_line(&other.to_string()),
             })
         }

@@ -22,7 +22,7 @@ pub use batch::{StatusWords, TotalsWords};
 #[cfg(all(feature = "threads", not(target_family = "wasm")))]
 pub(crate) use completion::Scopes;
 #[cfg(all(feature = "threads", not(target_family = "wasm")))]
-pub(crate) use completion::poll;
+pub(crate) use completion::{OUT_OF_MEMORY, poll};
 #[cfg(not(target_family = "wasm"))]
 pub use device::adapters_blocking;
 pub use device::{AdapterSummary, adapters};

@@ -9,28 +9,33 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use xent::bench::{self, BenchDescriptor, Progress};
 
-use crate::args::{BenchArgs, Format};
+use crate::args::{BenchArgs, Format, MILLION};
 use crate::failure::Failure;
 use crate::files::WholeFile;
+use crate::report::print;
 
 pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
     let descriptor = descriptor(args);
     // What can fail of the output fails before minutes of work.
     let plot = args.plot.as_deref().map(WholeFile::create).transpose()?;
     let bar = Bar::default();
-    let machines = bench::run(&descriptor, |progress| bar.at(progress));
+    let report = bench::run(&descriptor, |progress| bar.at(progress));
     bar.done();
-    let machines = machines?;
+    let report = report?;
     if let Some(mut file) = plot {
-        let drawing = plot::draw(&machines).map_err(|why| Failure::Data(format!("the plot cannot be drawn: {why}")))?;
+        let drawing = plot::draw(&report.machines).map_err(|why| Failure::Data(format!("the plot cannot be drawn: {why}")))?;
         file.fill(drawing.as_bytes())?;
         file.keep()?;
     }
     match args.format {
-        Format::Text => report::text(&machines),
-        Format::Json => report::json(&machines),
+        Format::Text => print(report::text(&report))?,
+        Format::Json => print([report::json(&report).to_string()])?,
     }
-    Ok(())
+    if report.failures.is_empty() {
+        return Ok(());
+    }
+    let failures: Vec<_> = report.failures.iter().map(|failure| format!("{}: {}", failure.adapter, failure.error)).collect();
+    Err(Failure::Data(failures.join("; ")))
 }
 
 fn descriptor(args: &BenchArgs) -> BenchDescriptor {
@@ -43,7 +48,7 @@ fn descriptor(args: &BenchArgs) -> BenchDescriptor {
         targets: distinct(args.targets.iter().map(|&targets| targets.into())),
         elements: distinct(args.element.iter().map(|&element| element.into())),
         inputs: distinct(args.input.iter().map(|&input| input.into())),
-        bytes: args.bytes.or(args.megabytes.map(|megabytes| megabytes.saturating_mul(1_000_000))),
+        bytes: args.bytes.or(args.megabytes.map(|megabytes| megabytes * MILLION)),
         repeat: args.repeat.get(),
         seconds: args.seconds,
     }

@@ -15,6 +15,8 @@ const CHART: (u32, u32) = (360, 240);
 /// Pixels of the title and the legend above them.
 const HEAD: u32 = 64;
 const LINE: u32 = 20;
+/// Pixels that these take across.
+const LEAST_WIDTH: u32 = 560;
 
 type Trouble = Box<dyn std::error::Error>;
 
@@ -30,7 +32,7 @@ pub(super) fn draw(machines: &[MachineReport]) -> Result<String, Trouble> {
     let columns = columns.len().max(1);
     let lines = charts.len().div_ceil(columns).max(1);
     let head = HEAD + LINE * machines.len() as u32;
-    let size = (CHART.0 * columns as u32, head + CHART.1 * lines as u32);
+    let size = (LEAST_WIDTH.max(CHART.0 * columns as u32), head + CHART.1 * lines as u32);
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, size).into_drawing_area();

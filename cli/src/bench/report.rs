@@ -1,24 +1,30 @@
 //! What was measured, as a table for people or as JSON for programs.
 
 use serde_json::{Value, json};
-use xent::bench::{MachineReport, Measured, Pass};
+use xent::bench::{MachineReport, Measured, Pass, Report};
 use xent::{Backend, Instructions};
 
 use super::date::today;
-use crate::report::line;
 
-/// One object: when and on what, what each backend can do, and what was made of it.
-pub(super) fn json(machines: &[MachineReport]) {
+/// One object: when, by and on what, what each backend can do, and what was made of it; and what failed.
+pub(super) fn json(report: &Report) -> Value {
+    let machines = &report.machines;
     let bandwidths: Vec<_> = machines.iter().map(bandwidth).collect();
     let results: Vec<_> = machines.iter().flat_map(|machine| machine.results.iter().map(|r| result(machine, r))).collect();
-    let report = json!({
+    let failures: Vec<_> = report
+        .failures
+        .iter()
+        .map(|failure| json!({ "adapter": failure.adapter, "reason": failure.error.to_string() }))
+        .collect();
+    json!({
         "date": today(),
+        "version": env!("CARGO_PKG_VERSION"),
         "processor": xent::bench::processor(),
-        "threads": std::thread::available_parallelism().map_or(1, usize::from),
+        "threads": xent::bench::threads(),
         "bandwidths": bandwidths,
         "results": results,
-    });
-    line(std::io::stdout(), &report.to_string());
+        "failures": failures,
+    })
 }
 
 fn kind(machine: &MachineReport) -> &'static str {
@@ -69,25 +75,23 @@ fn result(machine: &MachineReport, result: &Measured) -> Value {
 }
 
 /// A block for each backend: its bandwidths, then a line for each batch with its passes side by side.
-pub(super) fn text(machines: &[MachineReport]) {
-    for (i, machine) in machines.iter().enumerate() {
+pub(super) fn text(report: &Report) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (i, machine) in report.machines.iter().enumerate() {
         if i > 0 {
-            say("");
+            lines.push(String::new());
         }
-        say(&format!("{}: {}", kind(machine), machine.adapter));
-        say(&format!("  read  {:8.1} GB/s  ({})", machine.read_gbs, machine.yardsticks[0]));
-        say(&format!("  copy  {:8.1} GB/s  ({})", machine.copy_gbs, machine.yardsticks[1]));
-        let size = machine.bytes as f64 / 1e6;
-        say(&format!("  of {size:.0} MB of float32; medians, by {}; of: fraction of read or copy", machine.clock.name()));
-        table(machine);
+        lines.push(format!("{}: {}", kind(machine), machine.adapter));
+        lines.push(format!("  read  {:8.1} GB/s  ({})", machine.read_gbs, machine.yardsticks[0]));
+        lines.push(format!("  copy  {:8.1} GB/s  ({})", machine.copy_gbs, machine.yardsticks[1]));
+        let (size, clock) = (machine.bytes as f64 / 1e6, machine.clock.name());
+        lines.push(format!("  of {size:.0} MB of float32; medians, by {clock}; of: fraction of read or copy"));
+        lines.extend(table(machine).iter().map(|line| line.trim_end().to_owned()));
     }
+    lines
 }
 
-fn say(text: &str) {
-    line(std::io::stdout(), text.trim_end());
-}
-
-fn table(machine: &MachineReport) {
+fn table(machine: &MachineReport) -> Vec<String> {
     let mut passes: Vec<Pass> = Vec::new();
     for result in &machine.results {
         if !passes.contains(&result.case.pass) {
@@ -102,16 +106,16 @@ fn table(machine: &MachineReport) {
     let blank = label("", "", "", "");
     let names = side_by_side(&passes, |pass| format!("  | {:^22}", pass.name()));
     let columns = side_by_side(&passes, |_| format!("  | {:>7} {:>5} {:>8}", "GB/s", "of", "rows/s"));
-    say(&format!("{blank}{names}"));
-    say(&format!("{}{columns}", label("", "targets", "element", "classes")));
+    let mut lines = vec![format!("{blank}{names}"), format!("{}{columns}", label("", "targets", "element", "classes"))];
     // Passes over the same batch follow each other.
     for row in machine.results.chunks(passes.len().max(1)) {
         let Some(first) = row.first() else { continue };
         let case = &first.case;
         let label = label(case.input_name(), case.targets.name(), case.element_name(), &case.classes.to_string());
         let cells = side_by_side(row, |result| cell(machine, result));
-        say(&format!("{label}{cells}"));
+        lines.push(format!("{label}{cells}"));
     }
+    lines
 }
 
 fn side_by_side<T>(passes: &[T], cell: impl Fn(&T) -> String) -> String {
