@@ -6,6 +6,7 @@ use ndarray::{ArrayD, ArrayViewD, Slice};
 use crate::error::{Error, Result};
 use crate::layout::{Element, IGNORED};
 use crate::loss::{Prepared, check_weight};
+use crate::outputs::float_scale;
 use crate::reading::{Buffer, Reader, Supply, Unread};
 use crate::totals::Reduction;
 use crate::views::{Floats, Indices, each_index};
@@ -98,6 +99,7 @@ impl<'a> Batch<'a> {
         let class_axis = class_axis as usize;
         let mut row_shape = shape.clone();
         let classes = row_shape.remove(class_axis);
+        check_size(row_shape.iter().product(), classes)?;
         Ok(Self {
             predictions: Supply::Lying(predictions.move_axis_last(class_axis)),
             targets: targets.rows(&shape, &row_shape, class_axis)?,
@@ -113,6 +115,26 @@ impl<'a> Batch<'a> {
     /// On the CPU the threads that evaluate rows read them, a few at a time: they go through the cache of one core, and through no
     /// other memory. For a GPU the thread that waits for the evaluation reads whole windows. What is larger than memory in its labels
     /// as well comes in several batches of a [`Stream`](crate::Stream).
+    ///
+    /// A closure's arguments need their types:
+    ///
+    /// ```
+    /// use std::ops::Range;
+    /// use xent::{Batch, Reader, Targets};
+    ///
+    /// # fn main() -> xent::Result<()> {
+    /// let labels = ndarray::arr1(&[0_u8, 2, 1, 1]);
+    /// let read = |rows: Range<usize>, out: &mut [f32]| {
+    ///     // From wherever they are: here each row holds its number.
+    ///     for (row, out) in rows.zip(out.chunks_mut(3)) {
+    ///         out.fill(row as f32);
+    ///     }
+    ///     Ok(())
+    /// };
+    /// let batch = Batch::reading(4, 3, Reader::F32(&read), Targets::classes(&labels))?;
+    /// # assert_eq!((batch.rows(), batch.classes()), (4, 3));
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`Error::Shape`] where the targets' shape is neither `[rows]` (class indices) nor `[rows, classes]` (dense), or no memory could
@@ -130,12 +152,7 @@ impl<'a> Batch<'a> {
     }
 
     fn of_readers(rows: usize, classes: usize, reader: Reader<'a>, targets: TargetRows<'a>) -> Result<Self> {
-        // As of any array: gradients, and places within it, have numbers.
-        let bytes = rows.checked_mul(classes.max(1)).and_then(|elements| elements.checked_mul(size_of::<f32>()));
-        if bytes.is_none_or(|bytes| isize::try_from(bytes).is_err()) {
-            let wanted = "what an array can hold".into();
-            return Err(Error::Shape { what: "a batch", found: vec![rows, classes], wanted });
-        }
+        check_size(rows, classes)?;
         let predictions = Supply::Read { reader, classes };
         Ok(Self { predictions, targets, sample_weights: None, row_shape: vec![rows], class_axis: 1, classes })
     }
@@ -220,6 +237,16 @@ impl<'a> Batch<'a> {
     }
 }
 
+/// Results, a number for each row or prediction, are arrays, and places within them have numbers.
+fn check_size(rows: usize, classes: usize) -> Result<()> {
+    let bytes = rows.checked_mul(classes.max(1)).and_then(|elements| elements.checked_mul(size_of::<f32>()));
+    if bytes.is_some_and(|bytes| isize::try_from(bytes).is_ok()) {
+        return Ok(());
+    }
+    let wanted = "what an array of float32 can hold".into();
+    Err(Error::Shape { what: "a batch", found: vec![rows, classes], wanted })
+}
+
 /// A batch whose labels and weights were found good.
 pub(crate) struct Checked<'b, 'a> {
     batch: &'b Batch<'a>,
@@ -242,7 +269,7 @@ pub(crate) struct Gathered {
 const SCAN: usize = 1 << 16;
 
 impl Checked<'_, '_> {
-    /// 1 over what the batch's reduced loss is divided by; 0 where that is 0.
+    /// 1 over what the batch's reduced loss is divided by; 0 where that is 0, NaN where it is no number.
     pub(crate) fn scale_of(&self, prepared: &Prepared, reduction: Reduction) -> f64 {
         let all = self.batch.rows();
         let sample_weight = |row: usize| self.sample_weights.get(row).copied().unwrap_or(1.0);
@@ -270,6 +297,17 @@ impl Checked<'_, '_> {
             Reduction::Mean => kept as f64,
             Reduction::WeightedMean => weight,
         })
+    }
+
+    /// Refuses gradients whose rows are multiplied with what is no float32: they would be NaN without a word.
+    pub(crate) fn check_scales(&self, scale: f64) -> Result<()> {
+        if self.sample_weights.is_empty() {
+            return float_scale(scale).map(drop);
+        }
+        match self.sample_weights.iter().position(|&weight| weight != 0.0 && float_scale(scale * weight).is_err()) {
+            Some(row) => Err(Error::RowScale { row: self.first_row + row as u64, factor: scale * self.sample_weights[row] }),
+            None => Ok(()),
+        }
     }
 
     /// What the gradients of some rows are multiplied with.
@@ -342,7 +380,13 @@ impl Checked<'_, '_> {
 }
 
 fn inverse(divisor: f64) -> f64 {
-    if divisor == 0.0 { 0.0 } else { 1.0 / divisor }
+    if divisor == 0.0 {
+        0.0
+    } else if divisor.is_finite() {
+        1.0 / divisor
+    } else {
+        f64::NAN
+    }
 }
 
 /// Rows one after the other in memory.

@@ -12,8 +12,10 @@ use crate::cpu::isa::LANES;
 #[non_exhaustive]
 pub struct Calibration {
     /// Σ of the rows' entropies −Σ p·log p, in nats.
+    #[cfg_attr(feature = "serde", serde(with = "crate::wire::number"))]
     pub entropy: f64,
     /// Σ of the rows' squared distances between probabilities and the label's one-hot vector.
+    #[cfg_attr(feature = "serde", serde(with = "crate::wire::number"))]
     pub brier: f64,
     /// The bins, ascending.
     pub bins: Vec<Bin>,
@@ -29,6 +31,7 @@ pub struct Bin {
     /// Rows whose label is the first of the maxima.
     pub correct: u64,
     /// Σ of their confidences; NaN once a row's is.
+    #[cfg_attr(feature = "serde", serde(with = "crate::wire::number"))]
     pub confidence: f64,
 }
 

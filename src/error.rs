@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An option of a loss is out of its range.
+    /// An option, of a loss or of what is to be computed, is out of its range.
     #[error("{option} is {value}: {rule}")]
     Option {
         /// The option's name.
@@ -17,7 +17,7 @@ pub enum Error {
     /// Two options, or an option and the kind of input, that make no sense together.
     #[error("{0}")]
     Combination(&'static str),
-    /// Shapes that do not fit together.
+    /// Shapes that do not fit together, or a number of classes that no row may have.
     #[error("{what} of shape {found:?} where {wanted} is needed")]
     Shape {
         /// Which array.
@@ -54,6 +54,14 @@ pub enum Error {
         index: u64,
         /// The weight.
         value: f64,
+    },
+    /// A sample weight or the weights' sum for which a row's gradient would be multiplied with no float32.
+    #[error("row {row}: its gradient would be multiplied with {factor}, which is no finite float32")]
+    RowScale {
+        /// Where.
+        row: u64,
+        /// The row's weight times what the gradient is scaled with.
+        factor: f64,
     },
     /// Rows that a [`Reader`](crate::Reader) could not read.
     #[error("rows {first} to {last} cannot be read: {reason}")]

@@ -115,9 +115,10 @@ pub struct Evaluation {
     pub totals: Totals,
     /// The loss of each row, of the batch's [`row_shape`](Batch::row_shape), if asked for.
     pub losses: Option<ArrayD<f32>>,
-    /// log Σ e^x of each row, of the same shape, if asked for.
+    /// log Σ e^x of each row, of the same shape, if asked for; of ignored rows as well.
     pub logsumexp: Option<ArrayD<f32>>,
-    /// The gradient, of the predictions' shape, if asked for.
+    /// The gradient, of the predictions' shape, if asked for. In memory rows follow each other whatever the class axis: where that is not
+    /// the last, it has other strides than an array made anew.
     pub gradient: Option<ArrayD<f32>>,
     /// What the result was computed on; after a failure, what finished it.
     pub backend: Backend,
@@ -212,9 +213,11 @@ impl Evaluator {
     /// Evaluates `rows` rows that lie on the evaluator's device, in buffers of the caller's ([`from_device`](Evaluator::from_device)).
     /// What the descriptor asks for is written there; totals and status, float32, come back without blocking the caller's thread.
     ///
+    /// Labels are not looked at beforehand: rows with bad ones have a loss of NaN, and the [status](gpu::Resident::status) counts them.
+    ///
     /// # Errors
     /// As [`gpu::Kernel::new`] and [`gpu::Kernel::bind`]; [`Error::Gpu`] where the device fails; [`Error::Combination`] on the CPU
-    /// backend, and where the bindings hold totals or a status: they are the evaluator's.
+    /// backend, and where the bindings hold totals or a status, or the descriptor adds to them: they are the evaluator's, new each time.
     pub async fn evaluate_resident(
         &self,
         descriptor: &gpu::KernelDescriptor<'_>,
@@ -227,7 +230,24 @@ impl Evaluator {
         if bindings.totals.is_some() || bindings.status.is_some() {
             return Err(Error::Combination("totals and status come back from the evaluator: they take no buffers"));
         }
+        if descriptor.outputs.accumulate {
+            return Err(Error::Combination("totals and status come back from the evaluator: there is nothing to add to"));
+        }
         gpu::evaluate_resident(Arc::clone(context), descriptor, bindings, rows).await
+    }
+
+    /// As [`Evaluator::evaluate_resident`], waiting for the result.
+    ///
+    /// # Errors
+    /// As [`Evaluator::evaluate_resident`].
+    #[cfg(not(target_family = "wasm"))]
+    pub fn evaluate_resident_blocking(
+        &self,
+        descriptor: &gpu::KernelDescriptor<'_>,
+        bindings: &gpu::Bindings<'_>,
+        rows: usize,
+    ) -> Result<gpu::Resident> {
+        pollster::block_on(self.evaluate_resident(descriptor, bindings, rows))
     }
 
     /// What batches will be evaluated on.

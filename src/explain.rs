@@ -14,7 +14,8 @@ pub struct Explanation {
     pub loss: f32,
     /// The row has the ignored class index.
     pub ignored: bool,
-    /// The label: the class index, or the first maximum of a dense target.
+    /// The label: the class index, or the first maximum of a dense target. Ignored rows have none, nor have the binary loss and
+    /// the KL divergence, to which no class is the right one.
     pub label: Option<usize>,
     /// What probabilities were divided by; of logits log Σ e^x; nothing where classes stand by themselves.
     pub normaliser: Option<f64>,
@@ -23,32 +24,46 @@ pub struct Explanation {
     /// What the sum of the terms is multiplied with: 1 / classes for the binary loss, else 1.
     pub share: f32,
     /// The classes, in order.
-    pub steps: Vec<Step>,
+    pub steps: Vec<ClassStep>,
 }
 
-/// What a class went through.
+/// What a class went through, as its loss has it: the formulas are those of [`CategoricalCrossEntropy`], [`BinaryCrossEntropy`]
+/// and [`KlDivergence`].
+///
+/// [`CategoricalCrossEntropy`]: crate::CategoricalCrossEntropy
+/// [`BinaryCrossEntropy`]: crate::BinaryCrossEntropy
+/// [`KlDivergence`]: crate::KlDivergence
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
-pub struct Step {
+pub struct ClassStep {
     /// The class.
     pub class: usize,
     /// The prediction as given.
     pub given: f32,
     /// Of a logit: after temperature and softcap. Else as given.
     pub moved: f32,
-    /// The probability: the prediction divided by its row's sum, or its softmax. Where classes stand by themselves, NaN.
+    /// The probability p before clipping. Of the categorical loss the prediction divided by its row's sum, the softmax of a
+    /// logit, or e^x of a log-probability; NaN where the row has none. Of the binary loss the prediction itself, or
+    /// 1 / (1 + e^−x) of a logit, which is NaN for NaN and +∞. Of the KL divergence the prediction itself.
     pub probability: f32,
-    /// The probability that the loss takes, after clipping.
+    /// The probability that the loss takes: p after clipping, or p where the loss does not clip. NaN where it takes none, since the
+    /// prediction is not finite.
     pub clipped: f32,
     /// Whether clipping changed it.
     pub is_clipped: bool,
-    /// The logarithm that the loss takes.
+    /// log p of the probability that the loss takes. Log-probabilities are taken as given.
     pub log: f32,
-    /// The target as given.
+    /// log(1 − p) of the same probability, where the loss takes it as well: of the binary loss alone.
+    pub log_rest: Option<f32>,
+    /// The target t as given.
     pub target: f32,
-    /// Class weight times smoothed target.
+    /// The target y that the KL divergence takes: t clipped to [ε, 1], or NaN where t is not finite. Other losses clip no targets:
+    /// t as given.
+    pub clipped_target: f32,
+    /// Class weight times smoothed target t′. The KL divergence has neither, and y in its place.
     pub coefficient: f32,
-    /// What the class adds to the loss.
+    /// What the class adds to the sum of the terms: coefficient · −log p, and what the focal and the poly loss make of it; of the
+    /// binary loss −t′·log p − (1 − t′)·log(1 − p); of the KL divergence y·(log y − log p).
     pub term: f32,
 }
 

@@ -22,24 +22,37 @@ pub struct BatchMut<'a> {
 }
 
 impl<'a> BatchMut<'a> {
+    /// A batch whose class axis is the last, of at least two.
+    ///
+    /// # Errors
+    /// As [`BatchMut::with_axis`].
+    pub fn new<D: Dimension>(predictions: ArrayViewMut<'a, f32, D>, targets: Targets<'a>) -> Result<Self> {
+        Self::with_axis(predictions, targets, -1)
+    }
+
     /// A batch whose class axis is `axis`; negative ones count from the end. The first axis must be another: parts of the
     /// batch are taken along it.
     ///
     /// # Errors
     /// As [`Batch::with_axis`], and [`Error::Combination`] where the class axis is the first.
-    pub fn new<D: Dimension>(
-        predictions: ArrayViewMut<'a, f32, D>,
-        targets: Targets<'a>,
-        sample_weights: Option<Floats<'a>>,
-        axis: isize,
-    ) -> Result<Self> {
-        let new = Self { predictions: predictions.into_dyn(), targets, sample_weights, axis };
+    pub fn with_axis<D: Dimension>(predictions: ArrayViewMut<'a, f32, D>, targets: Targets<'a>, axis: isize) -> Result<Self> {
+        let new = Self { predictions: predictions.into_dyn(), targets, sample_weights: None, axis };
         new.part(Slice::from(..))?;
         let first = axis == 0 || axis + new.predictions.ndim() as isize == 0;
         if first {
             return Err(Error::Combination("in place, parts are taken along the first axis: it cannot be the class axis"));
         }
         Ok(new)
+    }
+
+    /// Gives each row a weight, or all rows the one number of an array without dimensions.
+    ///
+    /// # Errors
+    /// As [`Batch::sample_weights`].
+    pub fn sample_weights(mut self, weights: impl Into<Floats<'a>>) -> Result<Self> {
+        self.sample_weights = Some(weights.into());
+        self.part(Slice::from(..))?;
+        Ok(self)
     }
 
     /// Indices of the first axis as a batch.
@@ -55,13 +68,18 @@ impl<'a> BatchMut<'a> {
 }
 
 impl Evaluator {
-    /// Evaluates a batch and puts the gradient that [`Outputs::gradient`] names in the place of its predictions. Of the
-    /// other results of rows there are none, but they enter the totals as ever.
+    /// Evaluates a batch and puts the gradient that [`Outputs::gradient`] names in the place of its predictions.
     ///
     /// # Errors
-    /// As [`Evaluator::evaluate`]; [`Error::Combination`] where no gradient is asked for. Where a GPU that was demanded
+    /// As [`Evaluator::evaluate`]; [`Error::Combination`] where no gradient is asked for, or losses or logsumexp of rows, for which
+    /// there is no place. Where a GPU that was demanded
     /// fails in the middle, some of the predictions are already gone.
     pub async fn evaluate_in_place(&self, loss: &Loss, batch: &mut BatchMut<'_>, outputs: &Outputs) -> Result<Evaluation> {
+        if outputs.losses || outputs.logsumexp {
+            return Err(Error::Combination(
+                "in place there is room for the gradient alone: neither losses nor logsumexp of rows",
+            ));
+        }
         let length = batch.predictions.shape()[0];
         let scale = {
             let whole = batch.part(Slice::from(..))?;
@@ -70,7 +88,11 @@ impl Evaluator {
             match outputs.gradient {
                 None => return Err(Error::Combination("in place of the predictions comes the gradient: name one")),
                 Some(Gradient::Scaled(scale)) => scale,
-                Some(Gradient::Of(reduction)) => checked.scale_of(&prepared, reduction),
+                Some(Gradient::Of(reduction)) => {
+                    let scale = checked.scale_of(&prepared, reduction);
+                    checked.check_scales(scale)?;
+                    scale
+                }
             }
         };
         let outputs = Outputs { gradient: Some(Gradient::Scaled(scale)), ..outputs.clone() };
@@ -126,7 +148,9 @@ mod tests {
             evaluator.evaluate_blocking(&loss, &batch, &outputs).expect("it evaluates")
         };
         let targets = Targets::classes(labels.view());
-        let mut batch = BatchMut::new(predictions.view_mut(), targets, Some(weights.view().into()), 1).expect("shapes fit");
+        let mut batch = BatchMut::with_axis(predictions.view_mut(), targets, 1)
+            .and_then(|batch| batch.sample_weights(&weights))
+            .expect("shapes fit");
         let result = evaluator.evaluate_in_place_blocking(&loss, &mut batch, &outputs).expect("it evaluates");
         assert_eq!(result.totals, apart.totals);
         assert_eq!(predictions.into_dyn(), apart.gradient.expect("a gradient was asked for"));
@@ -135,9 +159,9 @@ mod tests {
     #[test]
     fn what_cannot_be_in_place_is_refused() {
         let (mut predictions, labels) = (arr2(&[[1.0_f32, 2.0]]), ndarray::arr1(&[0_u8, 0]));
-        assert!(BatchMut::new(predictions.view_mut(), Targets::classes(labels.view()), None, 0).is_err());
-        assert!(BatchMut::new(predictions.view_mut(), Targets::classes(labels.view()), None, 1).is_err());
+        assert!(BatchMut::with_axis(predictions.view_mut(), Targets::classes(&labels), 0).is_err());
+        assert!(BatchMut::with_axis(predictions.view_mut(), Targets::classes(&labels), 1).is_err());
         let mut number = ndarray::arr0(1.0_f32);
-        assert!(BatchMut::new(number.view_mut(), Targets::classes(labels.view()), None, -1).is_err());
+        assert!(BatchMut::new(number.view_mut(), Targets::classes(&labels)).is_err());
     }
 }

@@ -34,7 +34,8 @@
 //!
 //! Each has its gradient by the predictions as given ([`Outputs::gradient`]).
 //!
-//! Targets t are class indices or dense; t′ = t·(1 − α) + α / classes with label smoothing α; w are class weights. Rows
+//! Targets t are class indices or dense; t′ = t·(1 − α) + α / classes with label smoothing α, of the binary loss
+//! t·(1 − α) + α / 2; w are class weights. Rows
 //! add up to [`Totals`], which reduce to a sum, a mean or a weighted mean ([`Reduction`]), and merge.
 //!
 //! # Promises
@@ -71,6 +72,8 @@ mod totals;
 mod twins;
 mod views;
 mod windows;
+#[cfg(feature = "serde")]
+mod wire;
 
 pub use batch::{Batch, Targets};
 pub use calibration::{Bin, Calibration};
@@ -79,7 +82,7 @@ pub use error::{Error, Result};
 pub use evaluator::{Backend, BackendChoice, Evaluation, Evaluator, EvaluatorDescriptor};
 #[doc(hidden)]
 pub use evaluator::{Fault, Pretence};
-pub use explain::{Explanation, Step, explain};
+pub use explain::{ClassStep, Explanation, explain};
 #[cfg(not(target_family = "wasm"))]
 pub use gpu::adapters_blocking;
 pub use gpu::{AdapterSummary, adapters};
@@ -92,7 +95,7 @@ pub use reading::{ReadRows, Reader};
 pub use stream::{Rows, Stream};
 pub use totals::{Reduction, Totals};
 pub use views::{Floats, Indices};
-pub use wgpu;
+pub use {half, ndarray, wgpu};
 
 /// Compiles the README's code blocks.
 #[cfg(doctest)]

@@ -16,7 +16,7 @@ pub struct Outputs {
     pub accuracy: bool,
     /// For each k, 1 or more: whether fewer than k classes score above the label.
     pub top_k: Vec<u32>,
-    /// log Σ e^x of each row of logits, after temperature and softcap.
+    /// log Σ e^x of each row of logits, after temperature and softcap; whether or not the row counts.
     pub logsumexp: bool,
     /// The derivative of the value that this names, by each prediction.
     pub gradient: Option<Gradient>,
@@ -38,8 +38,21 @@ impl Default for Outputs {
 pub enum Gradient {
     /// Of the batch's reduced loss. A [`Stream`](crate::Stream) does not know what it will be divided by: there only the sum makes sense.
     Of(Reduction),
-    /// Of the sum Σ s·l times this: 1 / rows for a mean whose divisor the caller knows, or a loss scale.
+    /// Of the sum Σ s·l times this: 1 / rows for a mean whose divisor the caller knows, or a loss scale. Times each row's sample
+    /// weight it has to be a finite float32.
     Scaled(f64),
+}
+
+/// A gradient's scale where nothing else is multiplied with it.
+///
+/// # Errors
+/// [`Error::Option`] where it is no finite float32.
+pub(crate) fn float_scale(scale: f64) -> Result<f32> {
+    let float = scale as f32;
+    if float.is_finite() {
+        return Ok(float);
+    }
+    Err(Error::Option { option: "gradient scale", value: scale, rule: "it must be a finite float32" })
 }
 
 /// More bins than anyone can fill.
@@ -77,10 +90,11 @@ impl Outputs {
             return Err(Error::Option { option, value, rule: "there must be from 1 to a million" });
         }
         if let Some(Gradient::Scaled(scale)) = self.gradient
-            && !(scale as f32).is_finite()
+            && !scale.is_finite()
         {
+            // Times the rows' weights it has to be a float32, which a batch is checked for.
             let (option, value) = ("gradient scale", scale);
-            return Err(Error::Option { option, value, rule: "it must be a finite float32" });
+            return Err(Error::Option { option, value, rule: "it must be a finite number" });
         }
         let ranked = self.accuracy || !self.top_k.is_empty() || self.calibration_bins.is_some();
         Ok(Wanted {

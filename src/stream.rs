@@ -63,7 +63,7 @@ enum Engine {
 pub struct Rows<'a> {
     /// The loss of each row.
     pub losses: &'a [f32],
-    /// log Σ e^x of each row.
+    /// log Σ e^x of each row, ignored ones as well.
     pub logsumexp: &'a [f32],
     /// The gradient: rows one after the other, in each the classes.
     pub gradient: &'a [f32],
@@ -91,9 +91,9 @@ impl Stream<'_> {
     /// Evaluates the next rows.
     ///
     /// # Errors
-    /// As [`Evaluator::evaluate`]; rows in messages count from the beginning of the stream. [`Error::Shape`] where the
-    /// classes or the kind of targets differ from the first batch. After an error the stream's totals are those of the
-    /// batches before.
+    /// As [`Evaluator::evaluate`]; rows in messages count from the beginning of the stream. Options are checked with the first batch.
+    /// [`Error::Shape`] where the classes or the kind of targets differ from those of the batches that came through. After an error the
+    /// stream's totals are those of the batches before.
     pub async fn push(&mut self, batch: &Batch<'_>) -> Result<Rows<'_>> {
         let kind = match &self.kind {
             Some(kind) => Arc::clone(kind),
@@ -104,15 +104,16 @@ impl Stream<'_> {
             Some(engine) => engine,
             None => self.open(prepared, *wanted, batch.element(), batch.rows()).await?,
         };
-        self.kind = Some(Arc::clone(&kind));
         let mut reducer = self.reducer.get_or_insert_with(|| Reducer::new(self.outputs.totals(prepared))).clone();
         if let Err(error) = self.run(batch, prepared, *wanted, &mut engine, &mut reducer).await {
-            // What failed may be in any state: the next batch opens the GPU anew.
-            if !matches!(error, Error::Gpu { .. }) {
+            // A GPU that failed may be in any state: the next batch opens it anew. So it does where none has come through: it may be of
+            // another kind.
+            if self.kind.is_some() && !matches!(error, Error::Gpu { .. }) {
                 self.engine = Some(engine);
             }
             return Err(error);
         }
+        self.kind = Some(kind);
         self.reducer = Some(reducer);
         self.engine = Some(engine);
         let Records { losses, logsumexp, gradient, .. } = &self.records;
@@ -223,6 +224,9 @@ impl Stream<'_> {
             Some(Gradient::Scaled(scale)) => scale,
             Some(Gradient::Of(reduction)) => checked.scale_of(prepared, reduction),
         };
+        if wanted.gradient {
+            checked.check_scales(scale)?;
+        }
         let asked = Wanted { ranks: false, calibration: false, ..wanted };
         self.records.reset(asked, self.outputs.losses, rows, prepared.classes);
         if let Engine::Gpu(session) = engine

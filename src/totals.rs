@@ -29,8 +29,10 @@ pub struct Totals {
     /// Rows whose loss is NaN or infinite.
     pub non_finite: u64,
     /// Σ s·l: losses times sample weights.
+    #[cfg_attr(feature = "serde", serde(with = "crate::wire::number"))]
     pub loss: f64,
     /// Σ s·v: sample weights times the class weights of the labels.
+    #[cfg_attr(feature = "serde", serde(with = "crate::wire::number"))]
     pub weight: f64,
     /// Whether predictions were ranked: without it there is no accuracy.
     pub ranked: bool,
@@ -39,6 +41,7 @@ pub struct Totals {
     /// For each k asked for, ascending: kept rows in which fewer than k classes score above the label.
     pub top_k: Vec<(u32, u64)>,
     /// Σ of the kept rows' plain cross-entropies: without smoothing, weights, or anything else that was added.
+    #[cfg_attr(feature = "serde", serde(with = "crate::wire::optional"))]
     pub plain: Option<f64>,
     /// What calibration errors come from, where they were asked for.
     pub calibration: Option<Calibration>,
@@ -63,9 +66,15 @@ impl Totals {
         if self.kept == 0 { 0.0 } else { self.loss / self.kept as f64 }
     }
 
-    /// Σ s·l / Σ s·v; 0 when the weights add up to 0.
+    /// Σ s·l / Σ s·v; 0 when the weights add up to 0, NaN when to more than float64 holds.
     pub fn weighted_mean(&self) -> f64 {
-        if self.weight == 0.0 { 0.0 } else { self.loss / self.weight }
+        if self.weight == 0.0 {
+            0.0
+        } else if self.weight.is_finite() {
+            self.loss / self.weight
+        } else {
+            f64::NAN
+        }
     }
 
     /// The one number that `reduction` names.
@@ -89,12 +98,14 @@ impl Totals {
         self.top_k.iter().find(|(known, _)| *known == k && self.ranked).map(|(_, correct)| self.share(*correct))
     }
 
-    /// e to the mean plain cross-entropy of the kept rows: without smoothing, z-loss, focal or poly terms, and weights.
+    /// e to the mean plain cross-entropy of the kept rows: without smoothing, z-loss, focal or poly terms, and weights. 1 when no row was
+    /// kept; `None` without [`Outputs::calibration_bins`](crate::Outputs::calibration_bins).
     pub fn perplexity(&self) -> Option<f64> {
         self.plain.map(|plain| self.average(plain).exp())
     }
 
-    /// The mean entropy of the kept rows' probabilities, in nats.
+    /// The mean entropy of the kept rows' probabilities, in nats; 0 when no row was kept. This and what follows is `None` without
+    /// [`Outputs::calibration_bins`](crate::Outputs::calibration_bins), and for log-probabilities, which need not be those of a distribution.
     pub fn entropy(&self) -> Option<f64> {
         self.calibration.as_ref().map(|calibration| self.average(calibration.entropy))
     }

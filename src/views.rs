@@ -1,7 +1,7 @@
 //! Arrays as callers have them: borrowed views of any strides and of many types.
 
 use half::{bf16, f16};
-use ndarray::{ArrayView, ArrayViewD, Axis, Dimension, Slice};
+use ndarray::{Array, ArrayView, ArrayViewD, Axis, Dimension, Slice};
 
 use crate::cpu::isa::{Instructions, Isa, Work, dispatch};
 use crate::layout::{Element, IGNORED};
@@ -36,6 +36,12 @@ macro_rules! views {
             fn from(view: ArrayView<'a, $type, D>) -> Self {
                 Self::$variant(view.into_dyn())
             }
+        }
+
+        impl<'a, D: Dimension> From<&'a Array<$type, D>> for $name<'a> {
+            fn from(array: &'a Array<$type, D>) -> Self {
+                array.view().into()
+            }
         })*
     };
 }
@@ -47,7 +53,7 @@ views! {
 
 views! {
     /// A view of class indices.
-    Indices { U8(u8), I8(i8), U16(u16), I16(i16), U32(u32), I32(i32), U64(u64), I64(i64) }
+    Indices { U8(u8), I8(i8), U16(u16), I16(i16), U32(u32), I32(i32), U64(u64), I64(i64), Usize(usize), Isize(isize) }
 }
 
 /// Does `$body` with the view inside, whatever its element.
@@ -73,6 +79,8 @@ macro_rules! each_index {
             Indices::I32($view) => $body,
             Indices::U64($view) => $body,
             Indices::I64($view) => $body,
+            Indices::Usize($view) => $body,
+            Indices::Isize($view) => $body,
         }
     };
 }
@@ -139,14 +147,26 @@ macro_rules! labels {
                 move |label| if ignores & (label == ignored) { IGNORED } else { label as u32 }
             }
 
+            #[allow(clippy::cast_lossless, reason = "of some types there is no other way")]
             fn to_i128(self) -> i128 {
-                i128::from(self)
+                self as i128
             }
         })+
     };
 }
 
-labels!(u8 as u8, i8 as u8, u16 as u16, i16 as u16, u32 as u32, i32 as u32, u64 as u64, i64 as u64);
+labels!(
+    u8 as u8,
+    i8 as u8,
+    u16 as u16,
+    i16 as u16,
+    u32 as u32,
+    i32 as u32,
+    u64 as u64,
+    i64 as u64,
+    usize as usize,
+    isize as usize
+);
 
 /// Looks for a label that [`Label::is_bad`].
 struct Search<'a, T> {

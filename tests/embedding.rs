@@ -673,9 +673,12 @@ fn an_evaluator_takes_the_callers_device() {
     let bindings = Bindings::new(predictions.slice(..), targets.slice(..));
     let outputs = KernelOutputs { totals: Some(Reduction::Sum), accuracy: true, ..KernelOutputs::default() };
     let descriptor = KernelDescriptor { loss: loss(), classes: 10, outputs, ..KernelDescriptor::default() };
-    let resident = pollster::block_on(evaluator.evaluate_resident(&descriptor, &bindings, 500)).expect("it lies there");
+    let resident = evaluator.evaluate_resident_blocking(&descriptor, &bindings, 500).expect("it lies there");
     assert!(near(resident.totals.loss / resident.totals.kept as f32, mean(&data)), "{resident:?}");
     assert_eq!((u64::from(resident.totals.correct), resident.status.rows), (found.totals.correct, 500));
+
+    let adding = KernelDescriptor { outputs: KernelOutputs { accumulate: true, ..outputs }, ..descriptor.clone() };
+    assert!(matches!(evaluator.evaluate_resident_blocking(&adding, &bindings, 500), Err(Error::Combination(_))));
 
     // A device that is gone is an error, not a panic, and nobody waits for it forever.
     app.device.destroy();

@@ -70,6 +70,14 @@ fn every_type_of_class_index() {
     of::<i32>();
     of::<u64>();
     of::<i64>();
+    of::<usize>();
+    of::<isize>();
+}
+
+#[test]
+fn arrays_are_taken_as_their_views_are() {
+    let (logits, labels) = (logits(), labels());
+    assert_plain(&Batch::new(&logits, Targets::classes(&labels)).expect("the shapes fit"), "owned arrays");
 }
 
 #[test]

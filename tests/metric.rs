@@ -140,3 +140,27 @@ fn a_metric_survives_being_stored() {
         assert_eq!(back, metric);
     }
 }
+
+/// What JSON has no numbers for is stored as well: one row without a loss must not cost a job its results.
+#[cfg(feature = "serde")]
+#[test]
+fn a_metric_that_is_not_finite_survives_being_stored() {
+    let predictions = ndarray::arr2(&[[f32::NEG_INFINITY, 0.0], [f32::NAN, 0.0], [1.0, 0.0]]);
+    let loss = xent::CategoricalCrossEntropy { input: xent::Input::Logits, ..Default::default() }.into();
+    let outputs = xent::Outputs { calibration_bins: Some(2), ..Default::default() };
+    for (rows, loss_is) in [(0..1, "inf"), (1..2, "nan"), (0..3, "nan"), (2..3, "0.3")] {
+        let labels = ndarray::Array1::<u8>::zeros(rows.len());
+        let rows = predictions.slice(ndarray::s![rows, ..]);
+        let batch = xent::Batch::new(rows, xent::Targets::classes(&labels)).expect("the shapes fit");
+        let mut metric = Metric::default();
+        metric.update_state(&all()[0].windowed.evaluate_blocking(&loss, &batch, &outputs).expect("it is sound").totals);
+        let stored = serde_json::to_string(&metric).expect("numbers, words and lists");
+        assert!(
+            stored.contains(&format!("\"loss\":\"{loss_is}")) || stored.contains(&format!("\"loss\":{loss_is}")),
+            "{stored}"
+        );
+        let back: Metric = serde_json::from_str(&stored).expect("what was stored");
+        // As text: a NaN is unequal to itself.
+        assert_eq!(format!("{back:?}"), format!("{metric:?}"));
+    }
+}

@@ -5,7 +5,9 @@ mod support;
 
 use ndarray::{Array1, Array2, ArrayView1, arr0, arr1, arr2};
 use support::backends::{self, all};
-use xent::{Batch, CategoricalCrossEntropy, Error, Evaluation, Indices, Input, Loss, Targets};
+use xent::{
+    Batch, BatchMut, CategoricalCrossEntropy, Error, Evaluation, Gradient, Indices, Input, Loss, Outputs, Reduction, Targets,
+};
 
 const CLASSES: usize = 3;
 
@@ -99,6 +101,20 @@ fn rows_of_a_stream_are_counted_from_its_beginning() {
 }
 
 #[test]
+fn a_first_batch_that_was_refused_says_nothing_of_the_next() {
+    let loss = Loss::from(from_logits());
+    for tested in all() {
+        let mut stream = tested.windowed.stream(&loss, &backends::everything());
+        with_labels(&[0_i64, 9], |batch| assert!(stream.push_blocking(batch).is_err()));
+        let other = Array2::<f32>::zeros((1, CLASSES + 1));
+        let label = arr1(&[3_u8]);
+        let batch = Batch::new(&other, Targets::classes(&label)).expect("the shapes fit");
+        assert_eq!(stream.push_blocking(&batch).map(|rows| rows.losses.len()), Ok(1));
+        support::tolerance::assert_total("sum", stream.finish().totals.sum(), 4f64.ln());
+    }
+}
+
+#[test]
 fn the_ignored_index_may_lie_anywhere() {
     for (ignored, labels, kept) in [
         (1, [0, 1, 2], 2),
@@ -169,6 +185,24 @@ fn no_class_is_no_loss() {
     let labels = arr1(&[0_u8, 0]);
     let classes = Batch::new(nothing.view(), Targets::classes(labels.view())).expect("the shapes fit");
     assert_eq!(refused(&from_logits().into(), &classes), Error::Label { row: 0, label: 0, classes: 0 });
+    // A row that does not count has a loss of 0 whatever it holds.
+    for evaluation in accepted(&ignoring(0), &classes) {
+        let losses = evaluation.losses.expect("asked for");
+        assert_eq!((losses.as_slice(), evaluation.totals.kept), (Some(&[0.0, 0.0][..]), 0));
+        assert_eq!((evaluation.totals.sum(), evaluation.totals.non_finite), (0.0, 0));
+    }
+}
+
+#[test]
+fn more_than_any_array_or_label_can_hold_is_refused() {
+    let most = 1 << 31;
+    assert!(Loss::from(from_logits()).validate_for(most, false).is_ok());
+    let error = Loss::from(from_logits()).validate_for(most + 1, false).expect_err("labels have 32 bits, ranks 31");
+    assert!(matches!(error, Error::Shape { what: "classes", .. }), "{error}");
+    // Rows without classes take no memory, but their losses would.
+    let nothing = Array2::<f32>::zeros((1 << 61, 0));
+    let error = Batch::new(&nothing, Targets::dense(&nothing)).expect_err("too many rows");
+    assert!(matches!(error, Error::Shape { what: "a batch", .. }), "{error}");
 }
 
 fn batch<'a>(predictions: &'a Array2<f32>, labels: &'a Array1<u8>) -> Batch<'a> {
@@ -208,6 +242,79 @@ fn weights_out_of_range_are_named() {
     {
         let totals = evaluation.totals;
         assert_eq!((totals.mean(), totals.weighted_mean(), totals.weight, totals.kept), (0.0, 0.0, 0.0, 3));
+    }
+}
+
+#[test]
+fn a_gradient_that_no_float_can_scale_is_refused() {
+    let predictions = arr2(&[[1.0_f32, 2.0, 0.5], [0.0, 0.0, 4.0]]);
+    let labels = arr1(&[0_u8, 1]);
+    let evaluated = |weight: f64, gradient: Gradient| {
+        let weights = arr1(&[0.0, weight]);
+        let batch = batch(&predictions, &labels).sample_weights(&weights).expect("the shapes fit");
+        let outputs = Outputs { gradient: Some(gradient), ..Outputs::default() };
+        let mut in_place = predictions.clone();
+        let targets = Targets::classes(&labels);
+        let mut other =
+            BatchMut::new(in_place.view_mut(), targets).and_then(|other| other.sample_weights(&weights)).expect("they fit");
+        let loss = from_logits().into();
+        let mut outcomes = all().iter().map(|tested| {
+            let apart = tested.windowed.evaluate_blocking(&loss, &batch, &outputs);
+            apart.map(|evaluation| evaluation.gradient.map(|gradient| gradient.mapv(f64::from)))
+        });
+        let first = outcomes.next().expect("there are backends");
+        for outcome in outcomes {
+            // Errors as text: a NaN in one is unequal to itself.
+            assert_eq!(outcome.is_ok(), first.is_ok());
+            if let (Err(one), Err(another)) = (&outcome, &first) {
+                assert_eq!(one.to_string(), another.to_string());
+            }
+        }
+        // In place it is the same.
+        let placed = all()[0].windowed.evaluate_in_place_blocking(&loss, &mut other, &outputs);
+        match &first {
+            Ok(gradient) => {
+                assert!(placed.is_ok(), "{placed:?}");
+                assert_eq!(Some(in_place.mapv(f64::from).into_dyn()), *gradient);
+            }
+            Err(error) => assert_eq!(placed.expect_err("in place no less").to_string(), error.to_string()),
+        }
+        first
+    };
+    let weighted_mean = Gradient::Of(Reduction::WeightedMean);
+    for weight in [1e-300, 1e-39, 1.0, 1e39, 1e300] {
+        let gradient = evaluated(weight, weighted_mean).expect("its weight cancels").expect("asked for");
+        assert!(gradient.iter().skip(CLASSES).all(|slope| slope.is_finite() && slope.abs() > 1e-3), "{weight}: {gradient}");
+    }
+    for (weight, gradient) in [
+        (1e39, Gradient::Of(Reduction::Sum)),
+        (1e40, Gradient::Of(Reduction::Mean)),
+        (1e20, Gradient::Scaled(1e20)),
+        (1e-310, weighted_mean),
+    ] {
+        let error = evaluated(weight, gradient).expect_err("no float32 scales it");
+        assert!(matches!(error, Error::RowScale { row: 1, .. }), "{weight}: {error}");
+    }
+    assert!(evaluated(1e-20, Gradient::Scaled(1e50)).is_ok());
+    assert!(matches!(evaluated(1.0, Gradient::Scaled(f64::INFINITY)), Err(Error::Option { option: "gradient scale", .. })));
+    let outputs = Outputs { gradient: Some(Gradient::Scaled(1e39)), ..Outputs::default() };
+    for tested in all() {
+        let error = tested.windowed.evaluate_blocking(&from_logits().into(), &batch(&predictions, &labels), &outputs);
+        assert!(matches!(error, Err(Error::Option { option: "gradient scale", .. })), "{error:?}");
+    }
+}
+
+#[test]
+fn weights_that_add_up_to_no_number_are_no_mean_of_0() {
+    let predictions = Array2::<f32>::zeros((2, CLASSES));
+    let (labels, weights) = (arr1(&[0_u8, 1]), arr1(&[1e308, 1e308]));
+    for evaluation in accepted(&from_logits().into(), &batch(&predictions, &labels).sample_weights(&weights).expect("they fit"))
+    {
+        assert!(
+            evaluation.totals.weight == f64::INFINITY && evaluation.totals.weighted_mean().is_nan(),
+            "{:?}",
+            evaluation.totals
+        );
     }
 }
 

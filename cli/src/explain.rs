@@ -5,13 +5,13 @@ mod table;
 
 use ndarray::{ArrayView1, ArrayView2};
 use serde_json::{Map, Value, json};
-use xent::{Batch, Explanation, Input, Loss, Step, Targets};
+use xent::{Batch, ClassStep, Explanation, Input, Loss, Targets};
 
 use crate::args::{ExplainArgs, Format};
 use crate::failure::Failure;
 use crate::files::FileError;
 use crate::inputs::Inputs;
-use crate::report::{line, number};
+use crate::report::{number, print};
 
 pub(crate) fn run(args: &ExplainArgs) -> Result<(), Failure> {
     let inputs = Inputs::open(&args.predictions, &args.targets, &args.loss)?;
@@ -19,21 +19,17 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<(), Failure> {
     let story = Story::of(&inputs, &loss, args.row)?;
     let shown = story.shown(args.classes.get());
     match args.format {
-        Format::Json => line(std::io::stdout(), &as_json(&story, &shown).to_string()),
+        Format::Json => print([as_json(&story, &shown).to_string()]),
         Format::Text => {
-            for text in table::lines(&story, &shown) {
-                line(std::io::stdout(), &text);
-            }
+            let mut lines = table::lines(&story, &shown);
             let rules = rules::sentences(&story);
             if !rules.is_empty() {
-                line(std::io::stdout(), "");
+                lines.push(String::new());
             }
-            for rule in rules {
-                line(std::io::stdout(), &format!("- {rule}"));
-            }
+            lines.extend(rules.iter().map(|rule| format!("- {rule}")));
+            print(lines)
         }
     }
-    Ok(())
 }
 
 /// What the classes of a row go through.
@@ -112,23 +108,13 @@ impl<'a> Story<'a> {
         };
         let (values, targets) = (matrix(&predictions)?, if inputs.dense { matrix(&dense)? } else { matrix(&predictions)? });
         let targets = if inputs.dense { Targets::dense(targets.view()) } else { Targets::classes(ArrayView1::from(&labels)) };
-        let mut why = xent::explain(loss, &Batch::new(values.view(), targets)?, 0)?;
-        let kind = Kind::of(loss);
-        for step in &mut why.steps {
-            // A target that is no number counts as 0 until the end. People look for it where it is.
-            step.target = dense.get(step.class).copied().unwrap_or(step.target);
-            clip_alone(step, loss);
-            // Neither within the bounds nor beyond them.
-            step.is_clipped &= !step.clipped.is_nan();
-        }
-        let label = why.label.filter(|_| kind.has_label());
-        Ok(Self { row, loss, kind, label, index, why })
+        let why = xent::explain(loss, &Batch::new(values.view(), targets)?, 0)?;
+        Ok(Self { row, loss, kind: Kind::of(loss), label: why.label, index, why })
     }
 
     /// The probability of a class, before clipping.
     pub(crate) fn probability(&self, class: usize) -> f64 {
-        let step = &self.why.steps[class];
-        if self.kind == Kind::LogProbabilities { f64::from(step.given).exp() } else { f64::from(step.probability) }
+        self.why.steps[class].probability.into()
     }
 
     /// The most probable class, the first of several; nothing where one has no probability.
@@ -144,7 +130,8 @@ impl<'a> Story<'a> {
         if steps.len() <= most {
             return (0..steps.len()).collect();
         }
-        let known = steps.iter().all(|step| step.probability.is_finite());
+        // A sigmoid may be the same number of many logits.
+        let known = self.kind.is_normalised() && steps.iter().all(|step| step.probability.is_finite());
         // What is no number has to show, whatever its sign.
         let rank = |class: usize| {
             let value = if known { steps[class].probability } else { steps[class].given };
@@ -180,17 +167,6 @@ fn ignore_index(loss: &Loss) -> Option<i64> {
     }
 }
 
-/// Where classes stand by themselves, each is clipped on its own, in its term. Bounds are float32, as the loss has them.
-fn clip_alone(step: &mut Step, loss: &Loss) {
-    let (lowest, highest) = match loss {
-        Loss::Binary(loss) if loss.input == Input::Probabilities => (loss.epsilon as f32, (1.0 - loss.epsilon) as f32),
-        Loss::KlDivergence(loss) => (loss.epsilon as f32, 1.0),
-        _ => return,
-    };
-    step.clipped = step.given.clamp(lowest, highest);
-    step.is_clipped = step.given.is_finite() && step.clipped != step.given;
-}
-
 fn as_json(story: &Story<'_>, shown: &[usize]) -> Value {
     let why = &story.why;
     let classes: Vec<Value> = shown.iter().map(|&class| step_as_json(&why.steps[class], story.kind)).collect();
@@ -209,7 +185,7 @@ fn as_json(story: &Story<'_>, shown: &[usize]) -> Value {
 }
 
 /// A class, without the fields that make no sense for its kind.
-fn step_as_json(step: &Step, kind: Kind) -> Value {
+fn step_as_json(step: &ClassStep, kind: Kind) -> Value {
     let mut object = Map::new();
     let mut insert = |name: &str, value: f32| object.insert(name.into(), number(value.into()));
     insert("given", step.given);

@@ -237,6 +237,44 @@ fn a_masked_class_of_a_binary_loss() {
     }
 }
 
+/// Where classes stand by themselves, each is clipped on its own, and the largest target is no label.
+#[test]
+fn classes_that_are_clipped_by_themselves() {
+    let folder = Folder::new();
+    folder.put("p.npy", &Array::new(&[1, 4], [0.0, 1.0, 0.75, f64::INFINITY]).npy("<f4"));
+    folder.put("q.npy", &Array::new(&[1, 3], [0.0, 1.5, 0.75]).npy("<f4"));
+    folder.put("t.npy", &Array::new(&[1, 4], [1.0, 0.0, 0.5, 1.0]).npy("<f4"));
+    folder.put("u.npy", &Array::new(&[1, 3], [0.5, 0.0, 0.75]).npy("<f4"));
+    let clipped = |why: &Value| -> Vec<(Value, Value)> {
+        let classes = why["classes"].as_array().unwrap();
+        classes.iter().map(|class| (class["clipped"].clone(), class["is_clipped"].clone())).collect()
+    };
+    let float = |value: f32| json!(f64::from(value));
+
+    let args = "p.npy t.npy --row 0 --loss binary --epsilon 0.01";
+    let why = object(&folder, args);
+    let want = [(float(0.01), true), (float(0.99), true), (float(0.75), false), (json!("nan"), false)];
+    assert_eq!(clipped(&why), want.map(|(value, is_clipped)| (value, json!(is_clipped))));
+    let all = text(&folder, args);
+    assert_says(&all, &["- class 0 is clipped from 0 to 0.01\n", "- class 1 is clipped from 1 to 0.99\n", "class 3 is inf"]);
+    assert!(!all.contains("class 2 is clipped") && !all.contains("class 3 is clipped") && !all.contains("label"), "{all}");
+
+    let args = "q.npy u.npy --row 0 --loss kl-divergence --epsilon 0.01";
+    let why = object(&folder, args);
+    let want = [(float(0.01), true), (float(1.0), true), (float(0.75), false)];
+    assert_eq!(clipped(&why), want.map(|(value, is_clipped)| (value, json!(is_clipped))));
+    assert_eq!(why["classes"][1]["coefficient"], 0.0, "the target as given");
+    let rules = [
+        "- class 0 is clipped from 0 to 0.01\n",
+        "- class 1 is clipped from 1.5 to 1\n",
+        "- the target of class 1 is clipped from 0 to 0.01\n",
+    ];
+    let all = text(&folder, args);
+    assert_says(&all, &rules);
+    assert!(!all.contains("class 2 is clipped") && !all.contains("label"), "{all}");
+    check_sum(&why);
+}
+
 #[test]
 fn rows_without_a_loss() {
     let folder = Folder::new();

@@ -8,6 +8,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+/// What makes a kit one with a fault.
+type Breakage = fn(&Kit);
+
 /// A kit whose programs do what they are told by files beside them, and a `python3` of the same kind before all others.
 struct Kit {
     folder: tempfile::TempDir,
@@ -103,7 +106,7 @@ fn everything_that_passes_is_success() {
 
 #[test]
 fn what_fails_is_none() {
-    let breakages: [(&str, fn(&Kit)); 7] = [
+    let breakages: [(&str, Breakage); 7] = [
         ("tests: losses", |kit| kit.test("losses", "test result: FAILED. 6 passed; 1 failed; 0 ignored")),
         ("tests: losses", |kit| kit.test("losses", "test result: ok. 0 passed; 0 failed; 0 ignored")),
         ("golden", |kit| kit.test("golden", "killed")),

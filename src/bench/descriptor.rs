@@ -71,26 +71,6 @@ impl Default for BenchDescriptor {
     }
 }
 
-/// An adapter that is measured.
-pub(super) struct Chosen {
-    /// Among all.
-    pub place: usize,
-    /// Its name, with a number from the second of that name on.
-    pub name: String,
-    pub summary: AdapterSummary,
-}
-
-impl Chosen {
-    fn of(all: &[AdapterSummary], place: usize) -> Self {
-        let summary = all[place].clone();
-        let name = match all[..place].iter().filter(|other| other.name == summary.name).count() {
-            0 => summary.name.clone(),
-            before => format!("{} ({})", summary.name, before + 1),
-        };
-        Self { place, name, summary }
-    }
-}
-
 impl BenchDescriptor {
     pub(super) fn validate(&self) -> Result<()> {
         let number = |option, value: usize, rule| Err(Error::Option { option, value: value as f64, rule });
@@ -120,8 +100,8 @@ impl BenchDescriptor {
         Ok(())
     }
 
-    /// Whether the CPU is measured, and which adapters are.
-    pub(super) fn chosen(&self) -> Result<(bool, Vec<Chosen>)> {
+    /// Whether the CPU is measured, and which adapters are, with their places among all.
+    pub(super) fn chosen(&self) -> Result<(bool, Vec<(usize, AdapterSummary)>)> {
         if self.machines == Machines::Cpu {
             return Ok((true, Vec::new()));
         }
@@ -134,8 +114,7 @@ impl BenchDescriptor {
             Machines::Auto if self.adapter.is_none() => adapter.auto,
             _ => named(adapter),
         };
-        let adapters: Vec<_> =
-            (0..all.len()).filter(|&place| wanted(&all[place])).map(|place| Chosen::of(&all, place)).collect();
+        let adapters: Vec<_> = all.iter().cloned().enumerate().filter(|(_, adapter)| wanted(adapter)).collect();
         if adapters.is_empty() {
             if let Some(text) = &self.adapter {
                 return Err(Error::NoAdapter(format!("none is called {text:?}; there are: {names}")));
@@ -149,7 +128,7 @@ impl BenchDescriptor {
         if !cpu && !self.instructions.is_empty() {
             return Err(Error::Combination("instructions have nothing to do on a GPU"));
         }
-        adapters.iter().try_for_each(|adapter| super::gpu::check(self, &adapter.summary))?;
+        adapters.iter().try_for_each(|(_, adapter)| super::gpu::check(self, adapter))?;
         Ok((cpu, adapters))
     }
 

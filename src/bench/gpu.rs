@@ -50,7 +50,6 @@ pub(super) fn check(descriptor: &BenchDescriptor, adapter: &AdapterSummary) -> R
 }
 
 pub(super) struct Gpu {
-    name: String,
     device: Device,
     data: Data,
     buffers: Buffers,
@@ -76,29 +75,29 @@ struct Buffers {
 
 impl Gpu {
     /// Opens the adapter that has this place among all, and fills its memory.
-    pub(super) fn new(descriptor: &BenchDescriptor, place: usize, name: &str, adapter: &AdapterSummary) -> Result<Self> {
+    pub(super) fn new(descriptor: &BenchDescriptor, place: usize, adapter: &AdapterSummary) -> Result<Self> {
         if descriptor.bytes.is_some() {
             // The host's memory holds all of it too.
-            return Self::with_bytes(descriptor, place, name, cpu::bytes(descriptor)?);
+            return Self::with_bytes(descriptor, place, cpu::bytes(descriptor)?);
         }
         let default = if adapter.kind == "software" { SOFTWARE_BYTES } else { BYTES };
         let mut bytes = default.min(most_bytes(adapter)).min(cpu::most_bytes(descriptor));
         loop {
-            match Self::with_bytes(descriptor, place, name, bytes) {
+            match Self::with_bytes(descriptor, place, bytes) {
                 Err(Error::Gpu { reason, .. }) if reason == OUT_OF_MEMORY && bytes / 2 >= LEAST_BYTES => bytes /= 2,
                 outcome => return outcome,
             }
         }
     }
 
-    fn with_bytes(descriptor: &BenchDescriptor, place: usize, name: &str, bytes: u64) -> Result<Self> {
+    fn with_bytes(descriptor: &BenchDescriptor, place: usize, bytes: u64) -> Result<Self> {
         let device = Device::open(place)?;
         let data = Data::new(descriptor, bytes);
         let buffers = Buffers::new(&device, descriptor, &data)?;
         let stopwatch = Stopwatch::new(&device)?;
         let floats = &buffers.predictions[&Data::FLOATS];
         let bandwidth = Bandwidth::new(&device, &stopwatch, floats, &buffers.gradient, data.bytes())?;
-        Ok(Self { name: name.into(), device, data, buffers, stopwatch, bandwidth, bound: HashMap::new() })
+        Ok(Self { device, data, buffers, stopwatch, bandwidth, bound: HashMap::new() })
     }
 
     /// Compiles the kernel of a case, and binds it.
@@ -183,7 +182,7 @@ impl Machine for Gpu {
     }
 
     fn adapter(&self) -> String {
-        self.name.clone()
+        self.device.context.name.clone()
     }
 
     fn instructions(&self) -> Option<Instructions> {

@@ -46,7 +46,6 @@ pub use report::{Clock, MachineFailure, MachineReport, Measured, Report};
 use crate::Instructions;
 use crate::error::Result;
 use data::Data;
-use descriptor::Chosen;
 use measure::measure;
 
 /// How far a run is.
@@ -83,9 +82,9 @@ pub fn run(descriptor: &BenchDescriptor, mut progress: impl FnMut(Progress<'_>))
             report.add(cpu::name(instructions), outcome);
         }
     }
-    for Chosen { place, name, summary } in adapters {
-        let outcome = gpu::Gpu::new(descriptor, place, &name, &summary);
-        report.add(name, outcome.and_then(|mut gpu| measure(&mut gpu, descriptor, &mut progress)));
+    for (place, adapter) in adapters {
+        let outcome = gpu::Gpu::new(descriptor, place, &adapter);
+        report.add(adapter.name, outcome.and_then(|mut gpu| measure(&mut gpu, descriptor, &mut progress)));
     }
     Ok(report)
 }

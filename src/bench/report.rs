@@ -86,8 +86,7 @@ pub struct MachineFailure {
 pub struct MachineReport {
     /// The backend.
     pub backend: Backend,
-    /// The GPU's name, with a number where there are several of that name; for the CPU its instruction set and, where it is known,
-    /// its name.
+    /// The GPU's [name](crate::AdapterSummary::name); for the CPU its instruction set and, where it is known, its name.
     pub adapter: String,
     /// What the CPU's kernels were compiled for; none on a GPU.
     pub instructions: Option<Instructions>,

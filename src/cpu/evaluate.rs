@@ -7,10 +7,10 @@ use std::sync::{Mutex, PoisonError};
 use super::isa::{Instructions, LANES, dispatch};
 use super::parts;
 use super::rows::Piece;
-use crate::batch::{Checked, Gathered};
+use crate::batch::{Checked, Gathered, TargetSlice};
 use crate::error::Result;
 use crate::fold::Fold;
-use crate::layout::{RANK_NAN, Wanted};
+use crate::layout::{IGNORED, RANK_NAN, Wanted};
 use crate::loss::{LossTerm, Prepared, Visitor, visit};
 use crate::records::{Records, RecordsMut};
 use crate::reduce::{BLOCK, Part, Push, Reducer, Results};
@@ -220,8 +220,13 @@ impl Scratch {
         }
         let mut records = outputs.with(&mut self.records);
         if prepared.classes == 0 {
-            // Nothing was predicted: there is no loss, and nothing is right.
+            // Nothing was predicted: there is no loss, and nothing is right. What is ignored has none to have.
             records.losses.fill(f32::NAN);
+            if let TargetSlice::Classes(labels) = window.targets {
+                for (loss, _) in records.losses.iter_mut().zip(labels).filter(|(_, label)| **label == IGNORED) {
+                    *loss = 0.0;
+                }
+            }
             records.logsumexp.fill(f32::NAN);
             records.calibration.fill([f32::NAN; 4]);
             records.ranks.fill(RANK_NAN);

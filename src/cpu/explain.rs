@@ -11,10 +11,14 @@ use super::steps;
 use super::targets::{Across, Labels};
 use super::terms::share_of_label;
 use crate::batch::{TargetSlice, Window};
-use crate::explain::{Explanation, Step};
-use crate::fold::Fold;
+use crate::explain::{ClassStep, Explanation};
+use crate::fold::plain::Alone;
+use crate::fold::{Fold, Share};
 use crate::layout::{IGNORED, Wanted};
-use crate::loss::{LossTerm, Prepared, Visitor, visit};
+use crate::loss::binary_logits::BinaryLogits;
+use crate::loss::binary_probabilities::BinaryProbabilities;
+use crate::loss::kl_divergence::KlDivergence;
+use crate::loss::{LossTerm, Prepared, TermKind, Visitor, visit};
 use crate::records::RecordsMut;
 
 /// How the one row of a window comes to its loss.
@@ -99,21 +103,29 @@ impl<F: Fold, T: LossTerm> Work for Explain<'_, F, T> {
             // The focal loss clips what the softmax leaves.
             let used = if prepared.clips() { used.clip(i, prepared) } else { used };
             let term = T::term(i, prepared, &used, block.coefficient, block.given);
-            let none = !prepared.is_distribution() || undefined;
+            let taken = Taken::of(i, prepared, &raw, &used, undefined);
             let target = match window.targets {
                 TargetSlice::Classes(_) => first(block.given),
                 TargetSlice::Dense(targets) => targets[class],
             };
-            Step {
+            let target = if ignored { 0.0 } else { target };
+            let clipped_target = match prepared.term {
+                TermKind::KlDivergence => first(KlDivergence::taken_target(i, prepared, i.f32s(target))),
+                _ => target,
+            };
+            ClassStep {
                 class,
                 given,
                 // Temperature alone is not in the fold's logits: it acts on their differences.
                 moved: if prepared.softcap == 0.0 { given * prepared.sharpness } else { first(used.x) },
-                probability: if none { f32::NAN } else { first(raw.p) },
-                clipped: if none { f32::NAN } else { first(used.p) },
-                is_clipped: !none && used.clipped.any(),
-                log: -first_d(used.surprise) as f32,
-                target: if ignored { 0.0 } else { target },
+                probability: taken.probability,
+                clipped: taken.clipped,
+                // NaN is neither within the bounds nor beyond them.
+                is_clipped: taken.is_clipped && !taken.clipped.is_nan(),
+                log: taken.log,
+                log_rest: taken.log_rest,
+                target,
+                clipped_target,
                 coefficient: if ignored { 0.0 } else { first(block.coefficient) },
                 term: if ignored { 0.0 } else { (first_d(term.loss) / f64::from(prepared.share)) as f32 },
             }
@@ -121,12 +133,52 @@ impl<F: Fold, T: LossTerm> Work for Explain<'_, F, T> {
         Explanation {
             loss,
             ignored,
-            label: (label != IGNORED).then_some(label as usize),
+            // Where classes are not compared with a label, there is no plain cross-entropy either.
+            label: (prepared.has_perplexity() && label != IGNORED).then_some(label as usize),
             normaliser: F::normaliser(i, prepared, &row).map(first_d),
             extra: if ignored { 0.0 } else { extra },
             share: prepared.share,
             steps: (0..rows.classes).map(step).collect(),
         }
+    }
+}
+
+/// What the loss takes of a class.
+struct Taken {
+    probability: f32,
+    clipped: f32,
+    is_clipped: bool,
+    log: f32,
+    log_rest: Option<f32>,
+}
+
+impl Taken {
+    /// Of a class before clipping and as it is `used`, in all lanes; `undefined` where its row has no probabilities.
+    fn of<I: Isa>(i: I, prepared: &Prepared, raw: &Share<I>, used: &Share<I>, undefined: bool) -> Self {
+        match prepared.term {
+            TermKind::BinaryLogits => Self::alone(&BinaryLogits::taken(i, raw.x)),
+            TermKind::BinaryProbabilities => Self::alone(&BinaryProbabilities::taken(i, prepared, raw.x)),
+            TermKind::KlDivergence => Self::alone(&KlDivergence::taken(i, prepared, raw.x)),
+            TermKind::Categorical | TermKind::Focal | TermKind::Poly => {
+                let log = -used.surprise.to_array()[0] as f32;
+                let [probability, clipped] = if undefined {
+                    [f32::NAN; 2]
+                } else if prepared.is_distribution() {
+                    [raw.p, used.p].map(|p| p.to_array()[0])
+                } else {
+                    // The loss takes log-probabilities as they are: e^x is for people alone.
+                    [f64::from(log).exp() as f32; 2]
+                };
+                Self { probability, clipped, is_clipped: used.clipped.any(), log, log_rest: None }
+            }
+        }
+    }
+
+    /// Of a class by itself.
+    fn alone<I: Isa>(of: &Alone<I>) -> Self {
+        let first = |v: F32s<I>| v.to_array()[0];
+        let [probability, clipped] = [of.p, of.clipped].map(first);
+        Self { probability, clipped, is_clipped: clipped != probability, log: first(of.log), log_rest: of.log_rest.map(first) }
     }
 }
 

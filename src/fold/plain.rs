@@ -14,6 +14,16 @@ pub(crate) struct Nothing<I: Isa> {
     none: Mask<I>,
 }
 
+/// What a loss takes of a class by itself, for people: where losses look at x alone, each has its own way from there.
+pub(crate) struct Alone<I: Isa> {
+    /// The probability before clipping, and the one that the loss takes: NaN where it takes none.
+    pub p: F32s<I>,
+    pub clipped: F32s<I>,
+    /// log p of the latter, and log(1 − p) where the loss takes it.
+    pub log: F32s<I>,
+    pub log_rest: Option<F32s<I>>,
+}
+
 impl Fold for Plain {
     type State<I: Isa> = Nothing<I>;
     type Packed = ();

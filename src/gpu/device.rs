@@ -1,5 +1,6 @@
 //! Adapters: which there are, which one is taken, and the device opened on it.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::error::{Error, Result};
@@ -10,7 +11,7 @@ use crate::plan::DeviceLimits;
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct AdapterSummary {
-    /// What the driver calls the device.
+    /// What the driver calls the device; of several of the same name each has its number behind it, from the second on.
     pub name: String,
     /// Vulkan, Metal, DX12 or WebGPU.
     pub api: String,
@@ -82,6 +83,21 @@ async fn enumerate() -> Vec<wgpu::Adapter> {
     all
 }
 
+/// Adapters with names of their own: of equal ones the second is called `NAME (2)`.
+fn distinct(infos: impl Iterator<Item = wgpu::AdapterInfo>) -> Vec<wgpu::AdapterInfo> {
+    let mut seen = HashMap::new();
+    infos
+        .map(|mut info| {
+            let times = seen.entry(info.name.clone()).or_insert(0_usize);
+            *times += 1;
+            if *times > 1 {
+                info.name = format!("{} ({times})", info.name);
+            }
+            info
+        })
+        .collect()
+}
+
 /// How much an adapter is preferred, lowest first.
 fn preference(kind: wgpu::DeviceType) -> u8 {
     match kind {
@@ -118,7 +134,7 @@ fn choose(adapters: &[wgpu::AdapterInfo], choice: &Choice) -> Result<usize> {
 /// The adapters of this machine, in the order in which drivers list them.
 pub async fn adapters() -> Vec<AdapterSummary> {
     let all = enumerate().await;
-    let infos: Vec<_> = all.iter().map(wgpu::Adapter::get_info).collect();
+    let infos = distinct(all.iter().map(wgpu::Adapter::get_info));
     let auto = choose(&infos, &Choice::default()).ok();
     all.iter().zip(infos).enumerate().map(|(i, (adapter, info))| summary(adapter, info, auto == Some(i))).collect()
 }
@@ -184,7 +200,7 @@ const MAX_BINDING: u64 = (1 << 31) - 4;
 /// Opens a device on the adapter that `choice` means.
 pub(crate) async fn open(choice: &Choice) -> Result<Context> {
     let mut all = enumerate().await;
-    let infos: Vec<_> = all.iter().map(wgpu::Adapter::get_info).collect();
+    let infos = distinct(all.iter().map(wgpu::Adapter::get_info));
     let index = choice.place.filter(|place| *place < infos.len()).map_or_else(|| choose(&infos, choice), Ok)?;
     let (adapter, info) = (all.swap_remove(index), &infos[index]);
     let available = adapter.limits();
@@ -206,7 +222,7 @@ pub(crate) async fn open(choice: &Choice) -> Result<Context> {
         .await
         .map_err(|error| Error::NoAdapter(format!("{} refuses a device: {error}", info.name)))?;
 
-    let context = Context::of(device, queue);
+    let context = Context { name: info.name.clone(), ..Context::of(device, queue) };
     let note = |failure: &Arc<Mutex<Option<String>>>, text: String| {
         failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
     };
@@ -272,5 +288,14 @@ mod tests {
         assert_eq!(chosen(&all[..1], None, false), None);
         assert_eq!(chosen(&all[..1], None, true), Some("llvmpipe"));
         assert_eq!(chosen(&[], None, true), None);
+    }
+
+    #[test]
+    fn equals_are_told_apart() {
+        use wgpu::DeviceType::DiscreteGpu;
+        let all = distinct(["H100", "RTX", "H100", "H100"].into_iter().map(|name| info(name, DiscreteGpu)));
+        assert_eq!(all.iter().map(|info| info.name.as_str()).collect::<Vec<_>>(), ["H100", "RTX", "H100 (2)", "H100 (3)"]);
+        assert_eq!(chosen(&all, Some("h100"), false), Some("H100"));
+        assert_eq!(chosen(&all, Some("(3)"), false), Some("H100 (3)"));
     }
 }

@@ -33,7 +33,7 @@ pub(crate) async fn evaluate(
 ) -> Result<Resident> {
     let mut descriptor = descriptor.clone();
     descriptor.outputs.totals.get_or_insert(Reduction::Mean);
-    (descriptor.outputs.status, descriptor.outputs.accumulate) = (true, false);
+    descriptor.outputs.status = true;
     let Context { device, queue, .. } = context.as_ref();
     let kernel = Kernel::new(device, &Cache::of(&context.pipelines), &descriptor).await?;
 

@@ -48,7 +48,8 @@ pub enum Input {
     Probabilities,
     /// Unnormalised log-probabilities: the input of a softmax. Never clipped, but by the focal loss.
     Logits,
-    /// The output of a log-softmax, taken as given: neither checked nor renormalised.
+    /// The output of a log-softmax, taken as given: neither checked nor renormalised. What a class without a target holds costs nothing,
+    /// be it NaN.
     LogProbabilities,
 }
 
@@ -65,8 +66,8 @@ pub struct CategoricalCrossEntropy {
     pub input: Input,
     /// α in [0, 1]: how much of each target is spread evenly over the classes.
     pub label_smoothing: f64,
-    /// ε in (0, 0.5): probabilities are clipped to [ε, 1 − ε], both rounded to float32. Only for probabilities, and for
-    /// the focal loss, which clips what comes from logits as well.
+    /// ε in (0, 0.5), and a normal float32: probabilities are clipped to [ε, 1 − ε], both rounded to float32. Only for probabilities,
+    /// and for the focal loss, which clips what comes from logits as well.
     pub epsilon: f64,
     /// Rows with this class index do not count: their loss and gradient are 0, and the mean leaves them out. Only for
     /// class indices.
@@ -75,15 +76,15 @@ pub struct CategoricalCrossEntropy {
     pub class_weights: Option<Vec<f32>>,
     /// Each term is multiplied with α·(1 − p)^γ: Keras' `categorical_focal_crossentropy`. Not for log-probabilities.
     pub focal: Option<Focal>,
-    /// ε₁ ≥ −1: each term gains ε₁·t·(1 − p): optax' `poly_loss_cross_entropy`, Leng et al. 2022, *PolyLoss*. Not for
+    /// ε₁ from −1 to 1e30: each term gains ε₁·t·(1 − p): optax' `poly_loss_cross_entropy`, Leng et al. 2022, *PolyLoss*. Not for
     /// log-probabilities, nor together with the focal loss.
     pub poly_epsilon: Option<f64>,
-    /// ζ ≥ 0: a row gains ζ·logsumexp², whatever its target and the class weights: Chowdhery et al. 2022, *PaLM*. Only for
+    /// ζ from 0 to 1e30: a row gains ζ·logsumexp², whatever its target and the class weights: Chowdhery et al. 2022, *PaLM*. Only for
     /// logits.
     pub z_loss: f64,
-    /// T > 0: logits are divided by it first. Only for logits.
+    /// T from 1e-30 to 1e30: logits are divided by it first. Only for logits.
     pub temperature: f64,
-    /// cap > 0: logits, after the temperature, become cap·tanh(x / cap): Gemma Team 2024, *Gemma 2*. Only for logits.
+    /// cap from 1e-30 to 1e30: logits, after the temperature, become cap·tanh(x / cap): Gemma Team 2024, *Gemma 2*. Only for logits.
     pub softcap: Option<f64>,
 }
 
@@ -110,9 +111,9 @@ pub const DEFAULT_EPSILON: f64 = 1e-7;
 /// The focal loss' options: Lin et al. 2017, *Focal Loss for Dense Object Detection*.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Focal {
-    /// γ ≥ 0: how much easy classes are played down.
+    /// γ from 0 to 1e30: how much easy classes are played down.
     pub gamma: f64,
-    /// α ≥ 0, a factor.
+    /// α from 0 to 1e30, a factor.
     pub alpha: f64,
 }
 
@@ -131,7 +132,7 @@ pub struct BinaryCrossEntropy {
     pub input: Input,
     /// α in [0, 1].
     pub label_smoothing: f64,
-    /// ε in (0, 0.5): probabilities are clipped to [ε, 1 − ε]. Only for probabilities.
+    /// ε in (0, 0.5), and a normal float32: probabilities are clipped to [ε, 1 − ε]. Only for probabilities.
     pub epsilon: f64,
 }
 
@@ -145,7 +146,7 @@ impl Default for BinaryCrossEntropy {
 /// `kl_divergence`. Predictions are probabilities, targets dense.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KlDivergence {
-    /// ε in (0, 0.5).
+    /// ε in (0, 0.5), and a normal float32.
     pub epsilon: f64,
 }
 

@@ -41,16 +41,16 @@ fn categorical(loss: &CategoricalCrossEntropy) -> Result<()> {
         check_weight("class", index as u64, f64::from(weight))?;
     }
     if let Some(focal) = loss.focal {
-        check("focal gamma", focal.gamma, 0.0..=MOST, "it must be a finite number of at least 0")?;
-        check("focal alpha", focal.alpha, 0.0..=MOST, "it must be a finite number of at least 0")?;
+        check("focal gamma", focal.gamma, 0.0..=MOST, "it must be from 0 to 1e30")?;
+        check("focal alpha", focal.alpha, 0.0..=MOST, "it must be from 0 to 1e30")?;
     }
     if let Some(epsilon) = loss.poly_epsilon {
-        check("poly_epsilon", epsilon, -1.0..=MOST, "it must be a finite number of at least -1")?;
+        check("poly_epsilon", epsilon, -1.0..=MOST, "it must be from -1 to 1e30")?;
     }
-    check("z_loss", loss.z_loss, 0.0..=MOST, "it must be a finite number of at least 0")?;
-    check("temperature", loss.temperature, LEAST..=MOST, "it must be a finite number above 0")?;
+    check("z_loss", loss.z_loss, 0.0..=MOST, "it must be from 0 to 1e30")?;
+    check("temperature", loss.temperature, LEAST..=MOST, "it must be from 1e-30 to 1e30")?;
     if let Some(softcap) = loss.softcap {
-        check("softcap", softcap, LEAST..=MOST, "it must be a finite number above 0")?;
+        check("softcap", softcap, LEAST..=MOST, "it must be from 1e-30 to 1e30")?;
     }
     if loss.focal.is_some() && loss.poly_epsilon.is_some() {
         return Err(Error::Combination("focal and poly are two losses: one at a time"));

@@ -1,6 +1,6 @@
 //! The rules that acted on a row, a sentence each, with its numbers.
 
-use xent::{CategoricalCrossEntropy, Loss, Step};
+use xent::{CategoricalCrossEntropy, ClassStep, Loss};
 
 use super::{Kind, Story};
 use crate::figures::brief;
@@ -30,8 +30,13 @@ pub(super) fn sentences(story: &Story<'_>) -> Vec<String> {
 }
 
 /// A sentence about each of these classes, the label first; where there are many, about the first, and a count of the others.
-fn each(story: &Story<'_>, is_one: impl Fn(&Step) -> bool, sentence: impl Fn(&Step) -> String, others: &str) -> Vec<String> {
-    let mut found: Vec<&Step> = story.why.steps.iter().filter(|step| is_one(step)).collect();
+fn each(
+    story: &Story<'_>,
+    is_one: impl Fn(&ClassStep) -> bool,
+    sentence: impl Fn(&ClassStep) -> String,
+    others: &str,
+) -> Vec<String> {
+    let mut found: Vec<&ClassStep> = story.why.steps.iter().filter(|step| is_one(step)).collect();
     found.sort_by_key(|step| story.label != Some(step.class));
     let mut rules: Vec<String> = found.iter().take(NAMED).map(|step| sentence(step)).collect();
     match found.len().saturating_sub(NAMED) {
@@ -45,16 +50,16 @@ fn each(story: &Story<'_>, is_one: impl Fn(&Step) -> bool, sentence: impl Fn(&St
 /// Predictions and targets that are no numbers, or none that a loss can be made of.
 fn entries(story: &Story<'_>) -> Vec<String> {
     let mut rules = Vec::new();
-    let lost = |step: &Step| format!("class {} is {}, so the loss is NaN", step.class, brief(step.given.into()));
+    let lost = |step: &ClassStep| format!("class {} is {}, so the loss is NaN", step.class, brief(step.given.into()));
     let alike = "make it NaN as well";
     match story.kind {
         Kind::Probabilities | Kind::BinaryProbabilities | Kind::KlDivergence => {
             rules.extend(each(story, |step| !step.given.is_finite(), lost, alike));
         }
         Kind::Logits | Kind::BinaryLogits => {
-            let is_lost = |step: &Step| step.given.is_nan() || step.given == f32::INFINITY;
+            let is_lost = |step: &ClassStep| step.given.is_nan() || step.given == f32::INFINITY;
             rules.extend(each(story, is_lost, lost, alike));
-            let is_masked = |step: &Step| step.given == f32::NEG_INFINITY;
+            let is_masked = |step: &ClassStep| step.given == f32::NEG_INFINITY;
             if story.kind == Kind::Logits && story.why.steps.iter().all(is_masked) {
                 rules.push("every class is masked (-inf): there is no softmax, so the loss is NaN".into());
             } else {
@@ -62,8 +67,8 @@ fn entries(story: &Story<'_>) -> Vec<String> {
             }
         }
         Kind::LogProbabilities => {
-            let counts = |step: &Step| !step.given.is_finite() && step.coefficient != 0.0;
-            let sentence = |step: &Step| {
+            let counts = |step: &ClassStep| !step.given.is_finite() && step.coefficient != 0.0;
+            let sentence = |step: &ClassStep| {
                 let [given, loss] = [step.given, story.why.loss].map(|value| brief(value.into()));
                 format!("class {} is {given}, so the loss is {loss}", step.class)
             };
@@ -71,13 +76,13 @@ fn entries(story: &Story<'_>) -> Vec<String> {
         }
     }
     let sentence =
-        |step: &Step| format!("the target of class {} is {}, so the loss is NaN", step.class, brief(step.target.into()));
+        |step: &ClassStep| format!("the target of class {} is {}, so the loss is NaN", step.class, brief(step.target.into()));
     rules.extend(each(story, |step| !step.target.is_finite(), sentence, "have such a target as well"));
     rules
 }
 
 fn masks(story: &Story<'_>) -> Vec<String> {
-    let sentence = |step: &Step| {
+    let sentence = |step: &ClassStep| {
         let so = if step.coefficient == 0.0 { "" } else { "; it has a target, so the loss is infinite" };
         format!("class {} is masked (-inf), so its probability is 0{so}", step.class)
     };
@@ -128,21 +133,17 @@ fn clipping(story: &Story<'_>) -> Vec<String> {
     if story.why.normaliser.is_some_and(|total| total == 0.0 || !total.is_finite()) {
         return Vec::new();
     }
-    let alone = !story.kind.is_normalised();
-    let sentence = |step: &Step| {
-        let before = if alone { step.given } else { step.probability };
-        format!("class {} is clipped from {} to {}", step.class, brief(before.into()), brief(step.clipped.into()))
+    let sentence = |step: &ClassStep| {
+        let [before, after] = [step.probability, step.clipped].map(|p| brief(p.into()));
+        format!("class {} is clipped from {before} to {after}", step.class)
     };
     let mut rules = each(story, |step| step.is_clipped, sentence, "are clipped as well");
-    if let Loss::KlDivergence(loss) = story.loss {
-        let least = loss.epsilon as f32;
-        let sentence = |step: &Step| {
-            let [target, clipped] = [step.target, step.target.clamp(least, 1.0)].map(|value| brief(value.into()));
-            format!("the target of class {} is clipped from {target} to {clipped}", step.class)
-        };
-        let is_clipped = |step: &Step| step.target < least || (step.target > 1.0 && step.target.is_finite());
-        rules.extend(each(story, is_clipped, sentence, "have a target that is clipped as well"));
-    }
+    let is_clipped = |step: &ClassStep| !step.clipped_target.is_nan() && step.clipped_target != step.target;
+    let sentence = |step: &ClassStep| {
+        let [target, clipped] = [step.target, step.clipped_target].map(|target| brief(target.into()));
+        format!("the target of class {} is clipped from {target} to {clipped}", step.class)
+    };
+    rules.extend(each(story, is_clipped, sentence, "have a target that is clipped as well"));
     rules
 }
 

@@ -1,6 +1,6 @@
 //! The table: a line a class, a column a step.
 
-use xent::{Loss, Step};
+use xent::{ClassStep, Loss};
 
 use super::rules::sums_to_one;
 use super::{Kind, Story};
@@ -15,7 +15,7 @@ struct Column {
 
 /// The table's lines: a title, the classes, the sum.
 pub(super) fn lines(story: &Story<'_>, shown: &[usize]) -> Vec<String> {
-    let steps: Vec<&Step> = shown.iter().map(|&class| &story.why.steps[class]).collect();
+    let steps: Vec<&ClassStep> = shown.iter().map(|&class| &story.why.steps[class]).collect();
     let mut columns = vec![Column {
         heading: "class".into(),
         cells: steps.iter().map(|step| step.class.to_string()).collect(),
@@ -48,7 +48,7 @@ pub(super) fn lines(story: &Story<'_>, shown: &[usize]) -> Vec<String> {
 }
 
 impl Column {
-    fn of(heading: impl Into<String>, steps: &[&Step], value: impl Fn(&Step) -> f64) -> Self {
+    fn of(heading: impl Into<String>, steps: &[&ClassStep], value: impl Fn(&ClassStep) -> f64) -> Self {
         let cells = steps.iter().map(|step| figure(value(step))).collect();
         Self { heading: heading.into(), cells, sum: String::new() }
     }
@@ -73,7 +73,7 @@ fn title(story: &Story<'_>) -> String {
 }
 
 /// The steps of this kind of predictions. Steps that change nothing in this row have no column.
-fn columns_of(story: &Story<'_>, steps: &[&Step]) -> Vec<Column> {
+fn columns_of(story: &Story<'_>, steps: &[&ClassStep]) -> Vec<Column> {
     let all = &story.why.steps;
     let mut columns = vec![Column::of("given", steps, |step| step.given.into())];
     match story.kind {
@@ -88,13 +88,13 @@ fn columns_of(story: &Story<'_>, steps: &[&Step]) -> Vec<Column> {
                 columns.push(Column::of("moved", steps, |step| step.moved.into()));
             }
             let top = all.iter().map(|step| f64::from(step.moved)).fold(f64::NEG_INFINITY, f64::max);
-            let shifted = |step: &Step| f64::from(step.moved) - top;
+            let shifted = |step: &ClassStep| f64::from(step.moved) - top;
             let total = all.iter().fold(0.0, |sum, step| sum + shifted(step).exp());
             columns.push(Column::of("− max", steps, shifted));
             columns.push(Column::of("exp", steps, |step| shifted(step).exp()).with_sum(total));
             columns.push(Column::of("softmax", steps, |step| step.probability.into()));
         }
-        Kind::BinaryLogits => columns.push(Column::of("sigmoid", steps, |step| 1.0 / (1.0 + f64::from(-step.given).exp()))),
+        Kind::BinaryLogits => columns.push(Column::of("sigmoid", steps, |step| step.probability.into())),
         Kind::LogProbabilities | Kind::BinaryProbabilities | Kind::KlDivergence => {}
     }
     if steps.iter().any(|step| step.is_clipped) {

@@ -6,7 +6,7 @@ use crate::gpu::kernel::{self, Sources};
 use crate::gpu::pipelines::Recipe;
 use crate::layout::{Element, Wanted};
 use crate::loss::{Loss, Prepared};
-use crate::outputs::{Gradient, Outputs};
+use crate::outputs::{Gradient, Outputs, float_scale};
 use crate::plan::{DeviceLimits, Scheme};
 use crate::totals::Reduction;
 
@@ -114,7 +114,7 @@ impl KernelDescriptor<'_> {
     }
 
     pub(super) fn design(&self) -> Result<Design> {
-        let KernelOutputs { logsumexp, gradient, totals, accuracy, .. } = self.outputs;
+        let KernelOutputs { logsumexp, gradient, totals, accuracy, status, accumulate, .. } = self.outputs;
         if self.classes == 0 || self.inner == 0 {
             return Err(Error::Combination("a kernel needs at least one class, and neighbours at least one element apart"));
         }
@@ -131,13 +131,16 @@ impl KernelDescriptor<'_> {
         if accuracy && totals.is_none() {
             return Err(Error::Combination("accuracy is counted in the totals"));
         }
+        if accumulate && totals.is_none() && !status {
+            return Err(Error::Combination("there are neither totals nor a status to add to"));
+        }
         let outputs = Outputs { accuracy, logsumexp, gradient, ..Outputs::default() };
         let wanted = outputs.wanted(&prepared)?;
         let counts = !prepared.dense && prepared.ignore_index.is_some();
         let weighs = self.sample_weights || self.class_weights || prepared.class_weights.is_some();
         let (scale, divisor) = match gradient {
             None | Some(Gradient::Of(Reduction::Sum)) => (1.0, Divisor::One),
-            Some(Gradient::Scaled(scale)) => (scale as f32, Divisor::One),
+            Some(Gradient::Scaled(scale)) => (float_scale(scale)?, Divisor::One),
             Some(Gradient::Of(Reduction::WeightedMean)) if weighs => (1.0, Divisor::Counted(Reduction::WeightedMean)),
             Some(Gradient::Of(_)) if counts => (1.0, Divisor::Counted(Reduction::Mean)),
             Some(Gradient::Of(_)) => (1.0, Divisor::Rows),
