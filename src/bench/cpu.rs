@@ -1,5 +1,6 @@
 //! The CPU under measurement, through the door that callers use.
 
+use std::collections::HashSet;
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -8,7 +9,7 @@ use ndarray::{ArrayView1, ArrayView2};
 
 use super::case::{Case, Pass, TargetKind};
 use super::data::{Data, Line};
-use super::descriptor::BenchDescriptor;
+use super::descriptor::{BenchDescriptor, Machines};
 use super::measure::{Answer, Machine, median};
 use super::processor::{available_memory, largest_cache, processor};
 use super::report::Clock;
@@ -24,12 +25,8 @@ use crate::stream::Stream;
 
 /// Bytes of the predictions, unless they are given or caches are larger.
 const BYTES: u64 = 256 << 20;
-/// Arrays of that size that there are at the same time, at most: predictions of three kinds, dense targets, labels, a copy,
-/// a gradient, and what the library and the answers need.
-const ARRAYS: u64 = 10;
-
 /// Why predictions, or a row of them, may be too large.
-pub(super) const TOO_LARGE: &str = "memory does not hold that, with the other arrays some ten times as much";
+pub(super) const TOO_LARGE: &str = "memory does not hold that, with what else there is of it";
 
 /// Bytes of the predictions.
 pub(super) fn bytes(descriptor: &BenchDescriptor) -> Result<u64> {
@@ -47,8 +44,23 @@ pub(super) fn bytes(descriptor: &BenchDescriptor) -> Result<u64> {
 
 /// The most bytes of predictions that memory holds with all that belongs to them.
 pub(super) fn most_bytes(descriptor: &BenchDescriptor) -> u64 {
-    let arrays = ARRAYS + 2 * (descriptor.inputs.len() as u64).saturating_sub(1);
-    (available_memory().unwrap_or(u64::MAX) / arrays).max(1)
+    let floats = size_of::<f32>() as f64;
+    ((available_memory().unwrap_or(u64::MAX) as f64 * floats / bytes_of_each(descriptor)) as u64).max(1)
+}
+
+/// Bytes that there are at the same time for each prediction, at most.
+fn bytes_of_each(descriptor: &BenchDescriptor) -> f64 {
+    let kinds: HashSet<_> = descriptor.kinds().collect();
+    let predictions: u64 = kinds.iter().map(|(_, element)| element.bytes()).sum();
+    let dense = if descriptor.targets.contains(&TargetKind::Dense) { 4 } else { 0 };
+    let gradient = if descriptor.passes.iter().any(|pass| pass.writes()) { 4 } else { 0 };
+    let copy = 4;
+    // A label for each row and number of classes; of one number at a time the losses that are true, and twice those found.
+    let labels: f64 = descriptor.classes.iter().map(|&classes| 4.0 / classes as f64).sum();
+    let losses = 16.0 / descriptor.classes.iter().copied().min().unwrap_or(1) as f64;
+    let all = (predictions + dense + gradient + copy) as f64 + labels + losses;
+    // A software adapter's memory is the same, and has it all again. A quarter is for others.
+    1.25 * if descriptor.machines == Machines::Cpu { all } else { 2.0 * all }
 }
 
 /// What the CPU is called with these instructions.

@@ -40,9 +40,7 @@ impl Data {
     pub(super) fn new(descriptor: &BenchDescriptor, bytes: u64) -> Self {
         let elements = descriptor.elements(bytes);
         let mut predictions = HashMap::new();
-        let wanted =
-            descriptor.inputs.iter().flat_map(|&input| descriptor.elements.iter().map(move |&element| (input, element)));
-        for (input, element) in wanted.chain([Self::FLOATS]) {
+        for (input, element) in descriptor.kinds() {
             predictions.entry((input, element)).or_insert_with(|| fill(input, element, elements));
         }
         let dense = if descriptor.targets.contains(&TargetKind::Dense) {

@@ -1,6 +1,7 @@
 //! What is to be measured, and on what.
 
 use super::case::{Case, Pass, TargetKind};
+use super::data::Data;
 use crate::error::{Error, Result};
 use crate::layout::Element;
 use crate::loss::Input;
@@ -145,6 +146,12 @@ impl BenchDescriptor {
             }
         }
         cases
+    }
+
+    /// The kinds of predictions that there are, some of them twice.
+    pub(super) fn kinds(&self) -> impl Iterator<Item = (Input, Element)> {
+        let wanted = self.inputs.iter().flat_map(|&input| self.elements.iter().map(move |&element| (input, element)));
+        wanted.chain([Data::FLOATS])
     }
 
     /// Predictions that make up `bytes` bytes of float32, or one row of the most classes.
