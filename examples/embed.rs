@@ -2,14 +2,31 @@
 #![expect(clippy::print_stdout, reason = "an example prints")]
 
 use wgpu::util::DeviceExt;
-use xent::gpu::{Bindings, Cache, Kernel, KernelDescriptor, KernelOutputs, StatusWords, TotalsWords};
+use xent::gpu::{Bindings, Cache, Kernel, KernelDescriptor, KernelOutputs, StatusWords, TotalsWords, optional_features};
 use xent::{CategoricalCrossEntropy, Gradient, Input, Loss, Reduction, wgpu};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // The application's own device, as it has it anyway.
+    // What the loss wants of a device: for large batches, larger bindings than WebGPU's default of 128 MiB.
+    let descriptor = KernelDescriptor {
+        loss: Loss::from(CategoricalCrossEntropy { input: Input::Logits, ..Default::default() }),
+        classes: 3,
+        outputs: KernelOutputs {
+            gradient: Some(Gradient::Of(Reduction::Mean)),
+            totals: Some(Reduction::Mean),
+            status: true,
+            ..Default::default()
+        },
+        ..Default::default()
+    };
+
+    // The application's own device, with what the loss wants beside what the application needs itself.
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
     let adapter = pollster::block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default()))?;
-    let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor::default()))?;
+    let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+        required_features: adapter.features() & optional_features(),
+        required_limits: wgpu::Limits::default().or_better_values_from(&descriptor.required_limits(2)?),
+        ..Default::default()
+    }))?;
 
     // Two rows of three logits with their labels; room for the gradient, the totals and the status.
     let input = |contents: &[u8]| {
@@ -26,17 +43,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (gradient, totals, status) = (output(32), output(32), output(20));
 
     // The loss, compiled once for the device and bound once to the buffers…
-    let descriptor = KernelDescriptor {
-        loss: Loss::from(CategoricalCrossEntropy { input: Input::Logits, ..Default::default() }),
-        classes: 3,
-        outputs: KernelOutputs {
-            gradient: Some(Gradient::Of(Reduction::Mean)),
-            totals: Some(Reduction::Mean),
-            status: true,
-            ..Default::default()
-        },
-        ..Default::default()
-    };
     let kernel = Kernel::new_blocking(&device, &Cache::default(), &descriptor)?;
     let bindings = Bindings {
         gradient: Some(gradient.slice(..)),

@@ -6,7 +6,7 @@ use ndarray::{ArrayD, ArrayViewD, Slice};
 use crate::error::{Error, Result};
 use crate::layout::{Element, IGNORED};
 use crate::loss::{Prepared, check_weight};
-use crate::outputs::float_scale;
+use crate::outputs::{Gradient, float_scale};
 use crate::reading::{Buffer, Reader, Supply, Unread};
 use crate::totals::Reduction;
 use crate::views::{Floats, Indices, each_index};
@@ -270,7 +270,7 @@ const SCAN: usize = 1 << 16;
 
 impl Checked<'_, '_> {
     /// 1 over what the batch's reduced loss is divided by; 0 where that is 0, NaN where it is no number.
-    pub(crate) fn scale_of(&self, prepared: &Prepared, reduction: Reduction) -> f64 {
+    fn scale_of(&self, prepared: &Prepared, reduction: Reduction) -> f64 {
         let all = self.batch.rows();
         let sample_weight = |row: usize| self.sample_weights.get(row).copied().unwrap_or(1.0);
         let TargetRows::Classes(indices) = &self.batch.targets else {
@@ -299,24 +299,48 @@ impl Checked<'_, '_> {
         })
     }
 
-    /// Refuses gradients whose rows are multiplied with what is no float32: they would be NaN without a word.
-    pub(crate) fn check_scales(&self, scale: f64) -> Result<()> {
-        if self.sample_weights.is_empty() {
-            return float_scale(scale).map(drop);
-        }
-        match self.sample_weights.iter().position(|&weight| weight != 0.0 && float_scale(scale * weight).is_err()) {
-            Some(row) => Err(Error::RowScale { row: self.first_row + row as u64, factor: scale * self.sample_weights[row] }),
-            None => Ok(()),
+    /// What the gradients are multiplied with besides their rows' weights.
+    ///
+    /// # Errors
+    /// Where a row that counts would be multiplied with what is no float32: its gradient would be NaN without a word.
+    /// [`Error::Option`] if that is the caller's scale alone, else [`Error::RowScale`].
+    pub(crate) fn scale(&self, prepared: &Prepared, gradient: Gradient) -> Result<f64> {
+        let scale = match gradient {
+            Gradient::Scaled(scale) => {
+                if self.sample_weights.is_empty() {
+                    float_scale(scale)?;
+                }
+                scale
+            }
+            Gradient::Of(reduction) => self.scale_of(prepared, reduction),
+        };
+        let factor = |row: usize| scale * self.sample_weights.get(row).copied().unwrap_or(1.0);
+        // Without weights, and with the one weight of all rows, the first that counts is as good as any.
+        let is_bad = |row: &usize| self.sample_weights.get(*row) != Some(&0.0) && !(factor(*row) as f32).is_finite();
+        match (0..self.batch.rows()).filter(is_bad).find(|&row| !self.is_ignored(row)) {
+            Some(row) => Err(Error::RowScale { row: self.first_row + row as u64, factor: factor(row) }),
+            None => Ok(scale),
         }
     }
 
-    /// What the gradients of some rows are multiplied with.
+    fn is_ignored(&self, row: usize) -> bool {
+        match &self.batch.targets {
+            TargetRows::Classes(indices) => {
+                indices.classes(row..row + 1, self.ignore_index, &mut Vec::new()).first() == Some(&IGNORED)
+            }
+            TargetRows::Dense(_) => false,
+        }
+    }
+
+    /// What the gradients of some rows are multiplied with, of a [`scale`](Self::scale) that was found good.
     pub(crate) fn row_scales(&self, rows: std::ops::Range<usize>, scale: f64, out: &mut Vec<f32>) {
+        // Rows that do not count may have any weight.
+        let float = |factor: f64| if (factor as f32).is_finite() { factor as f32 } else { 0.0 };
         out.clear();
         if self.sample_weights.is_empty() {
-            out.resize(rows.len(), scale as f32);
+            out.resize(rows.len(), float(scale));
         } else {
-            out.extend(self.sample_weights[rows].iter().map(|weight| (scale * weight) as f32));
+            out.extend(self.sample_weights[rows].iter().map(|weight| float(scale * weight)));
         }
     }
 

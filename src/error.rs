@@ -55,6 +55,14 @@ pub enum Error {
         /// The weight.
         value: f64,
     },
+    /// An adapter that is there, but opens no device.
+    #[error("{adapter} refuses a device: {reason}")]
+    Refused {
+        /// The adapter's name.
+        adapter: String,
+        /// What the driver said.
+        reason: String,
+    },
     /// A sample weight or the weights' sum for which a row's gradient would be multiplied with no float32.
     #[error("row {row}: its gradient would be multiplied with {factor}, which is no finite float32")]
     RowScale {

@@ -34,7 +34,7 @@ pub enum BackendChoice {
 pub struct EvaluatorDescriptor {
     /// Where to evaluate.
     pub backend: BackendChoice,
-    /// Part of the name of the adapter to take, in upper or lower case. With [`BackendChoice::Auto`] too it is then this
+    /// The name of the adapter to take, or part of it, in upper or lower case. With [`BackendChoice::Auto`] too it is then this
     /// adapter or an error.
     pub adapter: Option<String>,
     /// At most so many rows a window of the GPU's, where memory would allow for more. Results have the same bits whatever it is.
@@ -163,12 +163,12 @@ impl Evaluator {
             match gpu::open(&choice).await {
                 Ok(context) => Some(Arc::new(context)),
                 Err(error) if demanded => return Err(error),
-                Err(Error::NoAdapter(reason)) if reason.contains("refuses") => {
-                    warnings.push(format!("on the CPU, because {reason}"));
+                // No GPU is the ordinary case of a machine without one.
+                Err(Error::NoAdapter(_)) => None,
+                Err(error) => {
+                    warnings.push(format!("on the CPU, because {error}"));
                     None
                 }
-                // No GPU is the ordinary case of a machine without one.
-                Err(_) => None,
             }
         };
         Ok(Self { gpu, descriptor: descriptor.clone(), pretence: Pretence::default(), instructions, warnings })
@@ -212,6 +212,9 @@ impl Evaluator {
 
     /// Evaluates `rows` rows that lie on the evaluator's device, in buffers of the caller's ([`from_device`](Evaluator::from_device)).
     /// What the descriptor asks for is written there; totals and status, float32, come back without blocking the caller's thread.
+    ///
+    /// Every call makes a kernel, small buffers and bindings; what it compiles is kept. A program that evaluates in every frame or step
+    /// embeds a [`gpu::Kernel`].
     ///
     /// Labels are not looked at beforehand: rows with bad ones have a loss of NaN, and the [status](gpu::Resident::status) counts them.
     ///
@@ -286,6 +289,24 @@ impl Evaluator {
 
     /// Begins the evaluation of rows that come in parts, as from a file larger than memory. The parts give the same bits
     /// as the whole would, wherever it is cut.
+    ///
+    /// ```
+    /// use xent::{Batch, CategoricalCrossEntropy, Evaluator, EvaluatorDescriptor, Gradient, Input, Outputs, Targets};
+    ///
+    /// # fn main() -> xent::Result<()> {
+    /// # let evaluator = Evaluator::new_blocking(&EvaluatorDescriptor { backend: xent::BackendChoice::Cpu, ..Default::default() })?;
+    /// let loss = CategoricalCrossEntropy { input: Input::Logits, ..Default::default() }.into();
+    /// // Of a mean over a million rows, which the stream cannot know.
+    /// let gradient = Some(Gradient::Scaled(1.0 / 1e6));
+    /// let mut stream = evaluator.stream(&loss, &Outputs { losses: true, gradient, ..Default::default() });
+    /// # let parts = [(ndarray::arr2(&[[2.0_f32, -1.0], [0.5, 0.5]]), ndarray::arr1(&[0_u8, 1]))];
+    /// for (logits, labels) in &parts {
+    ///     let rows = stream.push_blocking(&Batch::new(logits, Targets::classes(labels))?)?;
+    ///     assert_eq!((rows.losses.len(), rows.gradient.len()), (labels.len(), logits.len()));
+    /// }
+    /// println!("{}", stream.finish().totals.mean());
+    /// # Ok(()) }
+    /// ```
     pub fn stream(&self, loss: &Loss, outputs: &Outputs) -> Stream<'_> {
         Stream::new(self, loss, outputs, false)
     }

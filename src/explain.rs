@@ -46,8 +46,8 @@ pub struct ClassStep {
     /// logit, or e^x of a log-probability; NaN where the row has none. Of the binary loss the prediction itself, or
     /// 1 / (1 + e^−x) of a logit, which is NaN for NaN and +∞. Of the KL divergence the prediction itself.
     pub probability: f32,
-    /// The probability that the loss takes: p after clipping, or p where the loss does not clip. NaN where it takes none, since the
-    /// prediction is not finite.
+    /// The probability that the loss takes: p after clipping, or p where the loss does not clip. NaN where it takes none:
+    /// where the row has none, and of the binary loss and the KL divergence where the prediction is not finite.
     pub clipped: f32,
     /// Whether clipping changed it.
     pub is_clipped: bool,
@@ -60,7 +60,7 @@ pub struct ClassStep {
     /// The target y that the KL divergence takes: t clipped to [ε, 1], or NaN where t is not finite. Other losses clip no targets:
     /// t as given.
     pub clipped_target: f32,
-    /// Class weight times smoothed target t′. The KL divergence has neither, and y in its place.
+    /// Class weight times smoothed target t′. The KL divergence has neither: t as given, whose place y takes in its term.
     pub coefficient: f32,
     /// What the class adds to the sum of the terms: coefficient · −log p, and what the focal and the poly loss make of it; of the
     /// binary loss −t′·log p − (1 − t′)·log(1 − p); of the KL divergence y·(log y − log p).

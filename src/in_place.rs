@@ -70,6 +70,22 @@ impl<'a> BatchMut<'a> {
 impl Evaluator {
     /// Evaluates a batch and puts the gradient that [`Outputs::gradient`] names in the place of its predictions.
     ///
+    /// ```
+    /// use xent::{BatchMut, CategoricalCrossEntropy, Evaluator, EvaluatorDescriptor, Gradient, Input, Outputs, Reduction, Targets};
+    ///
+    /// # fn main() -> xent::Result<()> {
+    /// # let evaluator = Evaluator::new_blocking(&EvaluatorDescriptor { backend: xent::BackendChoice::Cpu, ..Default::default() })?;
+    /// let mut logits = ndarray::arr2(&[[0.0_f32, 0.0], [0.0, 0.0]]);
+    /// let labels = ndarray::arr1(&[0_u8, 1]);
+    /// let loss = CategoricalCrossEntropy { input: Input::Logits, ..Default::default() }.into();
+    /// let outputs = Outputs { gradient: Some(Gradient::Of(Reduction::Mean)), ..Default::default() };
+    /// let mut batch = BatchMut::new(logits.view_mut(), Targets::classes(&labels))?;
+    /// let mean = evaluator.evaluate_in_place_blocking(&loss, &mut batch, &outputs)?.totals.mean();
+    /// assert_eq!(logits, ndarray::arr2(&[[-0.25, 0.25], [0.25, -0.25]]));
+    /// # assert!((mean - 2f64.ln()).abs() < 1e-6);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// As [`Evaluator::evaluate`]; [`Error::Combination`] where no gradient is asked for, or losses or logsumexp of rows, for which
     /// there is no place. Where a GPU that was demanded
@@ -85,15 +101,11 @@ impl Evaluator {
             let whole = batch.part(Slice::from(..))?;
             let prepared = loss.prepare(whole.classes(), whole.is_dense())?;
             let checked = whole.check(&prepared, 0)?;
-            match outputs.gradient {
-                None => return Err(Error::Combination("in place of the predictions comes the gradient: name one")),
-                Some(Gradient::Scaled(scale)) => scale,
-                Some(Gradient::Of(reduction)) => {
-                    let scale = checked.scale_of(&prepared, reduction);
-                    checked.check_scales(scale)?;
-                    scale
-                }
-            }
+            let Some(gradient) = outputs.gradient else {
+                return Err(Error::Combination("in place of the predictions comes the gradient: name one"));
+            };
+            // Of all rows, before the first of them are overwritten.
+            checked.scale(&prepared, gradient)?
         };
         let outputs = Outputs { gradient: Some(Gradient::Scaled(scale)), ..outputs.clone() };
         let mut stream = self.stream(loss, &outputs);

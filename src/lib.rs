@@ -38,12 +38,20 @@
 //! t·(1 − α) + α / 2; w are class weights. Rows
 //! add up to [`Totals`], which reduce to a sum, a mean or a weighted mean ([`Reduction`]), and merge.
 //!
+//! # Features
+//!
+//! * `threads` (default): the CPU backend works on all cores, through rayon's current pool; and there is the module `bench`. Without
+//!   it the library starts no thread but the one that waits for a GPU.
+//! * `serde`: [`Totals`] and [`Metric`] can be stored, sums that are no numbers too.
+//!
 //! # Promises
 //!
 //! * A row's loss is within 1e-6 of the exact value, relative to the sum of its terms' sizes, on every backend; within
-//!   4e-6 where it is under 1e-5, or temperature or softcap move the logits (2e-7 times the softcap where that is more).
+//!   4e-6 where it is under 1e-5, or temperature or softcap move the logits (2e-7 times the softcap where that is more). On a GPU
+//!   there are two exceptions: probabilities of both signs that nearly cancel lose the digits of their sum, and a loss below 1.2e-38
+//!   may be 0.
 //! * The same call gives the same bits on every run on a machine, however the rows are cut into windows or batches of a
-//!   [`Stream`].
+//!   [`Stream`], unless a GPU failed on the way and the CPU finished.
 //! * Nothing fails silently: bad labels, weights, shapes and options are errors that name the place; a lost device is an
 //!   error, or a run that the CPU finished and that says so.
 

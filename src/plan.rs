@@ -1,4 +1,4 @@
-//! From a batch' shape and a device's limits to windows, driver and dispatch. Pure: it needs no device, but to ask one for its limits.
+//! From a batch' shape and a device's limits to windows, driver and dispatch. Pure: it needs no device.
 
 mod drivers;
 #[cfg(test)]
@@ -25,18 +25,6 @@ pub(crate) struct DeviceLimits {
 }
 
 impl DeviceLimits {
-    /// Those of a device that others have opened.
-    pub(crate) fn of(device: &wgpu::Device) -> Self {
-        let (info, limits) = (device.adapter_info(), device.limits());
-        let shuffles = device.features().contains(wgpu::Features::SUBGROUP);
-        Self {
-            adapter: info.name,
-            binding: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
-            software: info.device_type == wgpu::DeviceType::Cpu,
-            subgroups: if shuffles { (info.subgroup_min_size, info.subgroup_max_size) } else { (0, 0) },
-        }
-    }
-
     /// Those of a GPU that nothing is known of.
     pub(crate) fn unknown() -> Self {
         Self { adapter: String::new(), binding: u64::from(u32::MAX), software: false, subgroups: (0, 0) }

@@ -104,11 +104,12 @@ impl Stream<'_> {
             Some(engine) => engine,
             None => self.open(prepared, *wanted, batch.element(), batch.rows()).await?,
         };
-        let mut reducer = self.reducer.get_or_insert_with(|| Reducer::new(self.outputs.totals(prepared))).clone();
+        let mut reducer = self.reducer.clone().unwrap_or_else(|| Reducer::new(self.outputs.totals(prepared)));
         if let Err(error) = self.run(batch, prepared, *wanted, &mut engine, &mut reducer).await {
-            // A GPU that failed may be in any state: the next batch opens it anew. So it does where none has come through: it may be of
-            // another kind.
-            if self.kind.is_some() && !matches!(error, Error::Gpu { .. }) {
+            // A GPU that failed may be in any state: the next batch opens it anew. So it does where none has come through, since that one
+            // may be of another kind.
+            let is_good = self.kind.is_some() && !matches!(error, Error::Gpu { .. });
+            if is_good || matches!(engine, Engine::Cpu) {
                 self.engine = Some(engine);
             }
             return Err(error);
@@ -219,14 +220,7 @@ impl Stream<'_> {
         let first_row = reducer.rows();
         let checked = batch.check(prepared, first_row)?;
         let rows = batch.rows();
-        let scale = match self.outputs.gradient {
-            None => 0.0,
-            Some(Gradient::Scaled(scale)) => scale,
-            Some(Gradient::Of(reduction)) => checked.scale_of(prepared, reduction),
-        };
-        if wanted.gradient {
-            checked.check_scales(scale)?;
-        }
+        let scale = self.outputs.gradient.map_or(Ok(0.0), |gradient| checked.scale(prepared, gradient))?;
         let asked = Wanted { ranks: false, calibration: false, ..wanted };
         self.records.reset(asked, self.outputs.losses, rows, prepared.classes);
         if let Engine::Gpu(session) = engine

@@ -41,7 +41,7 @@ pub struct Totals {
     /// For each k asked for, ascending: kept rows in which fewer than k classes score above the label.
     pub top_k: Vec<(u32, u64)>,
     /// Σ of the kept rows' plain cross-entropies: without smoothing, weights, or anything else that was added.
-    #[cfg_attr(feature = "serde", serde(with = "crate::wire::optional"))]
+    #[cfg_attr(feature = "serde", serde(default, with = "crate::wire::optional"))]
     pub plain: Option<f64>,
     /// What calibration errors come from, where they were asked for.
     pub calibration: Option<Calibration>,

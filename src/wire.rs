@@ -1,45 +1,60 @@
 //! Sums of losses as serde has them. Where a format is for people, as JSON is, it may have no NaN and no infinity: there they are the
 //! words "nan", "inf" and "-inf".
 
+use std::fmt;
+
+use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A number, or the word for what is none.
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum Number {
-    Finite(f64),
-    Word(Word),
-}
+/// A number, written so.
+struct Number(f64);
 
-#[derive(Serialize, Deserialize)]
-enum Word {
-    #[serde(rename = "nan")]
-    Nan,
-    #[serde(rename = "inf")]
-    Infinity,
-    #[serde(rename = "-inf")]
-    MinusInfinity,
-}
-
-impl From<f64> for Number {
-    fn from(value: f64) -> Self {
-        if value.is_finite() {
-            Self::Finite(value)
+impl Serialize for Number {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let Self(value) = *self;
+        if value.is_finite() || !to.is_human_readable() {
+            to.serialize_f64(value)
         } else if value.is_nan() {
-            Self::Word(Word::Nan)
+            to.serialize_str("nan")
         } else {
-            Self::Word(if value > 0.0 { Word::Infinity } else { Word::MinusInfinity })
+            to.serialize_str(if value > 0.0 { "inf" } else { "-inf" })
         }
     }
 }
 
-impl From<Number> for f64 {
-    fn from(number: Number) -> Self {
-        match number {
-            Number::Finite(value) => value,
-            Number::Word(Word::Nan) => Self::NAN,
-            Number::Word(Word::Infinity) => Self::INFINITY,
-            Number::Word(Word::MinusInfinity) => Self::NEG_INFINITY,
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        if from.is_human_readable() { from.deserialize_any(NumberOrWord) } else { f64::deserialize(from).map(Self) }
+    }
+}
+
+struct NumberOrWord;
+
+impl Visitor<'_> for NumberOrWord {
+    type Value = Number;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number, \"nan\", \"inf\" or \"-inf\"")
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Number, E> {
+        Ok(Number(value))
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Number, E> {
+        Ok(Number(value as f64))
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Number, E> {
+        Ok(Number(value as f64))
+    }
+
+    fn visit_str<E: Error>(self, word: &str) -> Result<Number, E> {
+        match word {
+            "nan" => Ok(Number(f64::NAN)),
+            "inf" => Ok(Number(f64::INFINITY)),
+            "-inf" => Ok(Number(f64::NEG_INFINITY)),
+            _ => Err(E::invalid_value(serde::de::Unexpected::Str(word), &self)),
         }
     }
 }
@@ -50,11 +65,11 @@ pub(crate) mod number {
 
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields so")]
     pub(crate) fn serialize<S: Serializer>(value: &f64, to: S) -> Result<S::Ok, S::Error> {
-        if to.is_human_readable() { Number::from(*value).serialize(to) } else { value.serialize(to) }
+        Number(*value).serialize(to)
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
-        if from.is_human_readable() { Number::deserialize(from).map(f64::from) } else { f64::deserialize(from) }
+        Number::deserialize(from).map(|Number(value)| value)
     }
 }
 
@@ -64,14 +79,10 @@ pub(crate) mod optional {
 
     #[expect(clippy::ref_option, reason = "serde passes fields so")]
     pub(crate) fn serialize<S: Serializer>(value: &Option<f64>, to: S) -> Result<S::Ok, S::Error> {
-        if to.is_human_readable() { value.map(Number::from).serialize(to) } else { value.serialize(to) }
+        value.map(Number).serialize(to)
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f64>, D::Error> {
-        if from.is_human_readable() {
-            Ok(Option::<Number>::deserialize(from)?.map(f64::from))
-        } else {
-            Option::deserialize(from)
-        }
+        Ok(Option::<Number>::deserialize(from)?.map(|Number(value)| value))
     }
 }

@@ -141,6 +141,21 @@ fn a_metric_survives_being_stored() {
     }
 }
 
+#[cfg(feature = "serde")]
+#[test]
+fn sums_that_others_have_written_are_read() {
+    let of = |loss: &str| {
+        let fields = r#""rows":2,"kept":2,"non_finite":0,"weight":2,"ranked":false,"correct":0,"top_k":[]"#;
+        serde_json::from_str::<Totals>(&format!("{{\"loss\":{loss},{fields}}}"))
+    };
+    for (text, sum) in [("3", 3.0), ("-3", -3.0), ("0.5", 0.5), ("\"inf\"", f64::INFINITY), ("\"-inf\"", f64::NEG_INFINITY)] {
+        assert_eq!(of(text).expect("a number or a word").sum(), sum, "{text}");
+    }
+    let error = of("\"much\"").expect_err("no number").to_string();
+    assert!(error.contains("much") && error.contains("nan"), "{error}");
+    assert!(of("null").is_err());
+}
+
 /// What JSON has no numbers for is stored as well: one row without a loss must not cost a job its results.
 #[cfg(feature = "serde")]
 #[test]

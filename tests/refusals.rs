@@ -3,6 +3,9 @@
 
 mod support;
 
+use std::pin::pin;
+use std::task::{Context, Waker};
+
 use ndarray::{Array1, Array2, ArrayView1, arr0, arr1, arr2};
 use support::backends::{self, all};
 use xent::{
@@ -111,6 +114,24 @@ fn a_first_batch_that_was_refused_says_nothing_of_the_next() {
         let batch = Batch::new(&other, Targets::classes(&label)).expect("the shapes fit");
         assert_eq!(stream.push_blocking(&batch).map(|rows| rows.losses.len()), Ok(1));
         support::tolerance::assert_total("sum", stream.finish().totals.sum(), 4f64.ln());
+    }
+}
+
+#[test]
+fn a_batch_that_nobody_waits_for_leaves_no_trace() {
+    let loss = Loss::from(from_logits());
+    for tested in all() {
+        let mut stream = tested.windowed.stream(&loss, &backends::everything());
+        let mut done = 0;
+        with_labels(&[0_i64; 100], |batch| {
+            for _ in 0..3 {
+                let polled = pin!(stream.push(batch)).poll(&mut Context::from_waker(Waker::noop()));
+                done += if polled.is_ready() { 100 } else { 0 };
+                assert_eq!(stream.rows(), done);
+            }
+            assert_eq!(stream.push_blocking(batch).map(|rows| rows.losses.len()), Ok(100));
+        });
+        assert_eq!(stream.finish().totals.rows, done + 100);
     }
 }
 
@@ -277,7 +298,10 @@ fn a_gradient_that_no_float_can_scale_is_refused() {
                 assert!(placed.is_ok(), "{placed:?}");
                 assert_eq!(Some(in_place.mapv(f64::from).into_dyn()), *gradient);
             }
-            Err(error) => assert_eq!(placed.expect_err("in place no less").to_string(), error.to_string()),
+            Err(error) => {
+                assert_eq!(placed.expect_err("in place no less").to_string(), error.to_string());
+                assert_eq!(in_place, predictions, "nothing is overwritten");
+            }
         }
         first
     };
@@ -301,6 +325,22 @@ fn a_gradient_that_no_float_can_scale_is_refused() {
     for tested in all() {
         let error = tested.windowed.evaluate_blocking(&from_logits().into(), &batch(&predictions, &labels), &outputs);
         assert!(matches!(error, Err(Error::Option { option: "gradient scale", .. })), "{error:?}");
+    }
+}
+
+#[test]
+fn a_row_that_does_not_count_may_have_any_weight() {
+    let predictions = arr2(&[[1.0_f32, 2.0, 0.5], [0.0, 0.0, 4.0]]);
+    let (labels, weights) = (arr1(&[0_u8, 1]), arr1(&[2.0, 1e300]));
+    let batch = batch(&predictions, &labels).sample_weights(&weights).expect("the shapes fit");
+    for reduction in [Reduction::Sum, Reduction::Mean, Reduction::WeightedMean] {
+        let outputs = Outputs { gradient: Some(Gradient::Of(reduction)), ..Outputs::default() };
+        for tested in all() {
+            let evaluation = tested.windowed.evaluate_blocking(&ignoring(1), &batch, &outputs).expect("one row counts");
+            let gradient = evaluation.gradient.expect("asked for");
+            assert!(gradient.iter().take(CLASSES).all(|slope| slope.is_finite() && *slope != 0.0), "{gradient}");
+            assert!(gradient.iter().skip(CLASSES).all(|slope| *slope == 0.0), "{gradient}");
+        }
     }
 }
 

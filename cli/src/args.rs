@@ -20,16 +20,23 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Evaluate predictions against targets.
+    ///
+    /// Files are `.npy`, `.npz:NAME` or `.safetensors:NAME`, read a few rows at a time.
     Evaluate(Box<EvaluateArgs>),
     /// Show how one row comes to its loss, step by step.
+    ///
+    /// Files are `.npy`, `.npz:NAME` or `.safetensors:NAME`; of each, only what the row needs is read.
     Explain(Box<ExplainArgs>),
     /// Measure how close each backend of this machine comes to its own memory bandwidth.
+    ///
+    /// Every pass is combined with every kind of targets, element, input and number of classes. Predictions are noise and lie in memory,
+    /// the GPU's own for a GPU; every answer is checked before it is timed.
     Bench(Box<BenchArgs>),
     /// List the adapters of this machine, and which one `--backend auto` takes.
     Devices(DevicesArgs),
 }
 
-/// Files are `.npy`, `.npz:NAME` or `.safetensors:NAME`, read a few rows at a time.
+/// [`Command::Evaluate`].
 #[derive(Debug, Args)]
 pub(crate) struct EvaluateArgs {
     /// Predictions: floating-point numbers, one for each class of each row.
@@ -85,7 +92,7 @@ pub(crate) struct EvaluateArgs {
     pub allow_software: bool,
 }
 
-/// Files are `.npy`, `.npz:NAME` or `.safetensors:NAME`; of each, only what the row needs is read.
+/// [`Command::Explain`].
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
     /// Predictions: floating-point numbers, one for each class of each row.
@@ -153,8 +160,7 @@ pub(crate) struct LossArgs {
     pub axis: isize,
 }
 
-/// Every pass is combined with every kind of targets, element, input and number of classes. Predictions are noise and lie in
-/// memory, the GPU's own for a GPU; every answer is checked before it is timed.
+/// [`Command::Bench`].
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
     /// What to measure: all is the CPU and every adapter; auto what an evaluation would run on; gpu every adapter.

@@ -42,12 +42,9 @@ pub(crate) fn run(args: &EvaluateArgs) -> Result<(), Failure> {
     let files = Files::open(args)?;
     let loss = files.inputs.loss(&args.loss)?;
     let outputs = outputs(args, &files, &loss)?;
-    let divisor = scan::check_values(&files, &loss)?.divisor(args.reduction);
-    let outputs = Outputs {
-        // A mean of nothing is 0, and so is its gradient.
-        gradient: args.gradient.is_some().then_some(Gradient::Scaled(if divisor == 0.0 { 0.0 } else { 1.0 / divisor })),
-        ..outputs
-    };
+    let weights = scan::check_values(&files, &loss)?;
+    let scale = args.gradient.as_ref().map(|_| weights.scale(args.reduction, &files)).transpose()?;
+    let outputs = Outputs { gradient: scale.map(Gradient::Scaled), ..outputs };
     let mut written = Written::create(args, &files)?;
 
     let evaluator = Evaluator::new_blocking(&EvaluatorDescriptor {

@@ -56,12 +56,6 @@ impl Kind {
             _ => Self::KlDivergence,
         }
     }
-
-    /// One class of the row is right and the others are wrong.
-    fn has_label(self) -> bool {
-        matches!(self, Self::Probabilities | Self::Logits | Self::LogProbabilities)
-    }
-
     /// The row is made to sum to 1.
     fn is_normalised(self) -> bool {
         matches!(self, Self::Probabilities | Self::Logits)
@@ -114,7 +108,12 @@ impl<'a> Story<'a> {
 
     /// The probability of a class, before clipping.
     pub(crate) fn probability(&self, class: usize) -> f64 {
-        self.why.steps[class].probability.into()
+        let step = &self.why.steps[class];
+        match self.kind {
+            // As float32 most of them may be 0.
+            Kind::LogProbabilities => f64::from(step.log).exp(),
+            _ => step.probability.into(),
+        }
     }
 
     /// The most probable class, the first of several; nothing where one has no probability.
@@ -190,22 +189,39 @@ fn step_as_json(step: &ClassStep, kind: Kind) -> Value {
     let mut insert = |name: &str, value: f32| object.insert(name.into(), number(value.into()));
     insert("given", step.given);
     insert("moved", step.moved);
-    if kind.is_normalised() {
+    if kind.is_normalised() || kind == Kind::BinaryLogits {
         insert("probability", step.probability);
     }
     let clips = !matches!(kind, Kind::LogProbabilities | Kind::BinaryLogits);
     if clips {
         insert("clipped", step.clipped);
     }
-    if kind.has_label() {
-        insert("log", step.log);
+    insert("log", step.log);
+    if let Some(log_rest) = step.log_rest {
+        insert("log_rest", log_rest);
     }
     insert("target", step.target);
+    if kind == Kind::KlDivergence {
+        insert("clipped_target", step.clipped_target);
+    }
     insert("coefficient", step.coefficient);
     insert("term", step.term);
     object.insert("is_clipped".into(), step.is_clipped.into());
     object.insert("class".into(), step.class.into());
     // In the order of the steps: the class first.
-    let order = ["class", "given", "moved", "probability", "clipped", "is_clipped", "log", "target", "coefficient", "term"];
+    let order = [
+        "class",
+        "given",
+        "moved",
+        "probability",
+        "clipped",
+        "is_clipped",
+        "log",
+        "log_rest",
+        "target",
+        "clipped_target",
+        "coefficient",
+        "term",
+    ];
     order.iter().filter_map(|&name| Some((name.to_owned(), object.remove(name)?))).collect::<Map<_, _>>().into()
 }

@@ -144,6 +144,43 @@ fn weights_that_make_no_sense() {
     check_data(&folder, &cases);
 }
 
+/// A gradient is float32, and so is what it is multiplied with.
+#[test]
+fn weights_that_no_gradient_can_be_multiplied_with() {
+    let folder = refusals::folder();
+    let with = |length: usize, at: usize, weight: f64| {
+        let mut values = vec![1.0; length];
+        values[at] = weight;
+        Array::new(&[length], values).npy("<f8")
+    };
+    folder.put("heavy.npy", &with(ROWS, 7, 1e39));
+    folder.put("most.npy", &Array::new(&[ROWS], vec![1e308; ROWS]).npy("<f8"));
+    folder.put("least.npy", &Array::new(&[ROWS], vec![1e-311; ROWS]).npy("<f8"));
+    folder.put("one.npy", &Array::new(&[], [1e39]).npy("<f8"));
+    folder.put("classes.npy", &Array::new(&[CLASSES], vec![1e-40; CLASSES]).npy("<f4"));
+    check_data(
+        &folder,
+        &[
+            ("p.npy l.npy --gradient g.npy --reduction sum --sample-weights heavy.npy", &["heavy.npy", "row 7", "1e39"][..]),
+            ("p.npy d.npy --gradient g.npy --reduction sum --sample-weights heavy.npy", &["heavy.npy", "row 7", "1e39"]),
+            ("p.npy l.npy --gradient g.npy --reduction weighted-mean --sample-weights most.npy", &["most.npy", "row 0", "inf"]),
+            ("p.npy l.npy --gradient g.npy --reduction weighted-mean --sample-weights least.npy", &["least.npy", "row 0"]),
+            ("p.npy l.npy --gradient g.npy --reduction sum --sample-weights one.npy", &["one.npy", "row 0", "1e39"]),
+            ("p.npy l.npy --gradient g.npy --reduction weighted-mean --class-weights classes.npy", &["classes.npy", "row 0"]),
+        ],
+    );
+    // Without a gradient they are sums like any others, and a row that does not count may have any weight.
+    folder.put("l7.npy", &Array::labels(&std::array::from_fn::<_, ROWS, _>(|row| if row == 7 { -1 } else { 0 })).npy("<i8"));
+    for good in [
+        "p.npy l.npy --reduction sum --sample-weights heavy.npy",
+        "p.npy l7.npy --ignore-index=-1 --gradient g.npy --reduction sum --sample-weights heavy.npy",
+    ] {
+        let run = folder.run(&format!("evaluate {good} --backend cpu"));
+        assert_eq!(run.status, Some(0), "{run:?}");
+    }
+    assert!(folder.read_f32("g.npy").values.iter().all(|slope| slope.is_finite()));
+}
+
 #[test]
 fn outputs_that_cannot_be_written() {
     let folder = refusals::folder();

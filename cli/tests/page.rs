@@ -52,6 +52,18 @@ fn the_digits_have_a_page_with_everything() {
 }
 
 #[test]
+fn log_probabilities_are_told_apart_however_small() {
+    let folder = Folder::new();
+    folder.put("p.npy", &Array::new(&[1, 3], [-300.0, -150.0, -200.0]).npy("<f4"));
+    folder.put("l.npy", &Array::labels(&[0]).npy("<i8"));
+    let run = folder.run("evaluate p.npy l.npy --backend cpu --input log-probabilities --report page.html");
+    assert_eq!(run.status, Some(0), "{run:?}");
+    let rows = costly(&page(&folder));
+    assert_eq!((rows[0][2].as_str(), rows[0][4].as_str()), ("0", "1"), "{rows:?}");
+    assert!(rows[0][5].starts_with("7.1") && rows[0][5].ends_with("e-66"), "{rows:?}");
+}
+
+#[test]
 fn what_does_not_count_or_is_no_number_is_told_apart() {
     let folder = Folder::new();
     let rows = [[1.0, 1.0], [f64::NAN, 1.0], [1.0, 3.0], [0.0, 1.0], [5.0, 5.0], [3.0, 1.0]];

@@ -11,7 +11,7 @@ use super::case::{Case, Pass, TargetKind};
 use super::data::{Data, Line};
 use super::descriptor::{BenchDescriptor, Machines};
 use super::measure::{Answer, Machine, median};
-use super::processor::{available_memory, largest_cache, processor};
+use super::processor::{available_memory, largest_caches, processor};
 use super::report::Clock;
 use super::yardstick::{Copy as Copying, Form, Read as Reading};
 use crate::Instructions;
@@ -37,7 +37,7 @@ pub(super) fn bytes(descriptor: &BenchDescriptor) -> Result<u64> {
         // More than the caches hold, so that a pass over it leaves nothing there for the next one, be they 16-bit numbers.
         None => {
             let least = descriptor.elements.iter().map(|element| element.bytes()).min().unwrap_or(4);
-            Ok(largest_cache().map_or(BYTES, |cache| BYTES.max((cache + cache / 4) / least * 4)).min(most))
+            Ok(largest_caches().map_or(BYTES, |cache| BYTES.max((cache + cache / 4) / least * 4)).min(most))
         }
     }
 }

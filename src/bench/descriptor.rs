@@ -3,7 +3,8 @@
 use super::case::{Case, Pass, TargetKind};
 use super::data::Data;
 use crate::error::{Error, Result};
-use crate::layout::Element;
+use crate::gpu::called;
+use crate::layout::{self, Element};
 use crate::loss::Input;
 use crate::{AdapterSummary, Instructions, adapters_blocking};
 
@@ -29,7 +30,7 @@ pub struct BenchDescriptor {
     pub machines: Machines,
     /// The CPU with each of these instruction sets, as a backend each; with the fastest that it has, where there are none.
     pub instructions: Vec<Instructions>,
-    /// Of the adapters those with this in their names, in upper or lower case; never the CPU then.
+    /// Of the adapters the one of this name, or else those with this in their names, in upper or lower case; never the CPU then.
     pub adapter: Option<String>,
     /// Numbers of classes, at least 1 each.
     pub classes: Vec<usize>,
@@ -75,8 +76,8 @@ impl Default for BenchDescriptor {
 impl BenchDescriptor {
     pub(super) fn validate(&self) -> Result<()> {
         let number = |option, value: usize, rule| Err(Error::Option { option, value: value as f64, rule });
-        if let Some(&classes) = self.classes.iter().find(|classes| !(1..=MOST_CLASSES).contains(*classes)) {
-            return number("classes", classes, "there must be from 1 to 2^30");
+        if let Some(&classes) = self.classes.iter().find(|classes| !(1..=layout::MOST_CLASSES).contains(*classes)) {
+            return number("classes", classes, "there must be from 1 to 2^31");
         }
         if let Some(&classes) = self.classes.iter().max()
             && classes as u64 * 4 > super::cpu::most_bytes(self)
@@ -89,6 +90,7 @@ impl BenchDescriptor {
         if self.bytes == Some(0) {
             return number("bytes", 0, "there must be at least 1");
         }
+        super::cpu::bytes(self)?;
         if self.seconds.is_nan() || self.seconds < 0.0 {
             return Err(Error::Option { option: "seconds", value: self.seconds, rule: "it must be at least 0" });
         }
@@ -108,14 +110,12 @@ impl BenchDescriptor {
         }
         let all = adapters_blocking();
         let names = all.iter().map(|adapter| adapter.name.as_str()).collect::<Vec<_>>().join(", ");
-        let named = |adapter: &AdapterSummary| {
-            self.adapter.as_ref().is_none_or(|text| adapter.name.to_lowercase().contains(&text.to_lowercase()))
+        let wanted = match (&self.adapter, self.machines) {
+            (Some(text), _) => called(all.iter().map(|adapter| adapter.name.as_str()), text),
+            (None, Machines::Auto) => all.iter().map(|adapter| adapter.auto).collect(),
+            (None, _) => vec![true; all.len()],
         };
-        let wanted = |adapter: &AdapterSummary| match self.machines {
-            Machines::Auto if self.adapter.is_none() => adapter.auto,
-            _ => named(adapter),
-        };
-        let adapters: Vec<_> = all.iter().cloned().enumerate().filter(|(_, adapter)| wanted(adapter)).collect();
+        let adapters: Vec<_> = all.iter().cloned().enumerate().filter(|&(place, _)| wanted[place]).collect();
         if adapters.is_empty() {
             if let Some(text) = &self.adapter {
                 return Err(Error::NoAdapter(format!("none is called {text:?}; there are: {names}")));
@@ -159,6 +159,3 @@ impl BenchDescriptor {
         ((bytes / size_of::<f32>() as u64) as usize).max(self.classes.iter().copied().max().unwrap_or(1))
     }
 }
-
-/// Rows of more classes than this are beyond any device's binding.
-const MOST_CLASSES: usize = 1 << 30;

@@ -131,6 +131,7 @@ mod tests {
     use super::super::case::{Pass, TargetKind};
     use super::super::cpu::Cpu;
     use super::super::descriptor::Machines;
+    use super::super::report::{MachineFailure, Report};
     use super::*;
     use crate::error::Error;
     use crate::layout::Element;
@@ -263,6 +264,20 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn one_backend_that_fails_costs_no_other() {
+        let descriptor = BenchDescriptor { classes: vec![10], ..descriptor() };
+        let mut report = Report::default();
+        let lies: [Lie; 3] = [|_| (), |answer| answer.gradient = None, |_| ()];
+        for lie in lies {
+            report.add(Backend::Cpu, "a liar".into(), run(&descriptor, Pass::Gradient, lie).0);
+        }
+        assert_eq!((report.machines.len(), report.failures.len()), (2, 1));
+        let MachineFailure { backend, adapter, error } = &report.failures[0];
+        assert_eq!((backend, adapter.as_str()), (&Backend::Cpu, "a liar"));
+        assert!(matches!(error, Error::WrongAnswer { .. }), "{error}");
     }
 
     #[test]

@@ -45,6 +45,7 @@ pub use report::{Clock, MachineFailure, MachineReport, Measured, Report};
 
 use crate::Instructions;
 use crate::error::Result;
+use crate::evaluator::Backend;
 use data::Data;
 use measure::measure;
 
@@ -79,12 +80,13 @@ pub fn run(descriptor: &BenchDescriptor, mut progress: impl FnMut(Progress<'_>))
         let sets = if descriptor.instructions.is_empty() { &best[..] } else { &descriptor.instructions };
         for &instructions in sets {
             let outcome = cpu::Cpu::new(&data, instructions).and_then(|mut cpu| measure(&mut cpu, descriptor, &mut progress));
-            report.add(cpu::name(instructions), outcome);
+            report.add(Backend::Cpu, cpu::name(instructions), outcome);
         }
     }
     for (place, adapter) in adapters {
         let outcome = gpu::Gpu::new(descriptor, place, &adapter);
-        report.add(adapter.name, outcome.and_then(|mut gpu| measure(&mut gpu, descriptor, &mut progress)));
+        let backend = Backend::Gpu { adapter: adapter.name.clone(), driver: adapter.driver };
+        report.add(backend, adapter.name, outcome.and_then(|mut gpu| measure(&mut gpu, descriptor, &mut progress)));
     }
     Ok(report)
 }

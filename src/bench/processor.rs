@@ -16,14 +16,15 @@ pub fn threads() -> usize {
 }
 
 /// Bytes of the largest caches together, where the system says: each group of cores may have one of its own.
-pub(super) fn largest_cache() -> Option<u64> {
+pub(super) fn largest_caches() -> Option<u64> {
     // By the level and the cores that share it, each cache once.
     let mut caches = BTreeMap::new();
     for cpu in fs::read_dir("/sys/devices/system/cpu").ok()?.flatten() {
         for cache in fs::read_dir(cpu.path().join("cache")).into_iter().flatten().flatten() {
             let read = |name| fs::read_to_string(cache.path().join(name)).ok();
             if let (Some(level), Some(cores), Some(size)) = (read("level"), read("shared_cpu_list"), read("size")) {
-                caches.insert((level.trim().parse::<u32>().ok()?, cores), bytes(&size)?);
+                let (Ok(level), Some(size)) = (level.trim().parse::<u32>(), bytes(&size)) else { continue };
+                caches.insert((level, cores), size);
             }
         }
     }

@@ -62,10 +62,10 @@ pub struct Report {
 }
 
 impl Report {
-    pub(super) fn add(&mut self, adapter: String, outcome: Result<MachineReport>) {
+    pub(super) fn add(&mut self, backend: Backend, adapter: String, outcome: Result<MachineReport>) {
         match outcome {
             Ok(machine) => self.machines.push(machine),
-            Err(error) => self.failures.push(MachineFailure { adapter, error }),
+            Err(error) => self.failures.push(MachineFailure { backend, adapter, error }),
         }
     }
 }
@@ -74,6 +74,8 @@ impl Report {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct MachineFailure {
+    /// As in a [`MachineReport`].
+    pub backend: Backend,
     /// As in a [`MachineReport`].
     pub adapter: String,
     /// Why: [`WrongAnswer`](Error::WrongAnswer) where an answer was not that of float64, else what the backend said.

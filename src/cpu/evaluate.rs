@@ -94,7 +94,7 @@ pub(crate) fn evaluate(
     let step = step(classes);
     // Pieces of whole blocks, as many of them as make a step: each thread adds up its own.
     let blocks = (STEP / classes.max(1) / BLOCK).max(1) * BLOCK;
-    let large = blocks * classes <= STEP || rows.len() >= SPARE * threads() * blocks;
+    let large = blocks.saturating_mul(classes) <= STEP || rows.len() >= SPARE * threads() * blocks;
     if large {
         let mut ends = Vec::new();
         if until_block > 0 && until_block < rows.len() {

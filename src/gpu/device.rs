@@ -1,7 +1,7 @@
 //! Adapters: which there are, which one is taken, and the device opened on it.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::gpu::pipelines::Pipelines;
@@ -25,7 +25,8 @@ pub struct AdapterSummary {
     pub max_buffer: u64,
     /// The smallest and the largest subgroup; 0 where there are none.
     pub subgroup_sizes: (u32, u32),
-    /// Features that speed this crate up, of those that the adapter has.
+    /// What the adapter has of the features that this crate makes use of: subgroups in kernels, memory that host and device share, and
+    /// timestamps to measure by.
     pub features: Vec<&'static str>,
     /// Whether [`BackendChoice::Auto`](crate::BackendChoice::Auto) takes this one.
     pub auto: bool,
@@ -34,7 +35,7 @@ pub struct AdapterSummary {
 /// What is asked of an adapter.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Choice {
-    /// Part of the adapter's name, in any case.
+    /// The adapter's name or part of it, in any case.
     pub name: Option<String>,
     /// Software adapters are welcome too.
     pub software: bool,
@@ -74,10 +75,11 @@ fn instance() -> wgpu::Instance {
 /// The adapters of an instance. Mesa's software driver leaves a handler behind that runs when the process exits, and
 /// crashes if the driver is unloaded by then: so where there is such a driver, one instance keeps it in memory.
 async fn enumerate() -> Vec<wgpu::Adapter> {
-    static KEPT: OnceLock<wgpu::Instance> = OnceLock::new();
     let instance = instance();
     let all = instance.enumerate_adapters(wgpu::Backends::PRIMARY).await;
-    if cfg!(target_os = "linux") && all.iter().any(|adapter| adapter.get_info().device_type == wgpu::DeviceType::Cpu) {
+    #[cfg(target_os = "linux")]
+    if all.iter().any(|adapter| adapter.get_info().device_type == wgpu::DeviceType::Cpu) {
+        static KEPT: std::sync::OnceLock<wgpu::Instance> = std::sync::OnceLock::new();
         KEPT.get_or_init(|| instance);
     }
     all
@@ -85,17 +87,22 @@ async fn enumerate() -> Vec<wgpu::Adapter> {
 
 /// Adapters with names of their own: of equal ones the second is called `NAME (2)`.
 fn distinct(infos: impl Iterator<Item = wgpu::AdapterInfo>) -> Vec<wgpu::AdapterInfo> {
-    let mut seen = HashMap::new();
+    let mut seen = HashSet::new();
     infos
         .map(|mut info| {
-            let times = seen.entry(info.name.clone()).or_insert(0_usize);
-            *times += 1;
-            if *times > 1 {
-                info.name = format!("{} ({times})", info.name);
-            }
+            let free = std::iter::once(info.name.clone()).chain((2..).map(|number| format!("{} ({number})", info.name)));
+            info.name = free.into_iter().find(|name| !seen.contains(name)).unwrap_or_default();
+            seen.insert(info.name.clone());
             info
         })
         .collect()
+}
+
+/// Which of these names mean one that is called `text`, in any case: the whole name, if there is such a one, else part of it.
+pub(crate) fn called<'a>(names: impl Iterator<Item = &'a str> + Clone, text: &str) -> Vec<bool> {
+    let text = text.to_lowercase();
+    let whole: Vec<bool> = names.clone().map(|name| name.to_lowercase() == text).collect();
+    if whole.contains(&true) { whole } else { names.map(|name| name.to_lowercase().contains(&text)).collect() }
 }
 
 /// How much an adapter is preferred, lowest first.
@@ -111,11 +118,12 @@ fn preference(kind: wgpu::DeviceType) -> u8 {
 
 /// The adapter that `choice` means, by index.
 fn choose(adapters: &[wgpu::AdapterInfo], choice: &Choice) -> Result<usize> {
-    let named = |info: &wgpu::AdapterInfo| {
-        choice.name.as_ref().is_none_or(|name| info.name.to_lowercase().contains(&name.to_lowercase()))
-    };
+    let names = adapters.iter().map(|info| info.name.as_str());
+    let named = choice.name.as_ref().map(|name| called(names, name));
     let mut fitting: Vec<usize> = (0..adapters.len())
-        .filter(|&i| named(&adapters[i]) && (choice.software || adapters[i].device_type != wgpu::DeviceType::Cpu))
+        .filter(|&i| {
+            named.as_ref().is_none_or(|named| named[i]) && (choice.software || adapters[i].device_type != wgpu::DeviceType::Cpu)
+        })
         .collect();
     // Stable: among equals the driver's own order decides.
     fitting.sort_by_key(|&i| preference(adapters[i].device_type));
@@ -149,7 +157,6 @@ fn summary(adapter: &wgpu::Adapter, info: wgpu::AdapterInfo, auto: bool) -> Adap
     let (limits, features) = (adapter.limits(), adapter.features());
     let helpful = [
         (wgpu::Features::SUBGROUP, "subgroups"),
-        (wgpu::Features::SHADER_F16, "shader-f16"),
         (wgpu::Features::TIMESTAMP_QUERY, "timestamp-query"),
         (wgpu::Features::MAPPABLE_PRIMARY_BUFFERS, "mappable-primary-buffers"),
     ];
@@ -220,7 +227,7 @@ pub(crate) async fn open(choice: &Choice) -> Result<Context> {
             ..wgpu::DeviceDescriptor::default()
         })
         .await
-        .map_err(|error| Error::NoAdapter(format!("{} refuses a device: {error}", info.name)))?;
+        .map_err(|error| Error::Refused { adapter: info.name.clone(), reason: one_line(&error.to_string()) })?;
 
     let context = Context { name: info.name.clone(), ..Context::of(device, queue) };
     let note = |failure: &Arc<Mutex<Option<String>>>, text: String| {
@@ -236,6 +243,20 @@ pub(crate) async fn open(choice: &Choice) -> Result<Context> {
         Arc::new(move |error: wgpu::Error| note(&failure, one_line(&error.to_string())))
     });
     Ok(context)
+}
+
+impl DeviceLimits {
+    /// Those of a device that others have opened.
+    pub(crate) fn of(device: &wgpu::Device) -> Self {
+        let (info, limits) = (device.adapter_info(), device.limits());
+        let shuffles = device.features().contains(wgpu::Features::SUBGROUP);
+        Self {
+            adapter: info.name,
+            binding: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
+            software: info.device_type == wgpu::DeviceType::Cpu,
+            subgroups: if shuffles { (info.subgroup_min_size, info.subgroup_max_size) } else { (0, 0) },
+        }
+    }
 }
 
 impl Context {
@@ -297,5 +318,10 @@ mod tests {
         assert_eq!(all.iter().map(|info| info.name.as_str()).collect::<Vec<_>>(), ["H100", "RTX", "H100 (2)", "H100 (3)"]);
         assert_eq!(chosen(&all, Some("h100"), false), Some("H100"));
         assert_eq!(chosen(&all, Some("(3)"), false), Some("H100 (3)"));
+        let names = all.iter().map(|info| info.name.as_str());
+        assert_eq!(called(names.clone(), "h100"), [true, false, false, false], "a whole name means no other");
+        assert_eq!(called(names, "100"), [true, false, true, true]);
+        let taken = distinct(["A", "A (2)", "A"].into_iter().map(|name| info(name, DiscreteGpu)));
+        assert_eq!(taken[2].name, "A (3)");
     }
 }

@@ -25,6 +25,8 @@ pub(crate) use completion::Scopes;
 pub(crate) use completion::{OUT_OF_MEMORY, poll};
 #[cfg(not(target_family = "wasm"))]
 pub use device::adapters_blocking;
+#[cfg(all(feature = "threads", not(target_family = "wasm")))]
+pub(crate) use device::called;
 pub use device::{AdapterSummary, adapters};
 pub(crate) use device::{Choice, Context, open};
 pub use embed::{Bindings, Bound, Cache, Kernel, KernelDescriptor, KernelOutputs, TargetKind, optional_features};

@@ -14,7 +14,7 @@ pub(super) fn json(report: &Report) -> Value {
     let failures: Vec<_> = report
         .failures
         .iter()
-        .map(|failure| json!({ "adapter": failure.adapter, "reason": failure.error.to_string() }))
+        .map(|failure| json!({ "backend": kind(&failure.backend), "adapter": failure.adapter, "reason": failure.error.to_string() }))
         .collect();
     json!({
         "date": today(),
@@ -27,8 +27,8 @@ pub(super) fn json(report: &Report) -> Value {
     })
 }
 
-fn kind(machine: &MachineReport) -> &'static str {
-    match machine.backend {
+fn kind(backend: &Backend) -> &'static str {
+    match backend {
         Backend::Cpu => "cpu",
         _ => "gpu",
     }
@@ -36,7 +36,7 @@ fn kind(machine: &MachineReport) -> &'static str {
 
 fn bandwidth(machine: &MachineReport) -> Value {
     let mut value = json!({
-        "backend": kind(machine),
+        "backend": kind(&machine.backend),
         "adapter": machine.adapter,
         "read_gbs": machine.read_gbs,
         "copy_gbs": machine.copy_gbs,
@@ -54,7 +54,7 @@ fn bandwidth(machine: &MachineReport) -> Value {
 
 fn result(machine: &MachineReport, result: &Measured) -> Value {
     let mut value = json!({
-        "backend": kind(machine),
+        "backend": kind(&machine.backend),
         "adapter": machine.adapter,
         "pass": result.case.pass.name(),
         "input": result.case.input_name(),
@@ -81,7 +81,7 @@ pub(super) fn text(report: &Report) -> Vec<String> {
         if i > 0 {
             lines.push(String::new());
         }
-        lines.push(format!("{}: {}", kind(machine), machine.adapter));
+        lines.push(format!("{}: {}", kind(&machine.backend), machine.adapter));
         lines.push(format!("  read  {:8.1} GB/s  ({})", machine.read_gbs, machine.yardsticks[0]));
         lines.push(format!("  copy  {:8.1} GB/s  ({})", machine.copy_gbs, machine.yardsticks[1]));
         let (size, clock) = (machine.bytes as f64 / 1e6, machine.clock.name());

@@ -10,7 +10,7 @@ use xent::Loss;
 use super::Files;
 use crate::args::Reduction;
 use crate::files::{FileError, Labels};
-use crate::inputs::check_weights;
+use crate::inputs::{Inputs, check_weights};
 
 /// Rows that are looked at at a time: their labels and weights stay in the second-level cache.
 const PIECE: usize = 64 << 10;
@@ -26,16 +26,45 @@ pub(super) struct Weights {
     kept: u64,
     /// Σ s·v over these.
     weight: f64,
+    /// The largest s of these, with its row.
+    heaviest: Heavy,
+}
+
+/// A row with its weight.
+#[derive(Debug, Clone, Copy, Default)]
+struct Heavy {
+    weight: f64,
+    row: usize,
+}
+
+impl Heavy {
+    fn or(self, other: Self) -> Self {
+        if other.weight > self.weight { other } else { self }
+    }
 }
 
 impl Weights {
-    /// What the reduced loss is divided by.
-    pub(super) fn divisor(self, reduction: Reduction) -> f64 {
-        match reduction {
+    /// What the gradients of all rows are multiplied with, besides their weights.
+    ///
+    /// # Errors
+    /// Where that, times the weight of some row, is no float32, as which gradients are made.
+    pub(super) fn scale(self, reduction: Reduction, files: &Files) -> Result<f64, FileError> {
+        let divisor = match reduction {
             Reduction::Sum => 1.0,
             Reduction::Mean => self.kept as f64,
             Reduction::WeightedMean => self.weight,
+        };
+        // A mean of nothing is 0, and so is its gradient. One over infinity is none.
+        let scale = if divisor == 0.0 { 0.0 } else { 1.0 / divisor };
+        let Heavy { weight, row } = self.heaviest;
+        if divisor.is_finite() && ((scale * weight) as f32).is_finite() {
+            return Ok(scale);
         }
+        let problem = format!("its gradient would be multiplied with {weight:?} / {divisor:?}, which is no finite float32");
+        // Whose numbers they are.
+        let Inputs { predictions, class_weights, .. } = &files.inputs;
+        let source = files.sample_weights.as_ref().or(class_weights.as_ref().map(|(source, _)| source)).unwrap_or(predictions);
+        Err(FileError::at_row(source.name(), row, problem))
     }
 }
 
@@ -63,7 +92,8 @@ pub(super) fn check_values(files: &Files, loss: &Loss) -> Result<Weights, FileEr
         scan.one_weight = weight[0];
     }
     if files.inputs.dense && !files.has_weight_per_row() {
-        return Ok(Weights { kept: rows as u64, weight: rows as f64 * scan.one_weight });
+        let heaviest = Heavy { weight: scan.one_weight, row: 0 };
+        return Ok(Weights { kept: rows as u64, weight: rows as f64 * scan.one_weight, heaviest });
     }
 
     let pieces = rows.div_ceil(PIECE);
@@ -83,6 +113,7 @@ pub(super) fn check_values(files: &Files, loss: &Loss) -> Result<Weights, FileEr
         for piece in share? {
             all.kept += piece.kept;
             all.weight += piece.weight;
+            all.heaviest = all.heaviest.or(piece.heaviest);
         }
     }
     Ok(all)
@@ -113,18 +144,23 @@ impl Scan<'_> {
             check_weights(source, ("row", f64::MAX), rows.start, weights)?;
         }
         if inputs.dense {
-            return Ok(Weights { kept: rows.len() as u64, weight: weights.iter().sum() });
+            let heaviest = (rows.clone())
+                .zip(weights.iter())
+                .fold(Heavy::default(), |most, (row, &weight)| most.or(Heavy { weight, row }));
+            return Ok(Weights { kept: rows.len() as u64, weight: weights.iter().sum(), heaviest });
         }
         labels.read(&inputs.targets, rows.clone())?;
         let kept = labels.check(&inputs.targets, rows.start, inputs.classes, self.ignore_index)?;
         let mut weight = kept as f64 * self.one_weight;
+        let mut heaviest = if kept > 0 { Heavy { weight: self.one_weight, row: rows.start } } else { Heavy::default() };
         if !weights.is_empty() || self.class_weights.is_some() {
-            weight = 0.0;
+            (weight, heaviest) = (0.0, Heavy::default());
             labels.each_class(self.ignore_index, |row, class| {
                 let sample_weight = weights.get(row).copied().unwrap_or(self.one_weight);
+                heaviest = heaviest.or(Heavy { weight: sample_weight, row: rows.start + row });
                 weight += sample_weight * self.class_weights.map_or(1.0, |weights| f64::from(weights[class]));
             });
         }
-        Ok(Weights { kept: kept as u64, weight })
+        Ok(Weights { kept: kept as u64, weight, heaviest })
     }
 }

@@ -34,15 +34,15 @@ fn each(
     story: &Story<'_>,
     is_one: impl Fn(&ClassStep) -> bool,
     sentence: impl Fn(&ClassStep) -> String,
-    others: &str,
+    others: [&str; 2],
 ) -> Vec<String> {
     let mut found: Vec<&ClassStep> = story.why.steps.iter().filter(|step| is_one(step)).collect();
     found.sort_by_key(|step| story.label != Some(step.class));
     let mut rules: Vec<String> = found.iter().take(NAMED).map(|step| sentence(step)).collect();
     match found.len().saturating_sub(NAMED) {
         0 => {}
-        1 => rules.push(format!("1 more class {others}")),
-        more => rules.push(format!("{more} more classes {others}")),
+        1 => rules.push(format!("1 more class {}", others[0])),
+        more => rules.push(format!("{more} more classes {}", others[1])),
     }
     rules
 }
@@ -51,7 +51,7 @@ fn each(
 fn entries(story: &Story<'_>) -> Vec<String> {
     let mut rules = Vec::new();
     let lost = |step: &ClassStep| format!("class {} is {}, so the loss is NaN", step.class, brief(step.given.into()));
-    let alike = "make it NaN as well";
+    let alike = ["makes it NaN as well", "make it NaN as well"];
     match story.kind {
         Kind::Probabilities | Kind::BinaryProbabilities | Kind::KlDivergence => {
             rules.extend(each(story, |step| !step.given.is_finite(), lost, alike));
@@ -72,12 +72,17 @@ fn entries(story: &Story<'_>) -> Vec<String> {
                 let [given, loss] = [step.given, story.why.loss].map(|value| brief(value.into()));
                 format!("class {} is {given}, so the loss is {loss}", step.class)
             };
-            rules.extend(each(story, counts, sentence, "are not finite either"));
+            rules.extend(each(story, counts, sentence, ["is not finite either", "are not finite either"]));
         }
     }
     let sentence =
         |step: &ClassStep| format!("the target of class {} is {}, so the loss is NaN", step.class, brief(step.target.into()));
-    rules.extend(each(story, |step| !step.target.is_finite(), sentence, "have such a target as well"));
+    rules.extend(each(
+        story,
+        |step| !step.target.is_finite(),
+        sentence,
+        ["has such a target as well", "have such a target as well"],
+    ));
     rules
 }
 
@@ -86,7 +91,7 @@ fn masks(story: &Story<'_>) -> Vec<String> {
         let so = if step.coefficient == 0.0 { "" } else { "; it has a target, so the loss is infinite" };
         format!("class {} is masked (-inf), so its probability is 0{so}", step.class)
     };
-    each(story, |step| step.given == f32::NEG_INFINITY, sentence, "are masked as well")
+    each(story, |step| step.given == f32::NEG_INFINITY, sentence, ["is masked as well", "are masked as well"])
 }
 
 /// Temperature and softcap.
@@ -137,13 +142,18 @@ fn clipping(story: &Story<'_>) -> Vec<String> {
         let [before, after] = [step.probability, step.clipped].map(|p| brief(p.into()));
         format!("class {} is clipped from {before} to {after}", step.class)
     };
-    let mut rules = each(story, |step| step.is_clipped, sentence, "are clipped as well");
+    let mut rules = each(story, |step| step.is_clipped, sentence, ["is clipped as well", "are clipped as well"]);
     let is_clipped = |step: &ClassStep| !step.clipped_target.is_nan() && step.clipped_target != step.target;
     let sentence = |step: &ClassStep| {
         let [target, clipped] = [step.target, step.clipped_target].map(|target| brief(target.into()));
         format!("the target of class {} is clipped from {target} to {clipped}", step.class)
     };
-    rules.extend(each(story, is_clipped, sentence, "have a target that is clipped as well"));
+    rules.extend(each(
+        story,
+        is_clipped,
+        sentence,
+        ["has a target that is clipped as well", "have a target that is clipped as well"],
+    ));
     rules
 }
 
