@@ -4,7 +4,7 @@ use half::{bf16, f16};
 use ndarray::{ArrayD, ArrayViewD, Slice};
 
 use crate::error::{Error, Result};
-use crate::layout::{Element, IGNORED};
+use crate::layout::{Element, IGNORED, MOST_CLASSES};
 use crate::loss::{Prepared, check_weight};
 use crate::outputs::{Gradient, float_scale};
 use crate::reading::{Buffer, Reader, Supply, Unread};
@@ -209,6 +209,10 @@ impl<'a> Batch<'a> {
 
     /// Checks every label and weight. `first_row` is added in messages.
     pub(crate) fn check(&self, prepared: &Prepared, first_row: u64) -> Result<Checked<'_, 'a>> {
+        if self.classes > MOST_CLASSES && self.rows() > 0 {
+            let wanted = "one of at most 2^31 classes".into();
+            return Err(Error::Shape { what: "a row", found: vec![self.classes], wanted });
+        }
         if let TargetRows::Classes(indices) = &self.targets
             && let Some(bad) = indices.first_bad(self.classes, prepared.ignore_index)
         {

@@ -100,6 +100,7 @@ impl Evaluator {
         let scale = {
             let whole = batch.part(Slice::from(..))?;
             let prepared = loss.prepare(whole.classes(), whole.is_dense())?;
+            outputs.wanted(&prepared)?;
             let checked = whole.check(&prepared, 0)?;
             let Some(gradient) = outputs.gradient else {
                 return Err(Error::Combination("in place of the predictions comes the gradient: name one"));

@@ -216,10 +216,12 @@ fn no_class_is_no_loss() {
 
 #[test]
 fn more_than_any_array_or_label_can_hold_is_refused() {
-    let most = 1 << 31;
-    assert!(Loss::from(from_logits()).validate_for(most, false).is_ok());
-    let error = Loss::from(from_logits()).validate_for(most + 1, false).expect_err("labels have 32 bits, ranks 31");
-    assert!(matches!(error, Error::Shape { what: "classes", .. }), "{error}");
+    // One number in the place of all: it takes no memory.
+    let (number, label) = (arr0(0_f32), arr1(&[0_u8]));
+    let row = number.broadcast((1, (1 << 31) + 1)).expect("a number has any shape");
+    let batch = Batch::new(row, Targets::classes(&label)).expect("an array may have it");
+    let error = refused(&from_logits().into(), &batch);
+    assert!(matches!(error, Error::Shape { what: "a row", .. }), "{error}");
     // Rows without classes take no memory, but their losses would.
     let nothing = Array2::<f32>::zeros((1 << 61, 0));
     let error = Batch::new(&nothing, Targets::dense(&nothing)).expect_err("too many rows");

@@ -145,14 +145,27 @@ fn every_loss_has_its_steps() {
 #[test]
 fn the_object_has_the_fields_of_its_kind() {
     let folder = folder();
-    let all = ["class", "given", "moved", "probability", "clipped", "is_clipped", "log", "target", "coefficient", "term"];
+    let all = [
+        "class",
+        "given",
+        "moved",
+        "probability",
+        "clipped",
+        "is_clipped",
+        "log",
+        "log_rest",
+        "target",
+        "clipped_target",
+        "coefficient",
+        "term",
+    ];
     for (args, absent) in [
-        ("p.npy l.npy", &[][..]),
-        ("p.npy l.npy --from-logits", &[]),
-        ("p.npy l.npy --input log-probabilities", &["probability", "clipped"]),
-        ("p.npy d.npy --loss binary", &["probability", "log"]),
-        ("p.npy d.npy --loss binary --from-logits", &["probability", "clipped", "log"]),
-        ("p.npy d.npy --loss kl-divergence", &["probability", "log"]),
+        ("p.npy l.npy", &["log_rest", "clipped_target"][..]),
+        ("p.npy l.npy --from-logits", &["log_rest", "clipped_target"]),
+        ("p.npy l.npy --input log-probabilities", &["probability", "clipped", "log_rest", "clipped_target"]),
+        ("p.npy d.npy --loss binary", &["probability", "clipped_target"]),
+        ("p.npy d.npy --loss binary --from-logits", &["clipped", "clipped_target"]),
+        ("p.npy d.npy --loss kl-divergence", &["probability", "log_rest"]),
     ] {
         let why = object(&folder, &format!("{args} --row 0"));
         let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();

@@ -4,7 +4,6 @@ use super::{Input, Loss, TermKind};
 use crate::cpu::math::Base;
 use crate::error::{Error, Result};
 use crate::fold::FoldKind;
-use crate::layout::MOST_CLASSES;
 
 /// A loss with the numbers that kernels take.
 #[derive(Debug, Clone, PartialEq)]
@@ -115,10 +114,6 @@ impl Loss {
     /// Checks the options against a batch and derives the kernels' numbers.
     pub(crate) fn prepare(&self, classes: usize, dense: bool) -> Result<Prepared> {
         self.validate()?;
-        if classes > MOST_CLASSES {
-            let wanted = format!("at most {MOST_CLASSES}");
-            return Err(Error::Shape { what: "classes", found: vec![classes], wanted });
-        }
         let (epsilon, smoothing) = match self {
             Self::Categorical(loss) => (loss.epsilon, loss.label_smoothing),
             Self::Binary(loss) => (loss.epsilon, loss.label_smoothing),
