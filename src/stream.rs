@@ -31,6 +31,8 @@ pub struct Stream<'e> {
     /// What the caller asked for of each row.
     records: Records,
     memory: Memory,
+    /// The CPU has stepped in.
+    gpu_failed: bool,
     warnings: Vec<String>,
 }
 
@@ -82,6 +84,7 @@ impl<'e> Stream<'e> {
             reducer: None,
             records: Records::default(),
             memory: Memory::default(),
+            gpu_failed: false,
             warnings: evaluator.warnings.clone(),
         }
     }
@@ -108,8 +111,7 @@ impl Stream<'_> {
         if let Err(error) = self.run(batch, prepared, *wanted, &mut engine, &mut reducer).await {
             // A GPU that failed may be in any state: the next batch opens it anew. So it does where none has come through, since that one
             // may be of another kind.
-            let is_good = self.kind.is_some() && !matches!(error, Error::Gpu { .. });
-            if is_good || matches!(engine, Engine::Cpu) {
+            if self.kind.is_some() && !matches!(error, Error::Gpu { .. }) {
                 self.engine = Some(engine);
             }
             return Err(error);
@@ -142,19 +144,24 @@ impl Stream<'_> {
 
     /// [`finish`](Self::finish), with what the last batch left of its rows.
     pub(crate) fn end(self) -> (Evaluation, Records) {
-        let gpu = match &self.engine {
+        let backend = backend(match &self.engine {
             Some(Engine::Cpu) => None,
-            _ => self.evaluator.gpu.as_deref(),
-        };
+            _ => self.gpu().map(Arc::as_ref),
+        });
         let evaluation = Evaluation {
             totals: self.reducer.map(Reducer::finish).unwrap_or_default(),
             losses: None,
             logsumexp: None,
             gradient: None,
-            backend: backend(gpu),
+            backend,
             warnings: self.warnings,
         };
         (evaluation, self.records)
+    }
+
+    /// The evaluator's GPU, until it fails.
+    fn gpu(&self) -> Option<&Arc<gpu::Context>> {
+        self.evaluator.gpu.as_ref().filter(|_| !self.gpu_failed)
     }
 
     /// What a first batch makes of the stream.
@@ -169,7 +176,7 @@ impl Stream<'_> {
 
     /// An engine whose buffers hold windows of `rows` rows of `element`, or as many as the plan allows.
     async fn open(&mut self, prepared: &Prepared, wanted: Wanted, element: Element, rows: usize) -> Result<Engine> {
-        let Some(context) = &self.evaluator.gpu else { return Ok(Engine::Cpu) };
+        let Some(context) = self.gpu() else { return Ok(Engine::Cpu) };
         if prepared.classes == 0 {
             // Nothing to bind.
             return Ok(Engine::Cpu);
@@ -200,6 +207,7 @@ impl Stream<'_> {
         if demanded || matches!(error, Error::Read { .. }) {
             return Err(error);
         }
+        self.gpu_failed = true;
         self.warnings.push(format!("finished on the CPU: {error}"));
         Ok(Engine::Cpu)
     }
