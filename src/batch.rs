@@ -318,9 +318,13 @@ impl Checked<'_, '_> {
             }
             Gradient::Of(reduction) => self.scale_of(prepared, reduction),
         };
+        // Row by row only where one of them is bad.
+        let heaviest = self.sample_weights.iter().copied().reduce(f64::max).unwrap_or(1.0);
+        if float_scale(scale * heaviest).is_ok() {
+            return Ok(scale);
+        }
         let factor = |row: usize| scale * self.sample_weights.get(row).copied().unwrap_or(1.0);
-        // Without weights, and with the one weight of all rows, the first that counts is as good as any.
-        let is_bad = |row: &usize| self.sample_weights.get(*row) != Some(&0.0) && !(factor(*row) as f32).is_finite();
+        let is_bad = |row: &usize| self.sample_weights.get(*row) != Some(&0.0) && float_scale(factor(*row)).is_err();
         match (0..self.batch.rows()).filter(is_bad).find(|&row| !self.is_ignored(row)) {
             Some(row) => Err(Error::RowScale { row: self.first_row + row as u64, factor: factor(row) }),
             None => Ok(scale),
