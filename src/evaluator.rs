@@ -143,7 +143,8 @@ impl Evaluator {
     /// Chooses a backend and opens it.
     ///
     /// # Errors
-    /// [`Error::NoAdapter`] where a GPU is demanded, by [`BackendChoice::Gpu`] or by name, and none fits;
+    /// [`Error::NoAdapter`] where a GPU is demanded, by [`BackendChoice::Gpu`] or by name, and none fits, [`Error::Refused`] where the one
+    /// that does opens no device;
     /// [`Error::Combination`] for instructions that this processor has not got, and for an adapter's name on the CPU backend.
     pub async fn new(descriptor: &EvaluatorDescriptor) -> Result<Self> {
         let instructions = descriptor.instructions.unwrap_or_else(Instructions::best);

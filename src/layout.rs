@@ -5,7 +5,7 @@ use crate::loss::Prepared;
 use crate::plan::{Driver, Scheme};
 
 /// Classes that a row may have: labels and what marks them are 32 bits, ranks 31.
-pub(crate) const MOST_CLASSES: usize = 1 << 31;
+pub const MOST_CLASSES: usize = 1 << 31;
 /// The class index of a row that does not count.
 pub(crate) const IGNORED: u32 = u32::MAX;
 /// A class index that is none, where what was given looks like [`IGNORED`].

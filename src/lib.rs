@@ -95,7 +95,7 @@ pub use explain::{ClassStep, Explanation, explain};
 pub use gpu::adapters_blocking;
 pub use gpu::{AdapterSummary, adapters};
 pub use in_place::BatchMut;
-pub use layout::Element;
+pub use layout::{Element, MOST_CLASSES};
 pub use loss::{BinaryCrossEntropy, CategoricalCrossEntropy, DEFAULT_EPSILON, Focal, Input, KlDivergence, Loss};
 pub use metric::Metric;
 pub use outputs::{Gradient, Outputs};

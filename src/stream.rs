@@ -3,10 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Checked};
 use crate::error::{Error, Result};
 use crate::evaluator::{BackendChoice, Evaluation, Evaluator, backend};
-use crate::layout::{Element, Wanted};
+use crate::layout::Wanted;
 use crate::loss::{Loss, Prepared};
 use crate::outputs::{Gradient, Outputs};
 use crate::records::Records;
@@ -51,6 +51,16 @@ impl fmt::Debug for Stream<'_> {
             .field("rows", &self.rows())
             .finish_non_exhaustive()
     }
+}
+
+/// A batch that was found good, and what is wanted of it.
+struct Task<'t, 'a> {
+    batch: &'t Batch<'a>,
+    checked: &'t Checked<'t, 'a>,
+    prepared: &'t Prepared,
+    wanted: Wanted,
+    /// What gradients are multiplied with, besides their rows' weights.
+    scale: f64,
 }
 
 /// What takes the windows.
@@ -103,12 +113,20 @@ impl Stream<'_> {
             None => Arc::new(self.kind_of(batch)?),
         };
         let (prepared, wanted) = &*kind;
+        if batch.classes() != prepared.classes || batch.is_dense() != prepared.dense {
+            let kind = |dense| if dense { "dense targets" } else { "class indices" };
+            let wanted = format!("{} classes and {}", prepared.classes, kind(prepared.dense));
+            return Err(Error::Shape { what: "a batch with other classes or targets", found: vec![batch.classes()], wanted });
+        }
+        let checked = batch.check(prepared, self.rows())?;
+        let scale = self.outputs.gradient.map_or(Ok(0.0), |gradient| checked.scale(prepared, gradient))?;
+        let task = Task { batch, checked: &checked, prepared, wanted: *wanted, scale };
         let mut engine = match self.engine.take() {
             Some(engine) => engine,
-            None => self.open(prepared, *wanted, batch.element(), batch.rows()).await?,
+            None => self.open(&task).await?,
         };
         let mut reducer = self.reducer.clone().unwrap_or_else(|| Reducer::new(self.outputs.totals(prepared)));
-        if let Err(error) = self.run(batch, prepared, *wanted, &mut engine, &mut reducer).await {
+        if let Err(error) = self.run(&task, &mut engine, &mut reducer).await {
             // A GPU that failed may be in any state: the next batch opens it anew. So it does where none has come through, since that one
             // may be of another kind.
             if self.kind.is_some() && !matches!(error, Error::Gpu { .. }) {
@@ -174,8 +192,10 @@ impl Stream<'_> {
         Ok((prepared, wanted))
     }
 
-    /// An engine whose buffers hold windows of `rows` rows of `element`, or as many as the plan allows.
-    async fn open(&mut self, prepared: &Prepared, wanted: Wanted, element: Element, rows: usize) -> Result<Engine> {
+    /// An engine whose buffers hold windows of as many rows as the batch has, or as the plan allows.
+    async fn open(&mut self, task: &Task<'_, '_>) -> Result<Engine> {
+        let Task { batch, prepared, wanted, .. } = *task;
+        let (rows, element) = (batch.rows(), batch.element());
         let Some(context) = self.gpu() else { return Ok(Engine::Cpu) };
         if prepared.classes == 0 {
             // Nothing to bind.
@@ -212,30 +232,16 @@ impl Stream<'_> {
         Ok(Engine::Cpu)
     }
 
-    async fn run(
-        &mut self,
-        batch: &Batch<'_>,
-        prepared: &Prepared,
-        wanted: Wanted,
-        engine: &mut Engine,
-        reducer: &mut Reducer,
-    ) -> Result<()> {
-        if batch.classes() != prepared.classes || batch.is_dense() != prepared.dense {
-            let kind = |dense| if dense { "dense targets" } else { "class indices" };
-            let wanted = format!("{} classes and {}", prepared.classes, kind(prepared.dense));
-            return Err(Error::Shape { what: "a batch with other classes or targets", found: vec![batch.classes()], wanted });
-        }
-        let first_row = reducer.rows();
-        let checked = batch.check(prepared, first_row)?;
-        let rows = batch.rows();
-        let scale = self.outputs.gradient.map_or(Ok(0.0), |gradient| checked.scale(prepared, gradient))?;
+    async fn run(&mut self, task: &Task<'_, '_>, engine: &mut Engine, reducer: &mut Reducer) -> Result<()> {
+        let Task { batch, checked, prepared, wanted, scale } = *task;
+        let (rows, first_row) = (batch.rows(), reducer.rows());
         let asked = Wanted { ranks: false, calibration: false, ..wanted };
         self.records.reset(asked, self.outputs.losses, rows, prepared.classes);
         if let Engine::Gpu(session) = engine
             && (session.window_rows() < rows.min(session.most_rows()) || session.element() != batch.element())
         {
             // The batches before were smaller, or stored otherwise: room for this one, as far as there may be.
-            *engine = self.open(prepared, wanted, batch.element(), rows).await?;
+            *engine = self.open(task).await?;
         }
         let mut outputs = std::mem::take(&mut self.records);
         let mut left = outputs.all(rows, prepared.classes);
@@ -247,11 +253,11 @@ impl Stream<'_> {
                     let counts = !self.outputs.top_k.is_empty();
                     let task = cpu::Task { prepared, wanted, counts, instructions, scale };
                     let outputs = left.take(rows - next);
-                    cpu::evaluate(task, &checked, next..rows, outputs, reducer, &self.memory.pieces)?;
+                    cpu::evaluate(task, checked, next..rows, outputs, reducer, &self.memory.pieces)?;
                     break;
                 }
                 Engine::Gpu(session) => {
-                    let task = windows::Task { checked: &checked, prepared, wanted, scale, first_row };
+                    let task = windows::Task { checked, prepared, wanted, scale, first_row };
                     let memory = &mut self.memory.windows;
                     match windows::evaluate(session, &task, next..rows, &mut left, reducer, memory).await {
                         Ok(()) => break,

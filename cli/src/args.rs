@@ -74,7 +74,7 @@ pub(crate) struct EvaluateArgs {
     /// Where to evaluate: auto takes a real GPU, else the CPU; gpu takes any adapter or fails.
     #[arg(long, value_enum, default_value_t = Backend::Auto)]
     pub backend: Backend,
-    /// Take the adapter with TEXT in its name.
+    /// Take the adapter of this name, or with TEXT in it.
     #[arg(long, value_name = "TEXT")]
     pub adapter: Option<String>,
     /// At most so many rows at a time; the result is the same to the bit.
@@ -166,7 +166,7 @@ pub(crate) struct BenchArgs {
     /// What to measure: all is the CPU and every adapter; auto what an evaluation would run on; gpu every adapter.
     #[arg(long, value_enum, default_value_t = BenchBackend::All)]
     pub backend: BenchBackend,
-    /// Measure the adapters with TEXT in their names, and nothing else.
+    /// Measure the adapter of this name, or those with TEXT in theirs, and nothing else.
     #[arg(long, value_name = "TEXT")]
     pub adapter: Option<String>,
     /// What the CPU computes with: each by itself, instead of the best that this processor has.

@@ -58,6 +58,10 @@ impl Inputs {
         }
         let class_weights = args.class_weights.as_deref().map(|spec| read_class_weights(spec, classes)).transpose()?;
         let rows = row_shape.iter().product();
+        if classes > xent::MOST_CLASSES && rows > 0 {
+            let problem = format!("{classes} classes, where a row may have {}", xent::MOST_CLASSES);
+            return Err(FileError::new(predictions.name(), problem).into());
+        }
         Ok(Self { predictions, targets, dense, class_weights, axis, row_shape, rows, classes })
     }
 

@@ -11,7 +11,7 @@ use super::case::{Case, Pass, TargetKind};
 use super::data::{Data, Line};
 use super::descriptor::{BenchDescriptor, Machines};
 use super::measure::{Answer, Machine, median};
-use super::processor::{available_memory, largest_caches, processor};
+use super::processor::{available_memory, largest_caches, processor, threads};
 use super::report::Clock;
 use super::yardstick::{Copy as Copying, Form, Read as Reading};
 use crate::Instructions;
@@ -42,13 +42,21 @@ pub(super) fn bytes(descriptor: &BenchDescriptor) -> Result<u64> {
     }
 }
 
-/// The most bytes of predictions that memory holds with all that belongs to them.
+/// The most bytes of predictions that memory holds with all that belongs to them. A quarter is for others; a software adapter's memory
+/// is the same, and has it all again.
 pub(super) fn most_bytes(descriptor: &BenchDescriptor) -> u64 {
-    let floats = size_of::<f32>() as f64;
-    ((available_memory().unwrap_or(u64::MAX) as f64 * floats / bytes_of_each(descriptor)) as u64).max(1)
+    let available =
+        available_memory().unwrap_or(u64::MAX) as f64 / if descriptor.machines == Machines::Cpu { 1.25 } else { 2.5 };
+    let each = bytes_of_each(descriptor);
+    // What is true of a row takes these for each class, on every thread: where rows are few, for each prediction.
+    let truth = if descriptor.passes.iter().any(|pass| pass.writes()) { 28.0 } else { 8.0 };
+    let classes = descriptor.classes.iter().copied().max().unwrap_or(1);
+    let rows = truth * (threads() * classes) as f64;
+    let predictions = f64::max((available - rows) / each, available / (each + truth));
+    ((predictions * size_of::<f32>() as f64) as u64).max(1)
 }
 
-/// Bytes that there are at the same time for each prediction, at most.
+/// Bytes that there are at the same time for each prediction, beside what is true of them.
 fn bytes_of_each(descriptor: &BenchDescriptor) -> f64 {
     let kinds: HashSet<_> = descriptor.kinds().collect();
     let predictions: u64 = kinds.iter().map(|(_, element)| element.bytes()).sum();
@@ -58,9 +66,7 @@ fn bytes_of_each(descriptor: &BenchDescriptor) -> f64 {
     // A label for each row and number of classes; of one number at a time the losses that are true, and twice those found.
     let labels: f64 = descriptor.classes.iter().map(|&classes| 4.0 / classes as f64).sum();
     let losses = 16.0 / descriptor.classes.iter().copied().min().unwrap_or(1) as f64;
-    let all = (predictions + dense + gradient + copy) as f64 + labels + losses;
-    // A software adapter's memory is the same, and has it all again. A quarter is for others.
-    1.25 * if descriptor.machines == Machines::Cpu { all } else { 2.0 * all }
+    (predictions + dense + gradient + copy) as f64 + labels + losses
 }
 
 /// What the CPU is called with these instructions.

@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn one_backend_that_fails_costs_no_other() {
+    fn a_report_has_what_failed_beside_the_rest() {
         let descriptor = BenchDescriptor { classes: vec![10], ..descriptor() };
         let mut report = Report::default();
         let lies: [Lie; 3] = [|_| (), |answer| answer.gradient = None, |_| ()];

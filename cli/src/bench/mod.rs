@@ -22,8 +22,8 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
     let report = bench::run(&descriptor, |progress| bar.at(progress));
     bar.done();
     let report = report?;
-    // Complete or not at all.
-    if let Some(mut file) = plot.filter(|_| report.failures.is_empty()) {
+    // Of nothing there is no plot: what was there before stays.
+    if let Some(mut file) = plot.filter(|_| !report.machines.is_empty()) {
         let drawing = plot::draw(&report.machines).map_err(|why| Failure::Data(format!("the plot cannot be drawn: {why}")))?;
         file.fill(drawing.as_bytes())?;
         file.keep()?;

@@ -54,17 +54,30 @@ impl Weights {
             Reduction::Mean => self.kept as f64,
             Reduction::WeightedMean => self.weight,
         };
-        // A mean of nothing is 0, and so is its gradient. One over infinity is none.
+        // A mean of nothing is 0, and so is its gradient.
         let scale = if divisor == 0.0 { 0.0 } else { 1.0 / divisor };
         let Heavy { weight, row } = self.heaviest;
-        if divisor.is_finite() && ((scale * weight) as f32).is_finite() {
+        let is_float = |factor: f64| (factor as f32).is_finite();
+        if divisor.is_finite() && is_float(scale * weight) {
             return Ok(scale);
         }
-        let problem = format!("its gradient would be multiplied with {weight:?} / {divisor:?}, which is no finite float32");
-        // Whose numbers they are.
         let Inputs { predictions, class_weights, .. } = &files.inputs;
-        let source = files.sample_weights.as_ref().or(class_weights.as_ref().map(|(source, _)| source)).unwrap_or(predictions);
-        Err(FileError::at_row(source.name(), row, problem))
+        let of_classes = class_weights.as_ref().map(|(source, _)| source);
+        if divisor.is_finite() && is_float(scale) {
+            // Then it is the row's weight.
+            let source = files.sample_weights.as_ref().unwrap_or(predictions);
+            let problem = format!("gradients would be multiplied with {:?}, which is no finite float32", scale * weight);
+            return Err(if files.has_weight_per_row() {
+                FileError::at_row(source.name(), row, problem)
+            } else {
+                FileError::new(source.name(), problem)
+            });
+        }
+        let source = of_classes.or(files.sample_weights.as_ref()).unwrap_or(predictions);
+        Err(FileError::new(
+            source.name(),
+            format!("the weights add up to {divisor:?}, by which no float32 gradient can be divided"),
+        ))
     }
 }
 
@@ -92,7 +105,7 @@ pub(super) fn check_values(files: &Files, loss: &Loss) -> Result<Weights, FileEr
         scan.one_weight = weight[0];
     }
     if files.inputs.dense && !files.has_weight_per_row() {
-        let heaviest = Heavy { weight: scan.one_weight, row: 0 };
+        let heaviest = if rows > 0 { Heavy { weight: scan.one_weight, row: 0 } } else { Heavy::default() };
         return Ok(Weights { kept: rows as u64, weight: rows as f64 * scan.one_weight, heaviest });
     }
 
