@@ -400,6 +400,10 @@ impl Checked<'_, '_> {
         }
     }
 
+    pub(crate) fn rows(&self) -> usize {
+        self.batch.rows()
+    }
+
     /// How the predictions are stored, as far as kernels take them so.
     pub(crate) fn element(&self) -> Element {
         self.batch.element()

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::batch::{Batch, Checked};
+use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::evaluator::{BackendChoice, Evaluation, Evaluator, backend};
 use crate::layout::Wanted;
@@ -12,6 +12,7 @@ use crate::outputs::{Gradient, Outputs};
 use crate::records::Records;
 use crate::reduce::Reducer;
 use crate::totals::Reduction;
+use crate::windows::Task;
 use crate::{cpu, gpu, plan, windows};
 
 /// An evaluation under way.
@@ -51,16 +52,6 @@ impl fmt::Debug for Stream<'_> {
             .field("rows", &self.rows())
             .finish_non_exhaustive()
     }
-}
-
-/// A batch that was found good, and what is wanted of it.
-struct Task<'t, 'a> {
-    batch: &'t Batch<'a>,
-    checked: &'t Checked<'t, 'a>,
-    prepared: &'t Prepared,
-    wanted: Wanted,
-    /// What gradients are multiplied with, besides their rows' weights.
-    scale: f64,
 }
 
 /// What takes the windows.
@@ -118,9 +109,10 @@ impl Stream<'_> {
             let wanted = format!("{} classes and {}", prepared.classes, kind(prepared.dense));
             return Err(Error::Shape { what: "a batch with other classes or targets", found: vec![batch.classes()], wanted });
         }
-        let checked = batch.check(prepared, self.rows())?;
+        let first_row = self.rows();
+        let checked = batch.check(prepared, first_row)?;
         let scale = self.outputs.gradient.map_or(Ok(0.0), |gradient| checked.scale(prepared, gradient))?;
-        let task = Task { batch, checked: &checked, prepared, wanted: *wanted, scale };
+        let task = Task { checked: &checked, prepared, wanted: *wanted, scale, first_row };
         let mut engine = match self.engine.take() {
             Some(engine) => engine,
             None => self.open(&task).await?,
@@ -193,9 +185,9 @@ impl Stream<'_> {
     }
 
     /// An engine whose buffers hold windows of as many rows as the batch has, or as the plan allows.
-    async fn open(&mut self, task: &Task<'_, '_>) -> Result<Engine> {
-        let Task { batch, prepared, wanted, .. } = *task;
-        let (rows, element) = (batch.rows(), batch.element());
+    async fn open(&mut self, task: &Task<'_, '_, '_>) -> Result<Engine> {
+        let Task { checked, prepared, wanted, .. } = *task;
+        let (rows, element) = (checked.rows(), checked.element());
         let Some(context) = self.gpu() else { return Ok(Engine::Cpu) };
         if prepared.classes == 0 {
             // Nothing to bind.
@@ -232,13 +224,13 @@ impl Stream<'_> {
         Ok(Engine::Cpu)
     }
 
-    async fn run(&mut self, task: &Task<'_, '_>, engine: &mut Engine, reducer: &mut Reducer) -> Result<()> {
-        let Task { batch, checked, prepared, wanted, scale } = *task;
-        let (rows, first_row) = (batch.rows(), reducer.rows());
+    async fn run(&mut self, task: &Task<'_, '_, '_>, engine: &mut Engine, reducer: &mut Reducer) -> Result<()> {
+        let Task { checked, prepared, wanted, scale, first_row } = *task;
+        let rows = checked.rows();
         let asked = Wanted { ranks: false, calibration: false, ..wanted };
         self.records.reset(asked, self.outputs.losses, rows, prepared.classes);
         if let Engine::Gpu(session) = engine
-            && (session.window_rows() < rows.min(session.most_rows()) || session.element() != batch.element())
+            && (session.window_rows() < rows.min(session.most_rows()) || session.element() != checked.element())
         {
             // The batches before were smaller, or stored otherwise: room for this one, as far as there may be.
             *engine = self.open(task).await?;
@@ -257,9 +249,8 @@ impl Stream<'_> {
                     break;
                 }
                 Engine::Gpu(session) => {
-                    let task = windows::Task { checked, prepared, wanted, scale, first_row };
                     let memory = &mut self.memory.windows;
-                    match windows::evaluate(session, &task, next..rows, &mut left, reducer, memory).await {
+                    match windows::evaluate(session, task, next..rows, &mut left, reducer, memory).await {
                         Ok(()) => break,
                         Err(error) => error,
                     }

@@ -68,18 +68,17 @@ fn binary_term(smoothing: f64, target: f32, [log, log_rest]: [f64; 2]) -> f64 {
     times(smoothed(f64::from(target)), log) + times(smoothed(1.0 - f64::from(target)), log_rest)
 }
 
+/// Of a probability as given and as it is taken, with its two logarithms.
+fn binary(smoothing: f64, target: f32, [probability, clipped]: [f64; 2], logs: [f64; 2]) -> Truth {
+    let ([log, log_rest], term) = (logs, binary_term(smoothing, target, logs));
+    Truth { probability, clipped, log, log_rest: Some(log_rest), clipped_target: target.into(), term }
+}
+
 fn binary_from_probability(epsilon: f64, smoothing: f64, given: f32, target: f32) -> Truth {
     let p = f64::from(given.clamp(epsilon as f32, (1.0 - epsilon) as f32));
     let p = if given.is_finite() { p } else { f64::NAN };
     let (log, log_rest) = (p.ln(), (-p).ln_1p());
-    Truth {
-        probability: given.into(),
-        clipped: p,
-        log,
-        log_rest: Some(log_rest),
-        clipped_target: target.into(),
-        term: binary_term(smoothing, target, [log, log_rest]),
-    }
+    binary(smoothing, target, [given.into(), p], [log, log_rest])
 }
 
 fn binary_from_logit(smoothing: f64, given: f32, target: f32) -> Truth {
@@ -87,14 +86,7 @@ fn binary_from_logit(smoothing: f64, given: f32, target: f32) -> Truth {
     let log_sigmoid = |x: f64| if x < 0.0 { x - x.exp().ln_1p() } else { -(-x).exp().ln_1p() };
     let (log, log_rest) = (log_sigmoid(x), log_sigmoid(-x));
     let p = 1.0 / (1.0 + (-x).exp());
-    Truth {
-        probability: p,
-        clipped: p,
-        log,
-        log_rest: Some(log_rest),
-        clipped_target: target.into(),
-        term: binary_term(smoothing, target, [log, log_rest]),
-    }
+    binary(smoothing, target, [p; 2], [log, log_rest])
 }
 
 fn kl_divergence(epsilon: f64, given: f32, target: f32) -> Truth {

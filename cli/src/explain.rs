@@ -185,43 +185,23 @@ fn as_json(story: &Story<'_>, shown: &[usize]) -> Value {
 
 /// A class, without the fields that make no sense for its kind.
 fn step_as_json(step: &ClassStep, kind: Kind) -> Value {
-    let mut object = Map::new();
-    let mut insert = |name: &str, value: f32| object.insert(name.into(), number(value.into()));
-    insert("given", step.given);
-    insert("moved", step.moved);
-    if kind.is_normalised() || kind == Kind::BinaryLogits {
-        insert("probability", step.probability);
-    }
+    let of = |value: f32| Some(number(value.into()));
+    let when = |is_so: bool, value: f32| if is_so { of(value) } else { None };
+    let has_probability = kind.is_normalised() || kind == Kind::BinaryLogits;
     let clips = !matches!(kind, Kind::LogProbabilities | Kind::BinaryLogits);
-    if clips {
-        insert("clipped", step.clipped);
-    }
-    insert("log", step.log);
-    if let Some(log_rest) = step.log_rest {
-        insert("log_rest", log_rest);
-    }
-    insert("target", step.target);
-    if kind == Kind::KlDivergence {
-        insert("clipped_target", step.clipped_target);
-    }
-    insert("coefficient", step.coefficient);
-    insert("term", step.term);
-    object.insert("is_clipped".into(), step.is_clipped.into());
-    object.insert("class".into(), step.class.into());
-    // In the order of the steps: the class first.
-    let order = [
-        "class",
-        "given",
-        "moved",
-        "probability",
-        "clipped",
-        "is_clipped",
-        "log",
-        "log_rest",
-        "target",
-        "clipped_target",
-        "coefficient",
-        "term",
+    let fields = [
+        ("class", Some(step.class.into())),
+        ("given", of(step.given)),
+        ("moved", of(step.moved)),
+        ("probability", when(has_probability, step.probability)),
+        ("clipped", when(clips, step.clipped)),
+        ("is_clipped", Some(step.is_clipped.into())),
+        ("log", of(step.log)),
+        ("log_rest", step.log_rest.and_then(of)),
+        ("target", of(step.target)),
+        ("clipped_target", when(kind == Kind::KlDivergence, step.clipped_target)),
+        ("coefficient", of(step.coefficient)),
+        ("term", of(step.term)),
     ];
-    order.iter().filter_map(|&name| Some((name.to_owned(), object.remove(name)?))).collect::<Map<_, _>>().into()
+    fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect::<Map<_, _>>().into()
 }

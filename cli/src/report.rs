@@ -14,9 +14,7 @@ use crate::failure::Failure;
 /// Where the lines cannot be written.
 pub(crate) fn print(lines: impl IntoIterator<Item = String>) -> Result<(), Failure> {
     let mut to = std::io::stdout().lock();
-    let mut written = lines.into_iter().try_for_each(|line| writeln!(to, "{line}"));
-    written = written.and_then(|()| to.flush());
-    match written {
+    match lines.into_iter().try_for_each(|line| writeln!(to, "{line}")).and_then(|()| to.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::Data(format!("standard output: {error}"))),
         _ => Ok(()),
     }

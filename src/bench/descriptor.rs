@@ -44,8 +44,8 @@ pub struct BenchDescriptor {
     pub inputs: Vec<Input>,
     /// Bytes of the predictions as float32, rounded to whole rows, at least one. 16-bit predictions are as many, in half the
     /// bytes. Unless given, as many as make it memory that is measured and not a cache: for the CPU, as the smallest element that is
-    /// asked for, a quarter more than its largest caches hold together, and at least 256 MiB; 512 MiB for a GPU; 32 MiB for a software adapter; less where memory is
-    /// scarce.
+    /// asked for, a quarter more than its largest caches hold together, and at least 256 MiB; 512 MiB for a GPU; 32 MiB for a software
+    /// adapter; less where memory is scarce.
     pub bytes: Option<u64>,
     /// How many times each is timed at most, at least once. Medians are reported.
     pub repeat: usize,

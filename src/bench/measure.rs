@@ -76,12 +76,12 @@ pub(super) fn measure(
     let mut yardsticks = [Vec::new(), Vec::new()];
     let started = Instant::now();
     let most = Duration::try_from_secs_f64(descriptor.seconds).unwrap_or(Duration::MAX);
-    // How many times each is timed in a round: none where time is up.
-    let times = |round: usize| {
-        let is_up = round > 0 && started.elapsed() >= most;
-        if is_up { 0 } else { TURN.min(descriptor.repeat - round * TURN) }
+    // How many times each is timed in a round, of as many rounds as there is time for, and one in any case.
+    let turns = || {
+        let in_time = (0..rounds).take_while(|&round| round == 0 || started.elapsed() < most);
+        in_time.map(|round| TURN.min(descriptor.repeat - round * TURN))
     };
-    for times in (0..rounds).map(times).take_while(|&times| times > 0) {
+    for times in turns() {
         for (case, seconds) in cases.iter().zip(&mut seconds) {
             step(false);
             for [of_case, of_yardstick] in machine.time(case, times)? {
@@ -95,7 +95,7 @@ pub(super) fn measure(
             continue;
         }
         // No pass took turns with it.
-        for times in (0..rounds).map(times).take_while(|&times| times > 0) {
+        for times in turns() {
             seconds.extend(machine.time_yardstick(copy, times)?);
         }
     }

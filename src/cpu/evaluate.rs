@@ -194,7 +194,8 @@ fn pieces<T: Send>(
     cut.into_iter().filter_map(attempt).map(|(_, result)| result).collect()
 }
 
-fn threads() -> usize {
+/// Threads that rows are spread over.
+pub(crate) fn threads() -> usize {
     #[cfg(feature = "threads")]
     return rayon::current_num_threads();
     #[cfg(not(feature = "threads"))]

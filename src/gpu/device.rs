@@ -90,9 +90,11 @@ fn distinct(infos: impl Iterator<Item = wgpu::AdapterInfo>) -> Vec<wgpu::Adapter
     let mut seen = HashSet::new();
     infos
         .map(|mut info| {
-            let free = std::iter::once(info.name.clone()).chain((2..).map(|number| format!("{} ({number})", info.name)));
-            info.name = free.into_iter().find(|name| !seen.contains(name)).unwrap_or_default();
-            seen.insert(info.name.clone());
+            let (name, mut number) = (info.name.clone(), 1);
+            while !seen.insert(info.name.clone()) {
+                number += 1;
+                info.name = format!("{name} ({number})");
+            }
             info
         })
         .collect()
