@@ -8,8 +8,9 @@ const MAGNITUDE: u32 = 0x7fffffffu;
 const INFINITE: u32 = 0x7f800000u;
 const NEGATIVE_INFINITE: u32 = 0xff800000u;
 const NAN: u32 = 0x7fc00000u;
-const LOWEST: f32 = -3.40282347e38;
-const LARGEST: f32 = 3.40282347e38;
+// The largest float and its negative, in hexadecimal: nine digits of it are more than it, which compilers of browsers refuse.
+const LOWEST: f32 = -0x1.fffffep+127f;
+const LARGEST: f32 = 0x1.fffffep+127f;
 // 2^-32 and 2^32: scales down what may be beyond any float on its way, and up again.
 const SMALL: f32 = 2.3283064365386963e-10;
 const UNSMALL: f32 = 4294967296.0;
@@ -245,12 +246,6 @@ fn total_tiers(t: Tiers) -> vec4<f32> {
 
 // q^gamma for 0 ≤ q ≤ 1 and gamma ≥ 0: gamma times the exponent stays apart from gamma times the logarithm of the mantissa.
 fn power(q: f32, gamma: f32) -> f32 {
-    if gamma == 0.0 {
-        return 1.0;
-    }
-    if q <= 0.0 {
-        return 0.0;
-    }
     let bits = bitcast<u32>(q) - 0x3f3504f3u;
     let exponent = f32(bitcast<i32>(bits) >> 23u);
     let mantissa = bitcast<f32>((bits & 0x007fffffu) + 0x3f3504f3u);
@@ -258,7 +253,8 @@ fn power(q: f32, gamma: f32) -> f32 {
     let scaled = gamma * exponent;
     let k = round(fma(gamma, log2_mantissa, scaled));
     let rest = fma(gamma, log2_mantissa, scaled - k);
-    return exp2_part(vec4<f32>(rest)).x * power_of_two_1(k);
+    let found = exp2_part(vec4<f32>(rest)).x * power_of_two_1(k);
+    return select(select(found, 0.0, q <= 0.0), 1.0, gamma == 0.0);
 }
 
 // cap·tanh(y / cap) and its derivative by y, which is `y` and what that `lost` when it was rounded.

@@ -30,14 +30,11 @@ fn is_large(big: u32) -> bool {
 fn scaled(bits: vec4<u32>, large: bool) -> vec4<f32> {
     let magnitude = bits & vec4<u32>(MAGNITUDE);
     let sign = bits & vec4<u32>(SIGN);
-    var value: vec4<u32>;
-    if large {
-        value = select(vec4<u32>(0u), magnitude - vec4<u32>(SCALE), magnitude > vec4<u32>(SCALE + 0x00800000u));
-    } else {
-        let subnormal = bitcast<vec4<u32>>(vec4<f32>(magnitude) * SUBNORMAL);
-        value = select(magnitude + vec4<u32>(SCALE), subnormal, magnitude < vec4<u32>(0x00800000u));
-    }
-    return bitcast<vec4<f32>>(value | sign);
+    // Both ways, and no branch: this is inlined dozens of times, and SwiftShader takes minutes to compile so many branches.
+    let down = select(vec4<u32>(0u), magnitude - vec4<u32>(SCALE), magnitude > vec4<u32>(SCALE + 0x00800000u));
+    let subnormal = bitcast<vec4<u32>>(vec4<f32>(magnitude) * SUBNORMAL);
+    let up = select(magnitude + vec4<u32>(SCALE), subnormal, magnitude < vec4<u32>(0x00800000u));
+    return bitcast<vec4<f32>>(select(up, down, large) | sign);
 }
 
 fn scaled_1(bits: u32, large: bool) -> f32 {
@@ -181,23 +178,17 @@ fn unclipped(s: State, bits: u32) -> Share {
     let sum = big + s.rest;
     let x = scaled_1(bits, large);
     let p = x / sum;
-    if p <= 0.0 {
-        return Share(x, p, 1.0 - p, 0.0, false, 0u);
-    }
-    if bits == s.big {
-        // The sum beyond the entry itself: 1 − p keeps its digits.
-        let beyond = s.rest / big;
-        return Share(x, p, beyond / (1.0 + beyond), log_of(1.0 + beyond, beyond), false, 0u);
-    }
-    let inverse = sum / x;
-    return Share(x, p, 1.0 - p, log_of(inverse, inverse - 1.0), false, 0u);
+    // Of the largest entry the sum beyond it: 1 − p keeps its digits. No branches here: see `scaled`.
+    let is_big = bits == s.big && p > 0.0;
+    let beyond = select(sum / x - 1.0, s.rest / big, is_big);
+    let inverse = select(sum / x, 1.0 + beyond, is_big);
+    let rest = select(1.0 - p, beyond / inverse, is_big);
+    return Share(x, p, rest, select(0.0, log_of(inverse, beyond), p > 0.0), false, 0u);
 }
 
 fn share(s: State, bits: u32) -> Share {
     var class_share = unclipped(s, bits);
-    if class_share.p <= params.lowest * 0.5 {
-        class_share.surprise = LARGEST;
-    }
+    class_share.surprise = select(class_share.surprise, LARGEST, class_share.p <= params.lowest * 0.5);
     return clip(class_share);
 }
 
@@ -221,19 +212,10 @@ fn signed_special(special: u32, coefficient: f32) -> u32 {
 // d/dx_j Σ c·φ(x / s) = (slope_j / p_j − Σ slopes) / s; written so that nothing cancels for the largest entry.
 fn through(s: State, bits: u32, class_share: Share, slope: f32, pull: f32) -> f32 {
     let sum = total(s);
-    var derivative = -pull;
-    if !class_share.clipped && slope != 0.0 {
-        derivative = slope * (class_share.rest / class_share.p) - (pull - slope);
-    }
+    let steep = slope * (class_share.rest / class_share.p) - (pull - slope);
+    let derivative = select(-pull, steep, !class_share.clipped && slope != 0.0);
     // Back from the scale of the sum.
-    return descaled(derivative, sum, is_large(s.big));
-}
-
-fn descaled(derivative: f32, sum: f32, large: bool) -> f32 {
-    if large {
-        return derivative / sum / UNSMALL;
-    }
-    return derivative / sum * UNSMALL;
+    return derivative / sum * select(UNSMALL, SMALL, is_large(s.big));
 }
 
 // How a state goes from lane to lane.

@@ -2,8 +2,9 @@
 
 use xent::{Evaluation, Gradient, Outputs, Reduction};
 
-use super::arrays::Arrays;
-use super::backends::{self, Tested, all};
+#[cfg(not(target_family = "wasm"))]
+use super::backends::{Arrays, Tested, all};
+use super::losses;
 use super::oracle::{Input, Kind, Of, Problem, Truth};
 use super::tolerance;
 
@@ -45,7 +46,7 @@ impl Asked {
             gradient: self.gradient.map(gradient),
             calibration_bins: self.bins,
             logsumexp: self.logsumexp,
-            ..backends::all_of(problem)
+            ..losses::all_of(problem)
         }
     }
 }
@@ -54,6 +55,7 @@ impl Asked {
 ///
 /// # Errors
 /// With the backend's name, the row or total, and both numbers.
+#[cfg(not(target_family = "wasm"))]
 pub fn verdict(problem: &Problem, arrays: &Arrays, asked: Asked) -> Result<(), String> {
     verdict_on(all(), problem, arrays, asked)
 }
@@ -62,6 +64,7 @@ pub fn verdict(problem: &Problem, arrays: &Arrays, asked: Asked) -> Result<(), S
 ///
 /// # Errors
 /// As [`verdict`].
+#[cfg(not(target_family = "wasm"))]
 pub fn verdict_on<'t>(
     backends: impl IntoIterator<Item = &'t Tested>,
     problem: &Problem,
@@ -71,7 +74,7 @@ pub fn verdict_on<'t>(
     let truth = problem.truth();
     let slopes = asked.gradient.map(|of| problem.gradient(of));
     for tested in backends {
-        let evaluation = tested.windowed.evaluate_blocking(&backends::loss(problem), &arrays.batch(), &asked.outputs(problem));
+        let evaluation = tested.windowed.evaluate_blocking(&losses::loss(problem), &arrays.batch(), &asked.outputs(problem));
         evaluation
             .map_err(|error| error.to_string())
             .and_then(|evaluation| compare(&evaluation, problem, &truth, asked, slopes.as_deref()))
@@ -91,7 +94,7 @@ pub fn compare(
     asked: Asked,
     slopes: Option<&[f64]>,
 ) -> Result<(), String> {
-    backends::compare(evaluation, problem, truth)?;
+    losses::compare(evaluation, problem, truth)?;
     match (&evaluation.gradient, slopes) {
         (Some(got), Some(want)) => {
             let got: Vec<f32> = got.iter().copied().collect();
