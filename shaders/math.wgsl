@@ -254,7 +254,8 @@ fn power(q: f32, gamma: f32) -> f32 {
     let k = round(fma(gamma, log2_mantissa, scaled));
     let rest = fma(gamma, log2_mantissa, scaled - k);
     let found = exp2_part(vec4<f32>(rest)).x * power_of_two_1(k);
-    return select(select(found, 0.0, q <= 0.0), 1.0, gamma == 0.0);
+    // Far below every float the fraction has no meaning; no branches, since this is inlined dozens of times.
+    return select(select(found, 0.0, (q <= 0.0) | (k < -150.0)), 1.0, gamma == 0.0);
 }
 
 // cap·tanh(y / cap) and its derivative by y, which is `y` and what that `lost` when it was rounded.

@@ -24,7 +24,7 @@ fn merge_terms(a: Terms, b: Terms) -> Terms {
 fn clip(before: Share) -> Share {
     var class_share = before;
     class_share.clipped =
-        before.clipped || before.surprise > params.farthest || before.surprise < params.nearest;
+        before.clipped | (before.surprise > params.farthest) | (before.surprise < params.nearest);
     class_share.surprise = clamp(class_share.surprise, params.nearest, params.farthest);
     class_share.p = clamp(class_share.p, params.lowest, params.highest);
     class_share.rest = clamp(class_share.rest, 1.0 - params.highest, 1.0 - params.lowest);

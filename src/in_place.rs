@@ -10,7 +10,7 @@ use crate::outputs::{Gradient, Outputs};
 use crate::views::Floats;
 
 /// Predictions of a part that is evaluated at a time: its gradient is the only array of that size besides.
-const PART: usize = 1 << 22;
+const PART: usize = if cfg!(test) { 16 } else { 1 << 22 };
 
 /// What is evaluated in place: as a [`Batch`], but for the predictions, which are overwritten.
 #[derive(Debug)]
@@ -147,26 +147,50 @@ mod tests {
     use super::*;
     use crate::{BackendChoice, CategoricalCrossEntropy, EvaluatorDescriptor, Input, Reduction};
 
+    /// Two parts, of two thirds and of one.
     #[test]
     fn the_gradient_takes_the_place_of_the_predictions() {
-        let evaluator = Evaluator::new_blocking(&EvaluatorDescriptor { backend: BackendChoice::Cpu, ..Default::default() })
-            .expect("the CPU is always there");
         let loss = CategoricalCrossEntropy { input: Input::Logits, ..Default::default() }.into();
-        let mut predictions = Array3::from_shape_fn((3, 4, 2), |(n, c, i)| (n * 7 + c * 3 + i) as f32 % 5.0);
+        let whole = Array3::from_shape_fn((3, 4, 2), |(n, c, i)| (n * 7 + c * 3 + i) as f32 % 5.0);
         let (labels, weights) = (arr2(&[[0, 1], [2, 3], [1, 1]]), arr2(&[[1.0_f32, 2.0], [0.5, 1.0], [0.0, 3.0]]));
         let outputs = Outputs { gradient: Some(Gradient::Of(Reduction::WeightedMean)), ..Default::default() };
-        let apart = {
-            let batch = Batch::with_axis(predictions.view(), Targets::classes(labels.view()), 1).expect("shapes fit");
-            let batch = batch.sample_weights(weights.view()).expect("shapes fit");
-            evaluator.evaluate_blocking(&loss, &batch, &outputs).expect("it evaluates")
-        };
-        let targets = Targets::classes(labels.view());
-        let mut batch = BatchMut::with_axis(predictions.view_mut(), targets, 1)
-            .and_then(|batch| batch.sample_weights(&weights))
-            .expect("shapes fit");
-        let result = evaluator.evaluate_in_place_blocking(&loss, &mut batch, &outputs).expect("it evaluates");
-        assert_eq!(result.totals, apart.totals);
-        assert_eq!(predictions.into_dyn(), apart.gradient.expect("a gradient was asked for"));
+        for backend in [BackendChoice::Cpu, BackendChoice::Gpu] {
+            let evaluator = Evaluator::new_blocking(&EvaluatorDescriptor { backend, ..Default::default() })
+                .expect("these tests need an adapter");
+            let apart = {
+                let batch = Batch::with_axis(whole.view(), Targets::classes(labels.view()), 1).expect("shapes fit");
+                let batch = batch.sample_weights(weights.view()).expect("shapes fit");
+                evaluator.evaluate_blocking(&loss, &batch, &outputs).expect("it evaluates")
+            };
+            let mut predictions = whole.clone();
+            let targets = Targets::classes(labels.view());
+            let mut batch = BatchMut::with_axis(predictions.view_mut(), targets, 1)
+                .and_then(|batch| batch.sample_weights(&weights))
+                .expect("shapes fit");
+            let result = evaluator.evaluate_in_place_blocking(&loss, &mut batch, &outputs).expect("it evaluates");
+            assert_eq!(result.totals, apart.totals);
+            assert_eq!(predictions.into_dyn(), apart.gradient.expect("a gradient was asked for"));
+        }
+    }
+
+    #[test]
+    fn in_place_there_is_room_for_a_gradient_alone() {
+        let evaluator = Evaluator::new_blocking(&EvaluatorDescriptor { backend: BackendChoice::Cpu, ..Default::default() })
+            .expect("the CPU is always there");
+        let (loss, labels) = (CategoricalCrossEntropy { input: Input::Logits, ..Default::default() }.into(), [0_u8]);
+        let gradient = Some(Gradient::Of(Reduction::Sum));
+        for outputs in [
+            Outputs::default(),
+            Outputs { losses: true, gradient, ..Default::default() },
+            Outputs { logsumexp: true, gradient, ..Default::default() },
+        ] {
+            let mut predictions = arr2(&[[1.0_f32, 2.0]]);
+            let labels = ndarray::aview1(&labels);
+            let mut batch = BatchMut::new(predictions.view_mut(), Targets::classes(labels)).expect("shapes fit");
+            let refused = evaluator.evaluate_in_place_blocking(&loss, &mut batch, &outputs);
+            assert!(matches!(refused, Err(Error::Combination(_))), "{outputs:?}: {refused:?}");
+            assert_eq!(predictions, arr2(&[[1.0_f32, 2.0]]));
+        }
     }
 
     #[test]

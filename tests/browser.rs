@@ -7,7 +7,6 @@ mod support;
 
 use std::cell::OnceCell;
 
-use half::{bf16, f16};
 use support::answers::{self, Asked};
 use support::arrays::{Arrays, Element};
 use support::oracle::{Input, Kind, Of, Problem, Targets};
@@ -52,6 +51,8 @@ async fn holds(evaluator: &Evaluator, problem: &Problem, stored: Element, asked:
 async fn the_automatic_choice_takes_no_software_adapter() {
     let adapters = xent::adapters().await;
     assert!(!adapters.is_empty(), "a browser without WebGPU has not been tested");
+    let software = |name: &str| name.to_lowercase().contains("swiftshader");
+    assert!(adapters.iter().all(|adapter| !software(&adapter.name) || adapter.kind == "software"), "{adapters:?}");
     let gpu = adapters.iter().any(|adapter| adapter.kind != "software");
     let chosen = open(BackendChoice::Auto).await.backend();
     assert_eq!(chosen != Backend::Cpu, gpu, "{chosen:?} of {adapters:?}");
@@ -74,6 +75,22 @@ async fn every_driver() {
                 holds(&evaluator, &problem, Element::F32, Asked::default(), None, &context).await;
             }
         }
+    }
+}
+
+/// In long rows most of a gradient is the same for all classes of a label: dense targets tell more.
+#[wasm_bindgen_test]
+async fn gradients_of_every_driver() {
+    let evaluator = gpu().await.with_pretence(Pretence { software: Some(false), ..Pretence::default() });
+    let cpu = open(BackendChoice::Cpu).await;
+    let asked = Asked { gradient: Some(Of::Mean), ..Asked::default() };
+    for classes in [20, 200, 2000, 20_000] {
+        let mut problem = moderate::problem(classes as u64, &moderate::setups()[1], true, 3, classes, 1e-7);
+        problem.label_smoothing = 0.1;
+        let (loss, arrays) = (losses::loss(&problem), Arrays::of(&problem));
+        let truth = cpu.evaluate(&loss, &arrays.batch(), &asked.outputs(&problem)).await.expect("the problem is sound");
+        let slopes: Vec<f64> = truth.gradient.into_iter().flatten().map(f64::from).collect();
+        holds(&evaluator, &problem, Element::F32, asked, Some(&slopes), &format!("{classes} classes")).await;
     }
 }
 
@@ -100,8 +117,7 @@ async fn predictions_of_sixteen_bits_windows_and_stretches() {
     let gpu = gpu().await;
     for (element, classes) in [(Element::F16, 9), (Element::Bf16, 9), (Element::F16, 1001), (Element::Bf16, 40_000)] {
         let mut problem = kinds::problem(3, Input::Logits, false, 11, classes, 0);
-        let rounded = |x: f32| if element == Element::F16 { f16::from_f32(x).to_f32() } else { bf16::from_f32(x).to_f32() };
-        problem.predictions.iter_mut().for_each(|x| *x = rounded(*x));
+        problem.predictions.iter_mut().for_each(|x| *x = element.rounded(*x));
         let short = Pretence { binding: Some((64 << 10) + 100), ..Pretence::default() };
         for evaluator in [gpu.clone(), gpu.clone().with_window_rows(Some(4)), gpu.clone().with_pretence(short)] {
             holds(&evaluator, &problem, element, Asked::default(), None, &format!("{element:?}, {classes} classes")).await;
@@ -114,12 +130,12 @@ async fn predictions_of_sixteen_bits_windows_and_stretches() {
 async fn golden_cases() {
     for family in ["keras_categorical", "keras_edges", "keras_reductions", "keras_sparse", "confident", "nd_axis"] {
         for case in &golden::family(family) {
-            let arrays = Arrays::golden(case);
+            let (arrays, truth) = (Arrays::golden(case), case.problem.truth());
             for (name, evaluator) in both().await {
                 let context = format!("{family} {} on the {name}", case.id);
                 let outputs = agreement::asked(case).outputs(&case.problem);
                 let evaluation = evaluator.evaluate(&losses::loss(&case.problem), &arrays.batch(), &outputs).await;
-                agreement::check(evaluation.unwrap_or_else(|error| panic!("{context}: {error}")), case, &context);
+                agreement::check(evaluation.unwrap_or_else(|error| panic!("{context}: {error}")), case, &truth, &context);
             }
         }
     }

@@ -11,12 +11,12 @@ fn holds(name: &str, cases: usize) {
     // A file cut short would otherwise pass.
     assert_eq!(family.len(), cases, "{name}");
     for case in &family {
-        let arrays = Arrays::golden(case);
+        let (arrays, truth) = (Arrays::golden(case), case.problem.truth());
         for tested in backends::all() {
             let context = format!("{name} {} on the {}", case.id, tested.name);
             let outputs = agreement::asked(case).outputs(&case.problem);
             let evaluation = tested.evaluator.evaluate_blocking(&backends::loss(&case.problem), &arrays.batch(), &outputs);
-            agreement::check(evaluation.unwrap_or_else(|error| panic!("{context}: {error}")), case, &context);
+            agreement::check(evaluation.unwrap_or_else(|error| panic!("{context}: {error}")), case, &truth, &context);
         }
     }
 }

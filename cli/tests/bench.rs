@@ -64,6 +64,7 @@ fn holds_together(report: &Value) {
         let (rows, classes, seconds) = (number(result, "rows"), number(result, "classes"), number(result, "seconds"));
         assert_eq!(rows, (ELEMENTS / classes as usize) as f64, "{result}");
         assert!(seconds > 0.0, "{result}");
+        assert_eq!(number(result, "bytes"), necessary(result), "{result}");
         assert!(close(number(result, "gbs"), necessary(result) / seconds / 1e9), "{result}");
         assert!(close(number(result, "rows_per_second"), rows / seconds), "{result}");
         let roof = if word(result, "pass") == "forward" { "read_gbs" } else { "copy_gbs" };

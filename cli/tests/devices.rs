@@ -36,6 +36,8 @@ fn devices_lists_the_processor_and_every_adapter() {
             assert!(adapter[field].as_u64().is_some_and(|bytes| bytes > 0), "{field} in {adapter}");
         }
         assert!(adapter["features"].as_array().unwrap().iter().all(Value::is_string), "{adapter}");
+        let sizes = adapter["subgroup_sizes"].as_array().unwrap();
+        assert!(sizes.len() == 2 && sizes.iter().all(Value::is_u64), "{adapter}");
         assert!(adapter["auto"].is_boolean(), "{adapter}");
     }
 }

@@ -106,6 +106,11 @@ fn people_read_four_places() {
         assert!(value_of("loss").starts_with("0.0838"), "{text}");
         assert_eq!(value_of("accuracy"), "0.9700", "{text}");
         assert_eq!(value_of("top-3"), "0.9956", "{text}");
+        for (name, value) in
+            [("perplexity", "1.0874"), ("entropy", "0.0991"), ("ece", "0.0197"), ("mce", "0.3853"), ("brier", "0.0396")]
+        {
+            assert!(value_of(name).starts_with(value), "{name}: {text}");
+        }
         assert!(value_of("rows").starts_with("899"), "{text}");
         assert!(value_of("backend").starts_with(backend), "{text}");
     }
@@ -236,7 +241,7 @@ fn an_output_replaces_the_one_before_and_leaves_nothing_else() {
     let folder = digits::folder();
     let before: Vec<String> = folder.contents().into_keys().collect();
     folder.put("out.npy", b"something else");
-    folder.evaluate("cpu", "network_probabilities.npy labels.npy --losses out.npy");
+    folder.run("evaluate network_probabilities.npy labels.npy --losses out.npy --backend cpu").text();
     assert_eq!(folder.read_f32("out.npy").shape, [ROWS]);
     std::fs::remove_file(folder.path("out.npy")).unwrap();
     assert_eq!(folder.contents().into_keys().collect::<Vec<_>>(), before);

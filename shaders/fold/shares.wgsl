@@ -30,7 +30,7 @@ fn is_large(big: u32) -> bool {
 fn scaled(bits: vec4<u32>, large: bool) -> vec4<f32> {
     let magnitude = bits & vec4<u32>(MAGNITUDE);
     let sign = bits & vec4<u32>(SIGN);
-    // Both ways, and no branch: this is inlined dozens of times, and SwiftShader takes minutes to compile so many branches.
+    // Both ways, and no branch, not even of `&&`: this is inlined dozens of times, and SwiftShader takes minutes to compile that many.
     let down = select(vec4<u32>(0u), magnitude - vec4<u32>(SCALE), magnitude > vec4<u32>(SCALE + 0x00800000u));
     let subnormal = bitcast<vec4<u32>>(vec4<f32>(magnitude) * SUBNORMAL);
     let up = select(magnitude + vec4<u32>(SCALE), subnormal, magnitude < vec4<u32>(0x00800000u));
@@ -43,10 +43,7 @@ fn scaled_1(bits: u32, large: bool) -> f32 {
 
 // Brings a sum from the scale of one largest entry to that of another, at least as large.
 fn rescale(rest: f32, low: u32, high: u32) -> f32 {
-    if is_large(high) && !is_large(low) {
-        return rest * DOWN;
-    }
-    return rest;
+    return rest * select(1.0, DOWN, is_large(high) & !is_large(low));
 }
 
 fn larger(a: u32, b: u32) -> u32 {
@@ -179,7 +176,7 @@ fn unclipped(s: State, bits: u32) -> Share {
     let x = scaled_1(bits, large);
     let p = x / sum;
     // Of the largest entry the sum beyond it: 1 − p keeps its digits. No branches here: see `scaled`.
-    let is_big = bits == s.big && p > 0.0;
+    let is_big = (bits == s.big) & (p > 0.0);
     let beyond = select(sum / x - 1.0, s.rest / big, is_big);
     let inverse = select(sum / x, 1.0 + beyond, is_big);
     let rest = select(1.0 - p, beyond / inverse, is_big);
@@ -213,7 +210,7 @@ fn signed_special(special: u32, coefficient: f32) -> u32 {
 fn through(s: State, bits: u32, class_share: Share, slope: f32, pull: f32) -> f32 {
     let sum = total(s);
     let steep = slope * (class_share.rest / class_share.p) - (pull - slope);
-    let derivative = select(-pull, steep, !class_share.clipped && slope != 0.0);
+    let derivative = select(-pull, steep, !class_share.clipped & (slope != 0.0));
     // Back from the scale of the sum.
     return derivative / sum * select(UNSMALL, SMALL, is_large(s.big));
 }

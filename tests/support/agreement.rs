@@ -4,20 +4,19 @@ use xent::Evaluation;
 
 use super::answers::{self, Asked};
 use super::golden::Golden;
-use super::oracle::Of;
+use super::oracle::{Of, Truth};
 use super::tolerance::{assert_total, check_gradient, check_logsumexp, check_metric, check_row_of};
 
-/// Compares all that was [`asked`] of a case.
+/// Compares all that was [`asked`] of a case, whose truth by the oracle this is.
 ///
 /// # Panics
 /// Where the evaluation differs, with `context` in the message.
-pub fn check(mut evaluation: Evaluation, case: &Golden, context: &str) {
-    let truth = case.problem.truth();
+pub fn check(mut evaluation: Evaluation, case: &Golden, truth: &Truth, context: &str) {
     agrees(&evaluation, case, &truth.terms, context);
     beyond_losses_agree(&evaluation, case, context);
     // Gradients have stood the comparison that counts; the oracle's differences know nothing of kinks.
     evaluation.gradient = None;
-    if let Err(why) = answers::compare(&evaluation, &case.problem, &truth, Asked { gradient: None, ..asked(case) }, None) {
+    if let Err(why) = answers::compare(&evaluation, &case.problem, truth, Asked { gradient: None, ..asked(case) }, None) {
         panic!("{context}, by the oracle: {why}");
     }
 }

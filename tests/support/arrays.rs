@@ -32,6 +32,17 @@ pub enum Element {
     Bf16,
 }
 
+impl Element {
+    /// The nearest number that predictions stored so can be.
+    pub fn rounded(self, x: f32) -> f32 {
+        match self {
+            Self::F32 => x,
+            Self::F16 => f16::from_f32(x).to_f32(),
+            Self::Bf16 => bf16::from_f32(x).to_f32(),
+        }
+    }
+}
+
 impl PredictionArray {
     fn of(shape: &[usize], values: &[f32], element: Element) -> Self {
         fn exact<T>(shape: &[usize], values: &[f32], to: fn(f32) -> T, back: fn(&T) -> f32) -> ArrayD<T> {
