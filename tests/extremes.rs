@@ -196,7 +196,7 @@ fn labels_of_any_share() {
 /// (1 − p)^γ is 0 long before γ·log₂(1 − p) has a whole number next to it.
 #[test]
 fn a_focal_gamma_beyond_every_exponent() {
-    for gamma in [200.0, 1e5, 1e16, 1e30] {
+    for gamma in [1e5, 1e16, 1e30] {
         for input in [Input::Logits, Input::Probabilities] {
             let mut problem = row(input, &[0.9, 0.3, 0.2, 0.5], label(1));
             problem.extra.focal = Some((gamma, 1.0));
