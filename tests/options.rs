@@ -3,7 +3,6 @@
 
 mod support;
 
-use half::f16;
 use support::answers::{self, Asked};
 use support::arrays::Element;
 use support::backends::{self, Arrays, all};
@@ -150,7 +149,7 @@ fn problem(choices: [Choice; 2]) -> Problem {
         problem.sample_weights = Some((0..ROWS as u8).map(|row| f64::from(row % 3) * 0.7).collect());
     }
     if has(HalfPrecision) {
-        problem.predictions.iter_mut().for_each(|x| *x = f16::from_f32(*x).to_f32());
+        problem.predictions.iter_mut().for_each(|x| *x = Element::F16.rounded(*x));
     }
     problem
 }
@@ -254,7 +253,7 @@ fn all_options_together() {
         problem.ignore_index = Some(3);
         problem.class_weights = Some((0..CLASSES as u8).map(|class| f32::from(class) * 0.5).collect());
         problem.sample_weights = Some((0..ROWS as u8).map(|row| f64::from(row % 3) * 0.7).collect());
-        problem.predictions.iter_mut().for_each(|x| *x = f16::from_f32(*x).to_f32());
+        problem.predictions.iter_mut().for_each(|x| *x = Element::F16.rounded(*x));
         for of in [Of::Sum, Of::Mean, Of::WeightedMean, Of::Scaled(1024.0)] {
             let asked = Asked::all_of(&problem, of);
             if let Err(why) = answers::verdict(&problem, &Arrays::stored(&problem, Element::F16), asked) {

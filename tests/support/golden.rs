@@ -72,20 +72,24 @@ pub struct Expect {
     pub top_k: Vec<(u64, f64)>,
 }
 
-/// The families, and the text of each: a browser has no files, and tests may run where the sources are not.
-const FAMILIES: [(&str, &str); 12] = [
-    ("calibration", include_str!("../golden/calibration.json")),
-    ("confident", include_str!("../golden/confident.json")),
-    ("half_precision", include_str!("../golden/half_precision.json")),
-    ("keras_categorical", include_str!("../golden/keras_categorical.json")),
-    ("keras_edges", include_str!("../golden/keras_edges.json")),
-    ("keras_others", include_str!("../golden/keras_others.json")),
-    ("keras_reductions", include_str!("../golden/keras_reductions.json")),
-    ("keras_sparse", include_str!("../golden/keras_sparse.json")),
-    ("language_model", include_str!("../golden/language_model.json")),
-    ("nd_axis", include_str!("../golden/nd_axis.json")),
-    ("torch_cross_entropy", include_str!("../golden/torch_cross_entropy.json")),
-    ("torch_soft_targets", include_str!("../golden/torch_soft_targets.json")),
+/// Each family with the text of its file: a browser has no files, and tests may run where the sources are not.
+macro_rules! with_text {
+    ($($name:literal),*) => { [$(($name, include_str!(concat!("../golden/", $name, ".json")))),*] };
+}
+
+const FAMILIES: [(&str, &str); 12] = with_text![
+    "calibration",
+    "confident",
+    "half_precision",
+    "keras_categorical",
+    "keras_edges",
+    "keras_others",
+    "keras_reductions",
+    "keras_sparse",
+    "language_model",
+    "nd_axis",
+    "torch_cross_entropy",
+    "torch_soft_targets"
 ];
 
 /// All cases of `tests/golden/{name}.json`.
