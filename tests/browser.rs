@@ -85,7 +85,7 @@ async fn gradients_of_every_driver() {
     let cpu = open(BackendChoice::Cpu).await;
     let asked = Asked { gradient: Some(Of::Mean), ..Asked::default() };
     for classes in [20, 200, 2000, 20_000] {
-        let mut problem = moderate::problem(classes as u64, &moderate::setups()[1], true, 3, classes, 1e-7);
+        let mut problem = moderate::problem(classes as u64, &moderate::named("logits"), true, 3, classes, 1e-7);
         problem.label_smoothing = 0.1;
         let (loss, arrays) = (losses::loss(&problem), Arrays::of(&problem));
         let truth = cpu.evaluate(&loss, &arrays.batch(), &asked.outputs(&problem)).await.expect("the problem is sound");
@@ -143,7 +143,7 @@ async fn golden_cases() {
 
 #[wasm_bindgen_test]
 async fn a_stream_adds_up_its_batches() {
-    let problem = moderate::problem(17, &moderate::setups()[1], false, 64, 12, 1e-7);
+    let problem = moderate::problem(17, &moderate::named("logits"), false, 64, 12, 1e-7);
     let loss = losses::loss(&problem);
     for (name, evaluator) in both().await {
         let mut stream = evaluator.stream(&loss, &losses::everything());
@@ -161,7 +161,7 @@ async fn a_stream_adds_up_its_batches() {
 
 #[wasm_bindgen_test]
 async fn a_bad_label_is_named() {
-    let mut problem = moderate::problem(1, &moderate::setups()[1], false, 6, 4, 1e-7);
+    let mut problem = moderate::problem(1, &moderate::named("logits"), false, 6, 4, 1e-7);
     let Targets::Classes(labels) = &mut problem.targets else { panic!("labels were asked for") };
     labels[4] = 9;
     for (name, evaluator) in both().await {
@@ -179,7 +179,7 @@ async fn a_page_embeds_a_kernel() {
     let (device, queue) = adapter.request_device(&wgpu::DeviceDescriptor::default()).await.expect("it gives a device");
 
     let (rows, classes) = (52, 8);
-    let problem = moderate::problem(23, &moderate::setups()[1], false, rows, classes, 1e-7);
+    let problem = moderate::problem(23, &moderate::named("logits"), false, rows, classes, 1e-7);
     let Targets::Classes(labels) = &problem.targets else { panic!("labels were asked for") };
     let labels: Vec<u32> = labels.iter().map(|label| *label as u32).collect();
     let buffer = |contents: &[u8]| {

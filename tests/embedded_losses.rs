@@ -170,7 +170,7 @@ fn every_loss_with_every_kind_of_target_element_and_weight() {
 #[test]
 fn so_many_rows_that_every_part_of_a_sum_has_several() {
     let (app, cache) = (Application::plain(), Cache::default());
-    let setup = &moderate::setups()[1];
+    let setup = &moderate::named("logits");
     for (dense, of) in [(false, Of::WeightedMean), (false, Of::Mean), (true, Of::WeightedMean)] {
         let problem = weighed(moderate::problem(37, setup, dense, 70_001, 3, 1e-7));
         let found = run(&app, &cache, &problem, Stored::F32, of, true);

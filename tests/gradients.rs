@@ -181,7 +181,7 @@ fn rows_without_a_loss_have_nan_throughout_and_others_what_they_had() {
 
 #[test]
 fn come_back_in_the_shape_of_the_predictions() {
-    let setup = &moderate::setups()[1];
+    let setup = &moderate::named("logits");
     for dense in [false, true] {
         // Rows 2 × 3, classes 5 between them.
         let problem = moderate::problem(11, setup, dense, 6, 5, 1e-7);
@@ -437,7 +437,7 @@ fn of_logits_at_the_end_of_the_floats_are_numbers() {
 
 #[test]
 fn of_a_mean_need_the_whole_batch() {
-    let problem = moderate::problem(17, &moderate::setups()[0], false, 3, 4, 1e-7);
+    let problem = moderate::problem(17, &moderate::named("probabilities"), false, 3, 4, 1e-7);
     let arrays = Arrays::of(&problem);
     for tested in all() {
         for reduction in [Reduction::Mean, Reduction::WeightedMean] {
@@ -455,7 +455,7 @@ fn of_a_mean_need_the_whole_batch() {
 
 #[test]
 fn of_nothing_kept_are_0() {
-    let mut problem = moderate::problem(19, &moderate::setups()[1], false, 3, 4, 1e-7);
+    let mut problem = moderate::problem(19, &moderate::named("logits"), false, 3, 4, 1e-7);
     problem.ignore_index = Some(-1);
     problem.targets = Targets::Classes(vec![-1; 3]);
     for tested in all() {

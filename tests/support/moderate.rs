@@ -48,6 +48,11 @@ pub fn setups() -> Vec<Setup> {
     ]
 }
 
+/// The one of [`setups`] that is called this.
+pub fn named(name: &str) -> Setup {
+    setups().into_iter().find(|setup| setup.name == name).expect("a name of the table")
+}
+
 /// A problem without weights, smoothing and ignored rows.
 pub fn problem(seed: u64, setup: &Setup, dense: bool, rows: usize, classes: usize, epsilon: f64) -> Problem {
     let mut random = Random::new(seed);
