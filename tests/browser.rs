@@ -211,5 +211,5 @@ async fn a_page_embeds_a_kernel() {
     });
     let gradient = receiver.await.expect("the buffer is read").expect("it can be");
     let slopes = problem.gradient(Of::Mean);
-    tolerance::check_gradient(bytemuck::cast_slice(&gradient), &slopes, classes).unwrap_or_else(|why| panic!("{why}"));
+    tolerance::check_gradient(bytemuck::cast_slice(&gradient), &slopes, classes, false).unwrap_or_else(|why| panic!("{why}"));
 }

@@ -105,7 +105,8 @@ fn check(found: &Found, problem: &Problem, slopes: &[f64], elements: usize, cont
         tolerance::check_row_of(*got, truth.losses[row], truth.terms[row], problem.extra.moves())
             .unwrap_or_else(|why| panic!("{context}, row {row}: {why}"));
     }
-    tolerance::check_gradient(&found.gradient, slopes, elements).unwrap_or_else(|why| panic!("{context}: {why}"));
+    tolerance::check_gradient(&found.gradient, slopes, elements, problem.is_dense())
+        .unwrap_or_else(|why| panic!("{context}: {why}"));
     let cpu = on_the_cpu(problem, &Outputs { accuracy: problem.extra.kind == Kind::Categorical, ..Outputs::default() }).totals;
     for (what, got, want) in [
         ("loss", found.totals.loss, cpu.weighted_mean()),

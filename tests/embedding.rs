@@ -187,7 +187,7 @@ fn check(found: &Found, outputs: &KernelOutputs, data: &Data, loss: &Loss, conte
     }
     if outputs.gradient.is_some() {
         let truth: Vec<f64> = truth.gradient.iter().flatten().copied().map(f64::from).collect();
-        let verdict = tolerance::check_gradient(&found.gradient, &truth, data.logits.ncols());
+        let verdict = tolerance::check_gradient(&found.gradient, &truth, data.logits.ncols(), false);
         assert_eq!(verdict, Ok(()), "gradient, {context}");
     }
     if let Some(reduction) = outputs.totals {

@@ -210,7 +210,7 @@ fn come_back_in_the_shape_of_the_predictions() {
             assert_eq!(gradient.shape(), [2, 5, 3], "{}", tested.name);
             let lanes = gradient.lanes(Axis(1));
             let got: Vec<f32> = lanes.into_iter().flat_map(|lane| lane.to_vec()).collect();
-            if let Err(why) = tolerance::check_gradient(&got, &want, 5) {
+            if let Err(why) = tolerance::check_gradient(&got, &want, 5, dense) {
                 panic!("dense={dense} on the {}: {why}", tested.name);
             }
         }
@@ -501,7 +501,7 @@ fn of_rows_that_threads_share() {
         let want = slopes(&first);
         for tested in all().iter().filter(|tested| tested.evaluator.backend() == Backend::Cpu) {
             let whole = values(&evaluate(&tested.evaluator, &problem, Gradient::Of(Reduction::Sum)));
-            tolerance::check_gradient(&whole[..CLASSES], &want, CLASSES)
+            tolerance::check_gradient(&whole[..CLASSES], &want, CLASSES, dense)
                 .unwrap_or_else(|why| panic!("{context} on {}: {why}", tested.name));
             for row in [0, ROWS - 1] {
                 let part = backends::part(&problem, row..row + 1);
@@ -535,7 +535,7 @@ fn of_long_rows_of_every_kind() {
         for tested in all().iter().filter(|tested| tested.evaluator.backend() == Backend::Cpu) {
             let context = format!("dense={dense}, {classes} classes on {}", tested.name);
             let whole = values(&evaluate(&tested.evaluator, &problem, Gradient::Of(Reduction::Sum)));
-            tolerance::check_gradient(&whole, &want, classes).unwrap_or_else(|why| panic!("{context}: {why}"));
+            tolerance::check_gradient(&whole, &want, classes, dense).unwrap_or_else(|why| panic!("{context}: {why}"));
             let gradient = Some(Gradient::Of(Reduction::Sum));
             let outputs = Outputs { gradient, calibration_bins: Some(10), ..backends::all_of(&problem) };
             let with_everything = |problem: &Problem, element| {

@@ -170,7 +170,7 @@ fn refusals(choices: [Choice; 2]) -> Vec<String> {
     };
     let loss = backends::loss(&problem);
     let arrays = arrays(&problem, choices);
-    let dense = matches!(problem.targets, Targets::Dense(_));
+    let dense = problem.is_dense();
     let beforehand = outputs.validate_for(&loss, CLASSES, dense);
     let mut wrong = Vec::new();
     for tested in all() {

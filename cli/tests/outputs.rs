@@ -31,7 +31,7 @@ fn reference(scale: impl Fn(usize) -> f64) -> Array {
 #[track_caller]
 fn assert_gradient(context: &str, got: &Array, want: &Array) {
     assert_eq!(got.shape, want.shape, "{context}");
-    if let Err(why) = tolerance::check_gradient(&got.floats(), &want.values, CLASSES) {
+    if let Err(why) = tolerance::check_gradient(&got.floats(), &want.values, CLASSES, false) {
         panic!("{context}: {why}");
     }
 }

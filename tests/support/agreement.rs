@@ -41,7 +41,7 @@ fn beyond_losses_agree(evaluation: &Evaluation, case: &Golden, context: &str) {
         assert_eq!(gradient.shape(), case.shape, "{context}");
         assert_eq!(case.axis + 1, case.shape.len(), "{context}: rows of the gradient are taken as they lie");
         let got: Vec<f32> = gradient.iter().copied().collect();
-        if let Err(why) = check_gradient(&got, want, case.problem.classes) {
+        if let Err(why) = check_gradient(&got, want, case.problem.classes, case.problem.is_dense()) {
             panic!("{context}: {why}");
         }
     }

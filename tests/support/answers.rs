@@ -98,7 +98,7 @@ pub fn compare(
     match (&evaluation.gradient, slopes) {
         (Some(got), Some(want)) => {
             let got: Vec<f32> = got.iter().copied().collect();
-            tolerance::check_gradient(&got, want, problem.classes)?;
+            tolerance::check_gradient(&got, want, problem.classes, problem.is_dense())?;
         }
         (None, None) => {}
         (got, _) => return Err(format!("gradient asked: {:?}, answered: {}", asked.gradient, got.is_some())),

@@ -156,6 +156,11 @@ impl Truth {
 }
 
 impl Problem {
+    /// Whether targets are numbers for each class, not class indices.
+    pub fn is_dense(&self) -> bool {
+        matches!(self.targets, Targets::Dense(_))
+    }
+
     /// Solves the problem.
     ///
     /// # Panics

@@ -13,7 +13,8 @@ pub const MOVED_ROW: f64 = 4e-6;
 pub const SOFTCAP_ROW: f64 = 2e-7;
 /// What an element of a gradient promises, relative to itself.
 pub const GRADIENT: f64 = 2e-5;
-/// Added to that: so much of the largest element of its row.
+/// Added to that: so much of the largest element of its row; where targets are class indices, of the largest but one. There the
+/// label's element may be the weight of the whole row, and what is left of a thousand others would be lost in its bound.
 pub const GRADIENT_ROW: f64 = 3e-6;
 /// Added to that: elements below it may be flushed to 0.
 pub const GRADIENT_FLUSHED: f64 = 1e-30;
@@ -88,24 +89,33 @@ pub fn check_total(got: f64, want: f64) -> Result<(), String> {
     check(got, want, total_bound(want))
 }
 
-/// Says what is wrong with a gradient of rows of so many classes, if anything.
+/// Says what is wrong with a gradient of rows of so many classes, whose targets are class indices or `dense`, if anything.
 ///
 /// # Errors
 /// With the row, the class and both numbers.
-pub fn check_gradient(got: &[f32], want: &[f64], classes: usize) -> Result<(), String> {
+pub fn check_gradient(got: &[f32], want: &[f64], classes: usize, dense: bool) -> Result<(), String> {
     if got.len() != want.len() {
         return Err(format!("{} elements of a gradient of {}", got.len(), want.len()));
     }
     let rows = got.chunks(classes.max(1)).zip(want.chunks(classes.max(1)));
     for (row, (got, want)) in rows.enumerate() {
-        let largest = want.iter().filter(|want| want.is_finite()).fold(0.0, |most, want| f64::max(most, want.abs()));
+        let measure = row_measure(want, dense);
         for (class, (got, want)) in got.iter().zip(want).enumerate() {
-            let bound = GRADIENT * want.abs() + GRADIENT_ROW * largest + GRADIENT_FLUSHED;
+            let bound = GRADIENT * want.abs() + GRADIENT_ROW * measure + GRADIENT_FLUSHED;
             check(f64::from(*got), *want, bound)
-                .map_err(|why| format!("gradient of row {row}, class {class} (the row's largest {largest:e}): {why}"))?;
+                .map_err(|why| format!("gradient of row {row}, class {class} (measured by {measure:e}): {why}"))?;
         }
     }
     Ok(())
+}
+
+/// What [`GRADIENT_ROW`] is a part of.
+fn row_measure(want: &[f64], dense: bool) -> f64 {
+    let (mut first, mut second) = (0.0_f64, 0.0_f64);
+    for size in want.iter().map(|want| want.abs()).filter(|size| size.is_finite()) {
+        (first, second) = (first.max(size), second.max(size.min(first)));
+    }
+    if dense || want.len() == 1 { first } else { second }
 }
 
 /// Says what is wrong with a logsumexp, if anything.
@@ -175,6 +185,7 @@ pub fn check(got: f64, want: f64, bound: f64) -> Result<(), String> {
 pub fn self_check() {
     rows_are_strict();
     totals_are_strict();
+    gradients_are_strict();
     special_values_meet_only_themselves();
 }
 
@@ -216,6 +227,20 @@ fn totals_are_strict() {
             assert!(check_total(want + side * 1.1 * bound, want).is_err(), "accepted the total {want:e} off by 1.1 bounds");
         }
     }
+}
+
+fn gradients_are_strict() {
+    // The label's element is the last.
+    let want = [1e-5, -2e-5, 0.99997];
+    let verdict = |moved: f64, dense: bool| {
+        let got = [(want[0] + moved) as f32, want[1] as f32, want[2] as f32];
+        check_gradient(&got, &want, 3, dense)
+    };
+    for side in [-1.0, 1.0] {
+        assert!(verdict(side * 2.3e-10, false).is_ok() && verdict(side * 3.1e-6, true).is_ok());
+        assert!(verdict(side * 2.9e-10, false).is_err() && verdict(side * 3.3e-6, true).is_err());
+    }
+    assert!(check_gradient(&[1.0], &[0.0], 1, false).is_err() && check_gradient(&[], &[0.0], 1, false).is_err());
 }
 
 fn special_values_meet_only_themselves() {
