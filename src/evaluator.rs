@@ -20,7 +20,8 @@ use crate::{gpu, plan};
 #[non_exhaustive]
 pub enum BackendChoice {
     /// A real GPU where there is one, else the CPU. A software adapter is not taken for a GPU. If the GPU fails in the
-    /// middle, the CPU finishes, and the result has a warning that says so.
+    /// middle, the CPU finishes, and the result has a warning that says so. Where an adapter is named it is that one, software too,
+    /// or an error: nothing else steps in.
     #[default]
     Auto,
     /// The CPU; no driver is touched.
@@ -265,8 +266,10 @@ impl Evaluator {
     /// blocking, but a [`Reader`](crate::Reader) of its rows is not.
     ///
     /// # Errors
-    /// Whatever is wrong with the loss, the labels or the weights, before any work is done. [`Error::Read`] where a
-    /// [`Reader`](crate::Reader) fails. [`Error::Gpu`] and [`Error::RowTooLarge`] where a GPU was demanded; under [`BackendChoice::Auto`] the CPU steps in.
+    /// Whatever is wrong with the loss, the labels, the weights or what is asked for, before any work is done: [`Error::Option`],
+    /// [`Error::Combination`], [`Error::Label`], [`Error::Weight`], [`Error::RowScale`], and [`Error::Shape`] for more than 2³¹ classes.
+    /// [`Error::Read`] where a [`Reader`](crate::Reader) fails. [`Error::Gpu`] and [`Error::RowTooLarge`] where a GPU was demanded;
+    /// under [`BackendChoice::Auto`] the CPU steps in, unless an adapter was named.
     pub async fn evaluate(&self, loss: &Loss, batch: &Batch<'_>, outputs: &Outputs) -> Result<Evaluation> {
         let mut stream = Stream::new(self, loss, outputs, true);
         stream.push(batch).await?;

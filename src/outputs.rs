@@ -36,7 +36,8 @@ impl Default for Outputs {
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum Gradient {
-    /// Of the batch's reduced loss. A [`Stream`](crate::Stream) does not know what it will be divided by: there only the sum makes sense.
+    /// Of the batch's reduced loss. A [`Stream`](crate::Stream) does not know what it will be divided by: there the means are an
+    /// [`Error::Combination`], and the sum or [`Gradient::Scaled`] is what to take.
     Of(Reduction),
     /// Of the sum Σ s·l times this: 1 / rows for a mean whose divisor the caller knows, or a loss scale. Times each row's sample
     /// weight it has to be a finite float32.

@@ -180,4 +180,14 @@ mod tests {
         empty.merge(&a);
         assert_eq!(empty, a);
     }
+
+    #[test]
+    fn rows_that_were_not_ranked_leave_no_accuracy() {
+        let of = |ranked| Totals { rows: 2, kept: 2, correct: u64::from(ranked), ..Totals::new(ranked, &[]) };
+        assert_eq!(of(true).accuracy(), Some(0.5));
+        for (mut first, second) in [(of(true), of(false)), (of(false), of(true))] {
+            first.merge(&second);
+            assert_eq!((first.rows, first.accuracy()), (4, None));
+        }
+    }
 }

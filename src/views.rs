@@ -47,7 +47,8 @@ macro_rules! views {
 }
 
 views! {
-    /// A view of floating-point numbers. float64 is rounded to float32, the 16-bit types are exact in it.
+    /// A view of floating-point numbers. float64 predictions and targets are rounded to float32, sample weights are not; the 16-bit
+    /// types are exact in it.
     Floats { F16(f16), Bf16(bf16), F32(f32), F64(f64) }
 }
 

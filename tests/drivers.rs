@@ -4,11 +4,12 @@
 mod support;
 
 use support::answers::{self, Asked};
+use support::arrays::Element;
 use support::backends::{self, Arrays};
 use support::kinds;
 use support::moderate;
 use support::oracle::{Input, Kind, Of, Problem, Targets};
-use xent::{BackendChoice, Evaluator, Pretence};
+use xent::{BackendChoice, Evaluator, Gradient, Outputs, Pretence, Reduction};
 
 /// The adapter as it is.
 const DEFAULT: Pretence = Pretence { software: None, no_subgroups: false, binding: None, copies: false, in_flight: None };
@@ -41,11 +42,24 @@ fn rows(classes: usize) -> usize {
     }
 }
 
+/// Weights of rows and of classes, and a row that is ignored.
+fn weighed(problem: &mut Problem) {
+    problem.class_weights = Some((0..problem.classes).map(|class| (1 + class % 4) as f32 * 0.5).collect());
+    problem.sample_weights = Some((0..problem.rows).map(|row| (1 + row % 5) as f64 * 0.5).collect());
+    if let Targets::Classes(labels) = &mut problem.targets {
+        problem.ignore_index = Some(-100);
+        labels[1] = -100;
+    }
+}
+
 /// Losses and ranks of every kind of row.
 fn losses(evaluator: &Evaluator, name: &str, classes: usize) {
     for (input, dense) in [(Input::Logits, false), (Input::Logits, true), (Input::Probabilities, false)] {
         let mut problem = kinds::problem(classes as u64, input, dense, rows(classes), classes, classes % kinds::ROW_KINDS);
         problem.label_smoothing = if dense { 0.1 } else { 0.0 };
+        if classes % 2 == 1 {
+            weighed(&mut problem);
+        }
         let arrays = Arrays::of(&problem);
         let evaluation = evaluator
             .evaluate_blocking(&backends::loss(&problem), &arrays.batch(), &backends::everything())
@@ -61,6 +75,9 @@ fn gradients(evaluator: &Evaluator, name: &str, classes: usize) {
         for dense in [false, true] {
             let mut problem = moderate::problem(classes as u64, setup, dense, 3, classes, 1e-7);
             problem.label_smoothing = if setup.extra.kind == Kind::Categorical { 0.1 } else { 0.0 };
+            if dense == (setup.input == Input::Probabilities) {
+                weighed(&mut problem);
+            }
             if let Err(why) = everything_of(evaluator, &problem) {
                 panic!("{name}, {}, dense={dense}, {classes} classes: {why}", setup.name);
             }
@@ -115,30 +132,42 @@ fn a_row_that_no_binding_holds_comes_in_stretches() {
         let evaluator = open(Pretence { binding: Some(binding), copies, ..DEFAULT });
         // Rows begin at each place of a word.
         for classes in [65_537, 81_919] {
-            for (input, dense) in [(Input::Logits, false), (Input::Logits, true), (Input::Probabilities, true)] {
+            for (input, dense, element) in [
+                (Input::Logits, false, Element::F32),
+                (Input::Logits, false, Element::F16),
+                (Input::Logits, false, Element::Bf16),
+                (Input::Logits, true, Element::F32),
+                (Input::Probabilities, true, Element::F32),
+            ] {
                 let mut problem = kinds::problem(7, input, dense, 5, classes, 0);
-                problem.label_smoothing = if dense { 0.0 } else { 0.1 };
+                problem.predictions.iter_mut().for_each(|x| *x = element.rounded(*x));
+                problem.label_smoothing = if element == Element::F32 && !dense { 0.1 } else { 0.0 };
+                weighed(&mut problem);
                 if let Targets::Classes(labels) = &mut problem.targets {
                     // In the first part, and in the last.
-                    (labels[1], labels[2]) = (3, classes as i64 - 1);
+                    (labels[0], labels[2]) = (3, classes as i64 - 1);
                 }
-                let arrays = Arrays::of(&problem);
+                let arrays = Arrays::stored(&problem, element);
                 let evaluation = evaluator
                     .evaluate_blocking(&backends::loss(&problem), &arrays.batch(), &backends::everything())
                     .expect("every part fits");
-                backends::compare(&evaluation, &problem, &problem.truth())
-                    .unwrap_or_else(|why| panic!("{input:?}, dense={dense}, {classes} classes in {binding} bytes: {why}"));
+                backends::compare(&evaluation, &problem, &problem.truth()).unwrap_or_else(|why| {
+                    panic!("{input:?}, {element:?}, dense={dense}, {classes} classes in {binding} bytes: {why}")
+                });
             }
             gradients(&evaluator, "in stretches", classes);
         }
     }
 }
 
-/// The bits of a problem's losses.
-fn bits(evaluator: &Evaluator, problem: &Problem) -> Vec<u32> {
-    let arrays = Arrays::of(problem);
-    let evaluation = evaluator.evaluate_blocking(&backends::loss(problem), &arrays.batch(), &backends::everything());
-    evaluation.expect("the problem is sound").losses.into_iter().flatten().map(f32::to_bits).collect()
+/// The bits of a problem's losses and of their gradient.
+fn bits(evaluator: &Evaluator, problem: &Problem, element: Element) -> Vec<u32> {
+    let arrays = Arrays::stored(problem, element);
+    let outputs = Outputs { gradient: Some(Gradient::Of(Reduction::Sum)), ..backends::everything() };
+    let evaluation = evaluator.evaluate_blocking(&backends::loss(problem), &arrays.batch(), &outputs);
+    let evaluation = evaluation.expect("the problem is sound");
+    let (losses, gradient) = (evaluation.losses.expect("asked for"), evaluation.gradient.expect("asked for"));
+    losses.into_iter().chain(gradient).map(f32::to_bits).collect()
 }
 
 #[test]
@@ -146,7 +175,7 @@ fn stretches_change_no_bit() {
     let whole = open(Pretence::default());
     let stretches = open(Pretence { binding: Some((128 << 10) + 100), ..Pretence::default() });
     let problem = kinds::problem(11, Input::Logits, true, 7, 70_003, 0);
-    assert_eq!(bits(&stretches, &problem), bits(&whole, &problem));
+    assert!(bits(&stretches, &problem, Element::F32) == bits(&whole, &problem, Element::F32));
 }
 
 #[test]
@@ -156,11 +185,16 @@ fn windows_change_no_bit_of_any_driver() {
         let cut = [1, 7].map(|rows| whole.clone().with_window_rows(Some(rows)));
         // One of each driver, with rows that begin at every place of a word.
         for classes in [3, 21, 45, 103, 301, 2003, 9001, 17_001] {
-            for (input, dense) in [(Input::Logits, true), (Input::Probabilities, false)] {
-                let problem = kinds::problem(classes as u64, input, dense, 22, classes, 0);
-                let want = bits(&whole, &problem);
+            for (input, dense, element) in [
+                (Input::Logits, true, Element::F32),
+                (Input::Logits, false, Element::F16),
+                (Input::Probabilities, false, Element::F32),
+            ] {
+                let mut problem = kinds::problem(classes as u64, input, dense, 22, classes, 0);
+                problem.predictions.iter_mut().for_each(|x| *x = element.rounded(*x));
+                let want = bits(&whole, &problem, element);
                 for evaluator in &cut {
-                    assert_eq!(bits(evaluator, &problem), want, "{name}, {input:?}, {classes} classes");
+                    assert!(bits(evaluator, &problem, element) == want, "{name}, {input:?}, {element:?}, {classes} classes");
                 }
             }
         }

@@ -1,9 +1,10 @@
 //! What a kernel in a caller's program computes: every loss, on every kind of target, element and weight that may be bound, and
-//! over so many rows that every part of a sum has several.
+//! over so many rows that every part of a sum has several, one after the other or side by side.
 
 mod support;
 
 use half::{bf16, f16};
+use ndarray::ArrayView3;
 use support::arrays::Element as Stored;
 use support::backends::{self, Arrays};
 use support::device::Application;
@@ -24,11 +25,31 @@ struct Found {
     status: StatusWords,
 }
 
-/// Runs a kernel over a problem; class weights come in a buffer where they are `bound`, else with the loss.
-fn run(app: &Application, cache: &Cache, problem: &Problem, stored: Stored, gradient: Of, bound: bool) -> Found {
-    let values = problem.predictions.iter().copied();
+/// How a problem is given to a kernel.
+#[derive(Clone, Copy, Debug)]
+struct Given {
+    stored: Stored,
+    gradient: Of,
+    /// Class weights come in a buffer, else with the loss.
+    bound: bool,
+    /// So many rows lie side by side.
+    inner: usize,
+}
+
+/// An array of these dimensions with the last two exchanged.
+fn exchanged<T: Copy>(values: &[T], shape: [usize; 3]) -> Vec<T> {
+    let view = ArrayView3::from_shape(shape, values).expect("rows are whole");
+    view.permuted_axes([0, 2, 1]).iter().copied().collect()
+}
+
+/// Runs a kernel over a problem.
+fn run(app: &Application, cache: &Cache, problem: &Problem, given: Given) -> Found {
+    let Given { stored, gradient, bound, inner } = given;
+    let outer = problem.rows / inner;
+    let lying = |values: &[f32]| exchanged(values, [outer, inner, problem.classes]);
+    let values = lying(&problem.predictions).into_iter();
     let predictions: Vec<u8> = match stored {
-        Stored::F32 => bytemuck::pod_collect_to_vec(&problem.predictions),
+        Stored::F32 => bytemuck::pod_collect_to_vec(&values.collect::<Vec<_>>()),
         Stored::F16 => bytemuck::pod_collect_to_vec(&values.map(f16::from_f32).collect::<Vec<_>>()),
         Stored::Bf16 => bytemuck::pod_collect_to_vec(&values.map(bf16::from_f32).collect::<Vec<_>>()),
     };
@@ -37,7 +58,7 @@ fn run(app: &Application, cache: &Cache, problem: &Problem, stored: Stored, grad
             let labels: Vec<i32> = labels.iter().map(|label| *label as i32).collect();
             (TargetKind::Classes, bytemuck::pod_collect_to_vec(&labels))
         }
-        Targets::Dense(dense) => (TargetKind::Dense, bytemuck::pod_collect_to_vec(dense)),
+        Targets::Dense(dense) => (TargetKind::Dense, bytemuck::pod_collect_to_vec(&lying(dense))),
     };
     let class_weights = problem.class_weights.as_ref().filter(|_| bound);
     let loss = match class_weights {
@@ -47,6 +68,7 @@ fn run(app: &Application, cache: &Cache, problem: &Problem, stored: Stored, grad
     let descriptor = KernelDescriptor {
         loss,
         classes: problem.classes,
+        inner,
         element: match stored {
             Stored::F32 => Element::F32,
             Stored::F16 => Element::F16,
@@ -91,7 +113,7 @@ fn run(app: &Application, cache: &Cache, problem: &Problem, stored: Stored, grad
     let floats = |buffer, count: usize| -> Vec<f32> { bytemuck::pod_collect_to_vec(&app.read(buffer)[..4 * count]) };
     Found {
         losses: floats(&losses, problem.rows),
-        gradient: floats(&gradient, problem.predictions.len()),
+        gradient: exchanged(&floats(&gradient, problem.predictions.len()), [outer, problem.classes, inner]),
         totals: bytemuck::pod_read_unaligned(&app.read(&totals)[..size_of::<TotalsWords>()]),
         status: bytemuck::pod_read_unaligned(&app.read(&status)[..size_of::<StatusWords>()]),
     }
@@ -153,28 +175,30 @@ fn every_loss_with_every_kind_of_target_element_and_weight() {
             }
             let case = 2 * number + usize::from(dense);
             let stored = [Stored::F32, Stored::F16, Stored::Bf16][if setup.input == Input::Logits { number % 3 } else { 0 }];
-            let mut problem = moderate::problem(31, setup, dense, 41, 6, 1e-7);
+            let mut problem = moderate::problem(31, setup, dense, 42, 6, 1e-7);
             problem.predictions.iter_mut().for_each(|x| *x = stored.rounded(*x));
             // Without weights and ignored rows a mean's divisor is known beforehand.
             for (weighty, problem) in [(false, problem.clone()), (true, weighed(problem))] {
                 let of = ofs[(case + usize::from(weighty)) % ofs.len()];
-                let context = format!("{}, dense={dense}, {stored:?}, weights={weighty}, {of:?}", setup.name);
-                let found = run(&app, &cache, &problem, stored, of, case % 3 != 0);
-                check(&found, &problem, &problem.gradient(of), problem.classes, &context);
+                let slopes = problem.gradient(of);
+                let inner = [1, 3][(number + usize::from(weighty)) % 2];
+                let given = Given { stored, gradient: of, bound: case % 3 != 0, inner };
+                let context = format!("{}, dense={dense}, weights={weighty}, {given:?}", setup.name);
+                check(&run(&app, &cache, &problem, given), &problem, &slopes, problem.classes, &context);
             }
         }
     }
 }
 
-/// So many that each of 256 partial sums, each lane in it, and each tier of a lane has several rows; with the divisor of a gradient
-/// counted from labels and weights, or from dense targets.
+/// So many that each of 256 partial sums, each lane in it, and each tier of a lane (8 rows, 64, and more) has several rows; with the
+/// divisor of a gradient counted from labels and weights, or from dense targets.
 #[test]
 fn so_many_rows_that_every_part_of_a_sum_has_several() {
     let (app, cache) = (Application::plain(), Cache::default());
     let setup = &moderate::named("logits");
     for (dense, of) in [(false, Of::WeightedMean), (false, Of::Mean), (true, Of::WeightedMean)] {
-        let problem = weighed(moderate::problem(37, setup, dense, 70_001, 3, 1e-7));
-        let found = run(&app, &cache, &problem, Stored::F32, of, true);
+        let problem = weighed(moderate::problem(37, setup, dense, 2_200_003, 2, 1e-7));
+        let found = run(&app, &cache, &problem, Given { stored: Stored::F32, gradient: of, bound: true, inner: 1 });
         // Of so many rows some are predicted nearly as they are: of their gradients little is left but what p and the target lost.
         let slopes = problem.gradient(of);
         check(&found, &problem, &slopes, slopes.len(), &format!("dense={dense}, {of:?}"));

@@ -314,7 +314,6 @@ struct Program {
 
 impl Program {
     fn new(app: &Application, cache: &Cache, data: &Data, accumulate: bool) -> Self {
-        let classes = data.logits.ncols();
         let outputs = KernelOutputs {
             gradient: Some(Gradient::Of(Reduction::Mean)),
             totals: Some(Reduction::Mean),
@@ -322,18 +321,26 @@ impl Program {
             accumulate,
             ..KernelOutputs::default()
         };
-        let descriptor = KernelDescriptor { loss: loss(), classes, outputs, ..KernelDescriptor::default() };
+        Self::of(app, cache, data, KernelDescriptor { loss: loss(), outputs, ..KernelDescriptor::default() })
+    }
+
+    /// What `descriptor` says, of as many classes as there are.
+    fn of(app: &Application, cache: &Cache, data: &Data, descriptor: KernelDescriptor<'_>) -> Self {
+        let descriptor = KernelDescriptor { classes: data.logits.ncols(), ..descriptor };
         let kernel = Kernel::new_blocking(&app.device, cache, &descriptor).expect("the kernel is made");
         let padded = |bytes: usize| bytes.next_multiple_of(16) as u64;
         let logits = bytemuck::cast_slice(data.logits.as_slice().expect("rows lie together"));
         let labels = bytemuck::cast_slice(data.labels.as_slice().expect("labels lie together"));
+        let weights = bytemuck::cast_slice(data.weights.as_slice().expect("weights lie together"));
         let predictions = app.buffer(logits, padded(logits.len()));
         let targets = app.buffer(labels, padded(labels.len()));
+        let weights = app.buffer(weights, padded(weights.len()));
         let gradient = app.buffer(&[], padded(logits.len()));
         let (totals, status) = (app.buffer(&[0; size_of::<TotalsWords>()], 0), app.buffer(&[0; size_of::<StatusWords>()], 0));
         let step = app.buffer(bytemuck::bytes_of(&Step::default()), 0);
         let bindings = Bindings {
-            gradient: Some(gradient.slice(..)),
+            sample_weights: descriptor.sample_weights.then(|| weights.slice(..)),
+            gradient: descriptor.outputs.gradient.map(|_| gradient.slice(..)),
             totals: Some(totals.slice(..)),
             status: Some(status.slice(..)),
             step: Some(step.slice(..)),
@@ -346,8 +353,13 @@ impl Program {
     fn totals(&self, app: &Application) -> TotalsWords {
         bytemuck::pod_read_unaligned(&app.read(&self.totals)[..size_of::<TotalsWords>()])
     }
+
+    fn status(&self, app: &Application) -> StatusWords {
+        bytemuck::pod_read_unaligned(&app.read(&self.status)[..size_of::<StatusWords>()])
+    }
 }
 
+/// Of rows whose weights do not count.
 fn mean(data: &Data) -> f32 {
     let unweighted = Data { logits: data.logits.clone(), labels: data.labels.clone(), weights: Array1::ones(data.rows()) };
     unweighted.truth(&loss(), &Outputs::default()).totals.mean() as f32
@@ -355,23 +367,40 @@ fn mean(data: &Data) -> f32 {
 
 #[test]
 fn a_step_says_how_many_rows_and_scales_the_gradient() {
-    let (app, data) = (Application::plain(), Data::new(100, 10));
-    let program = Program::new(&app, &Cache::default(), &data, false);
-    let half = Data {
-        logits: data.logits.slice(ndarray::s![..50, ..]).to_owned(),
-        labels: data.labels.slice(ndarray::s![..50]).to_owned(),
-        weights: Array1::ones(50),
-    };
-    let step = Step { rows: 50, scale: 1024.0, ..Step::default() };
-    app.queue.write_buffer(&program.step, 0, bytemuck::bytes_of(&step));
-    app.submit(|encoder| program.bound.encode(encoder));
-    let gradient: Vec<f32> = bytemuck::pod_collect_to_vec(&app.read(&program.gradient));
-    let outputs = Outputs { gradient: Some(Gradient::Of(Reduction::Mean)), ..Outputs::default() };
-    let truth = half.truth(&loss(), &outputs);
-    let scaled = truth.gradient.expect("asked for").mapv(|g| g * 1024.0);
-    all_near("gradient of half the rows", &gradient[..500], &scaled);
-    assert!(gradient[500..].iter().all(|g| g.is_nan()), "rows beyond the step's are left alone");
-    assert!(near(program.totals(&app).loss, mean(&half)));
+    let app = Application::plain();
+    // Rows that count are counted where some may be ignored; else they are the step's.
+    for ignore_index in [Some(-100), None] {
+        let mut data = Data::new(100, 10);
+        data.weights.fill(1.0);
+        if ignore_index.is_none() {
+            data.labels.mapv_inplace(|label| label.max(0));
+        }
+        let plain = CategoricalCrossEntropy { input: Input::Logits, ignore_index, ..CategoricalCrossEntropy::default() };
+        let loss = Loss::from(plain);
+        let outputs = KernelOutputs {
+            gradient: Some(Gradient::Of(Reduction::Mean)),
+            totals: Some(Reduction::Mean),
+            status: true,
+            ..KernelOutputs::default()
+        };
+        let descriptor = KernelDescriptor { loss: loss.clone(), outputs, ..KernelDescriptor::default() };
+        let program = Program::of(&app, &Cache::default(), &data, descriptor);
+        let half = Data {
+            logits: data.logits.slice(ndarray::s![..50, ..]).to_owned(),
+            labels: data.labels.slice(ndarray::s![..50]).to_owned(),
+            weights: Array1::ones(50),
+        };
+        let step = Step { rows: 50, scale: 1024.0, ..Step::default() };
+        app.queue.write_buffer(&program.step, 0, bytemuck::bytes_of(&step));
+        app.submit(|encoder| program.bound.encode(encoder));
+        let gradient: Vec<f32> = bytemuck::pod_collect_to_vec(&app.read(&program.gradient));
+        let outputs = Outputs { gradient: Some(Gradient::Of(Reduction::Mean)), ..Outputs::default() };
+        let truth = half.truth(&loss, &outputs);
+        let scaled = truth.gradient.expect("asked for").mapv(|g| g * 1024.0);
+        all_near(&format!("gradient of half the rows, {ignore_index:?}"), &gradient[..500], &scaled);
+        assert!(gradient[500..].iter().all(|g| g.is_nan()), "rows beyond the step's are left alone");
+        assert!(near(program.totals(&app).loss, truth.totals.mean() as f32), "{ignore_index:?}");
+    }
 }
 
 #[test]
@@ -391,10 +420,85 @@ fn totals_and_status_accumulate_when_asked() {
         app.queue.write_buffer(&program.targets, 32, bytemuck::bytes_of(&label));
         app.submit(|encoder| program.bound.encode(encoder));
     }
-    let status: StatusWords = bytemuck::pod_read_unaligned(&app.read(&program.status)[..size_of::<StatusWords>()]);
     let expected = StatusWords { bad_labels: 1, first_bad_row: 108, first_bad_label: 10, non_finite: 1, rows: 300 };
-    assert_eq!(status, expected);
+    assert_eq!(program.status(&app), expected);
     assert!(program.totals(&app).loss.is_nan());
+}
+
+/// Totals and status of weighted rows and their accuracy, from call to call, without a gradient.
+fn weighted(loss: Loss) -> KernelDescriptor<'static> {
+    let totals = Some(Reduction::WeightedMean);
+    let outputs = KernelOutputs { totals, accuracy: true, status: true, accumulate: true, ..KernelOutputs::default() };
+    KernelDescriptor { loss, sample_weights: true, outputs, ..KernelDescriptor::default() }
+}
+
+#[test]
+fn weights_and_accuracy_accumulate_and_counts_stop_at_the_largest() {
+    let (app, data) = (Application::plain(), Data::new(100, 10));
+    let truth = data.truth(&loss(), &Outputs { accuracy: true, ..Outputs::default() }).totals;
+    assert!(truth.correct > 0, "some rows are right");
+    let program = Program::of(&app, &Cache::default(), &data, weighted(loss()));
+    app.submit(|encoder| (0..3).for_each(|_| program.bound.encode(encoder)));
+    let TotalsWords { loss, sum, weight, correct, .. } = program.totals(&app);
+    assert!(near(loss, truth.weighted_mean() as f32), "{loss}");
+    assert!(near(sum, 3.0 * truth.sum() as f32), "{sum}");
+    assert!(near(weight, 3.0 * truth.weight as f32), "{weight}");
+    assert_eq!(u64::from(correct), 3 * truth.correct);
+
+    // As after many calls.
+    let full = u32::MAX - 10;
+    let before = TotalsWords { rows: full, kept: full, correct: u32::MAX - 1, ..TotalsWords::default() };
+    app.queue.write_buffer(&program.totals, 0, bytemuck::bytes_of(&before));
+    let before = StatusWords { rows: full, ..StatusWords::default() };
+    app.queue.write_buffer(&program.status, 0, bytemuck::bytes_of(&before));
+    app.submit(|encoder| program.bound.encode(encoder));
+    let TotalsWords { rows, kept, correct, .. } = program.totals(&app);
+    assert_eq!([rows, kept, correct, program.status(&app).rows], [u32::MAX; 4]);
+}
+
+#[test]
+fn losses_that_are_infinite_make_the_totals_so() {
+    const RISING: f32 = f32::NEG_INFINITY;
+    const FALLING: f32 = f32::INFINITY;
+    let (app, cache) = (Application::plain(), Cache::default());
+    let loss = Loss::from(CategoricalCrossEntropy {
+        input: Input::LogProbabilities,
+        ignore_index: Some(-100),
+        ..CategoricalCrossEntropy::default()
+    });
+    // Rows with the log-probability and the weight that they are given, and what the totals are then, and why.
+    type Rows = &'static [(usize, f32, f32)];
+    let cases: [(Rows, f32, u32); 6] = [
+        (&[(2, RISING, 1.0)], f32::INFINITY, 2),
+        (&[(2, FALLING, 1.0)], f32::NEG_INFINITY, 4),
+        (&[(2, FALLING, 0.5), (99, FALLING, 2.0)], f32::NEG_INFINITY, 4),
+        (&[(2, RISING, 1.0), (4, FALLING, 1.0)], f32::NAN, 6),
+        (&[(2, RISING, 0.0)], f32::NAN, 1),
+        (&[(2, f32::NAN, 1.0), (50, RISING, 1.0)], f32::NAN, 3),
+    ];
+    for (special_rows, want, special) in cases {
+        let mut data = Data::new(100, 10);
+        data.logits.mapv_inplace(|x| x - 5.0);
+        for &(row, log_probability, weight) in special_rows {
+            data.labels[row] = 7;
+            data.logits[[row, 7]] = log_probability;
+            data.weights[row] = weight;
+        }
+        let program = Program::of(&app, &cache, &data, weighted(loss.clone()));
+        // What the first call found is there after the second.
+        let same = |got: f32| got == want || got.is_nan() && want.is_nan();
+        for calls in 1..3 {
+            app.submit(|encoder| program.bound.encode(encoder));
+            let totals = program.totals(&app);
+            let context = format!("{special_rows:?}, call {calls}: {totals:?}");
+            assert!([totals.loss, totals.sum].map(same) == [true; 2], "{context}");
+            assert_eq!(totals.special, special, "{context}");
+            assert!(totals.finite.is_finite(), "{context}");
+            assert_eq!(program.status(&app).non_finite as usize, calls * special_rows.len(), "{context}");
+        }
+        let truth = data.truth(&loss, &Outputs::default()).totals.sum() as f32;
+        assert!(same(truth), "{special_rows:?}: the CPU has {truth}");
+    }
 }
 
 #[test]

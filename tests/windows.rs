@@ -108,17 +108,17 @@ fn everything_of(evaluator: &xent::Evaluator, problem: &Problem, halves: bool) -
 /// However many windows are under way, and whether they are copied or lie in memory that host and device share.
 #[test]
 fn windows_in_flight_change_no_bit() {
-    let open = |window_rows, copies, in_flight| {
-        let pretence = xent::Pretence { copies, in_flight, ..xent::Pretence::default() };
+    let open = |software, window_rows, copies, in_flight| {
+        let pretence = xent::Pretence { software, copies, in_flight, ..xent::Pretence::default() };
         backends::gpu().with_window_rows(window_rows).with_pretence(pretence)
     };
-    let whole = open(None, false, None);
     let flights = [(false, Some(1)), (false, Some(3)), (true, Some(2)), (true, Some(7)), (false, None)];
     let ways: Vec<_> =
         flights.into_iter().flat_map(|(copies, in_flight)| [6, 19].map(|rows| (rows, copies, in_flight))).collect();
-    let cut: Vec<_> = ways.iter().map(|&(rows, copies, in_flight)| open(Some(rows), copies, in_flight)).collect();
-    // Rows that begin at every place of a word, of both widths.
-    for classes in [3, 10, 65] {
+    // A GPU's drivers of more than a lane to a row take whole words, and rows begin at every place of one, of both widths.
+    for (software, classes) in [(None, 3), (None, 10), (None, 65), (Some(false), 65), (Some(false), 303)] {
+        let whole = open(software, None, false, None);
+        let cut: Vec<_> = ways.iter().map(|&(rows, copies, in_flight)| open(software, Some(rows), copies, in_flight)).collect();
         for (input, dense, halves) in
             [(Input::Logits, false, false), (Input::Logits, false, true), (Input::Probabilities, true, false)]
         {
@@ -126,7 +126,9 @@ fn windows_in_flight_change_no_bit() {
             let (parts, totals) = everything_of(&whole, &problem, halves);
             for (evaluator, way) in cut.iter().zip(&ways) {
                 let (got, sums) = everything_of(evaluator, &problem, halves);
-                let context = format!("{input:?} classes={classes} halves={halves} (rows, copies, in flight)={way:?}");
+                let context = format!(
+                    "{input:?} classes={classes} software={software:?} halves={halves} (rows, copies, in flight)={way:?}"
+                );
                 assert_eq!(got, parts, "{context}");
                 assert_eq!(bits(&sums), bits(&totals), "{context}");
             }

@@ -55,7 +55,7 @@ pub(crate) struct EvaluateArgs {
     /// Also count rows in which fewer than k classes score above the label.
     #[arg(long, value_name = "K,…", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     pub top_k: Vec<u32>,
-    /// Bins of the calibration error.
+    /// Bins of the calibration error, 15 unless given.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub calibration_bins: Option<u32>,
     /// Write the loss of each row, before sample weights, as float32.
@@ -74,7 +74,7 @@ pub(crate) struct EvaluateArgs {
     /// Where to evaluate: auto takes a real GPU, else the CPU; gpu takes any adapter or fails.
     #[arg(long, value_enum, default_value_t = Backend::Auto)]
     pub backend: Backend,
-    /// Take the adapter of this name, or with TEXT in it.
+    /// Take the adapter of this name, or with TEXT in it, a software adapter too, or fail: also where the backend is auto.
     #[arg(long, value_name = "TEXT")]
     pub adapter: Option<String>,
     /// At most so many rows at a time; the result is the same to the bit.
@@ -128,7 +128,7 @@ pub(crate) struct LossArgs {
     /// Spread so much of each target evenly over the classes, from 0 to 1.
     #[arg(long, value_name = "F", default_value_t = 0.0, allow_negative_numbers = true)]
     pub label_smoothing: f64,
-    /// Clip probabilities to [F, 1 − F].
+    /// Clip probabilities to [F, 1 − F], for kl-divergence these and the targets to [F, 1]; logits for the focal loss only.
     #[arg(long, value_name = "F", default_value_t = xent::DEFAULT_EPSILON, allow_negative_numbers = true)]
     pub epsilon: f64,
     /// Focal loss: multiply each class' term with α·(1 − p)^F.
@@ -137,7 +137,7 @@ pub(crate) struct LossArgs {
     /// The focal loss' α, 0.25 unless given.
     #[arg(long, value_name = "F", requires = "focal_gamma", allow_negative_numbers = true)]
     pub focal_alpha: Option<f64>,
-    /// Poly-1 loss: add F·(1 − p) to each class' term.
+    /// Poly-1 loss: add F·(1 − p) to each class' −log p.
     #[arg(long, value_name = "F", allow_negative_numbers = true)]
     pub poly_epsilon: Option<f64>,
     /// Add F·logsumexp² to each row.

@@ -47,11 +47,14 @@ fn as_json(adapter: &AdapterSummary) -> serde_json::Value {
 
 fn as_text(adapter: &AdapterSummary) -> [String; 4] {
     let features = if adapter.features.is_empty() { "none of use here".into() } else { adapter.features.join(", ") };
-    let (least, most) = adapter.subgroup_sizes;
+    let subgroups = match adapter.subgroup_sizes {
+        (_, 0) => "no subgroups".into(),
+        (least, most) => format!("subgroups of {least} to {most}"),
+    };
     [
         format!("gpu: {}, {} ({}){}", adapter.name, adapter.kind, adapter.api, mark(adapter.auto)),
         format!("     driver    {}", adapter.driver),
-        format!("     features  {features}; subgroups of {least} to {most}"),
+        format!("     features  {features}; {subgroups}"),
         format!("     limits    binding {} MiB, buffer {} MiB", adapter.max_binding >> 20, adapter.max_buffer >> 20),
     ]
 }

@@ -38,6 +38,8 @@ fn devices_lists_the_processor_and_every_adapter() {
         assert!(adapter["features"].as_array().unwrap().iter().all(Value::is_string), "{adapter}");
         let sizes = adapter["subgroup_sizes"].as_array().unwrap();
         assert!(sizes.len() == 2 && sizes.iter().all(Value::is_u64), "{adapter}");
+        let has_subgroups = adapter["features"].as_array().unwrap().contains(&"subgroups".into());
+        assert_eq!(sizes.iter().all(|size| size != 0), has_subgroups, "{adapter}");
         assert!(adapter["auto"].is_boolean(), "{adapter}");
     }
 }

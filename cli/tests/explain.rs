@@ -300,11 +300,17 @@ fn rows_without_a_loss() {
         ("p.npy l.npy --row 1", "the row sums to 0: there is nothing to divide by, so the loss is NaN"),
         ("p.npy d.npy --row 2", "the target of class 1 is NaN, so the loss is NaN"),
         ("p.npy d.npy --row 2 --loss binary", "the target of class 1 is NaN, so the loss is NaN"),
+        ("p.npy d.npy --row 2 --loss kl-divergence", "the target of class 1 is NaN, so the loss is NaN"),
     ] {
         let text = text(&folder, args);
         assert_says(&text, &[rule, "loss NaN\n"]);
         assert!(!text.contains("clipped from"), "{args}:\n{text}");
-        assert_eq!(object(&folder, args)["loss"], "nan", "{args}");
+        let object = object(&folder, args);
+        assert_eq!(object["loss"], "nan", "{args}");
+        if args.contains("d.npy") {
+            let class = &object["classes"][1];
+            assert_eq!((&class["coefficient"], &class["term"]), (&json!("nan"), &json!("nan")), "{args}: {class}");
+        }
     }
 }
 

@@ -66,6 +66,34 @@ fn windows_of_every_type_give_the_same_bits() {
     }
 }
 
+/// The divisor of a mean's gradient is that of all rows, though labels and weights are looked at piece by piece.
+#[test]
+fn the_gradient_of_a_mean_is_of_the_whole_file() {
+    const ROWS: usize = 200_003;
+    let folder = Folder::new();
+    put_zeros(&folder, "p.npy", "<f4", &[ROWS, 2]);
+    let (label, weight) = (|row: usize| (row % 3) as f64, |row: usize| (row % 5) as f64 * 0.5);
+    folder.put("l.npy", &Array::new(&[ROWS], (0..ROWS).map(label)).npy("|u1"));
+    folder.put("weights.npy", &Array::new(&[ROWS], (0..ROWS).map(weight)).npy("<f4"));
+    let kept = |row: &usize| row % 3 != 2;
+    let count = (0..ROWS).filter(kept).count() as f64;
+    let sum: f64 = (0..ROWS).filter(kept).map(weight).sum();
+    for (reduction, divisor) in [("mean", count), ("weighted-mean", sum), ("sum", 1.0)] {
+        let files = "p.npy l.npy --from-logits --ignore-index 2 --sample-weights weights.npy";
+        for window in ["", "--window-rows 99991"] {
+            folder.evaluate("cpu", &format!("{files} --reduction {reduction} --gradient g.npy {window}"));
+            let gradient = folder.read_f32("g.npy");
+            for (row, pair) in gradient.values.chunks(2).enumerate() {
+                // Of two equal logits.
+                let half = if kept(&row) { weight(row) / divisor / 2.0 } else { 0.0 };
+                let want = if row % 3 == 0 { [-half, half] } else { [half, -half] };
+                let near = |(got, want): (&f64, f64)| (got - want).abs() <= 1e-6 * want.abs();
+                assert!(pair.iter().zip(want).all(near), "{reduction}, {window}, row {row}: {pair:?}, want {want:?}");
+            }
+        }
+    }
+}
+
 /// Bad labels in the parts of several threads: the first of them is named.
 #[test]
 fn the_first_of_several_bad_labels_is_named() {
@@ -91,8 +119,8 @@ fn the_first_of_several_bad_labels_is_named() {
 /// Logits of 40 GB that no disk has: whatever stops a run, it is long before it has read them.
 fn endless() -> (Folder, u64) {
     let folder = Folder::new();
-    let data = put_zeros(&folder, "p.npy", "<f4", &[100_000, 100_000]);
-    put_zeros(&folder, "l.npy", "|u1", &[100_000]);
+    let data = put_zeros(&folder, "p.npy", "<f4", &[10_000_000, 100_000]);
+    put_zeros(&folder, "l.npy", "|u1", &[10_000_000]);
     (folder, data)
 }
 

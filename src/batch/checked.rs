@@ -278,6 +278,31 @@ mod tests {
         assert!(std::ptr::eq(window.predictions.as_ptr(), &raw const all[[1, 0]]));
     }
 
+    /// More rows than are looked at at a time.
+    #[test]
+    fn a_scale_is_of_all_rows() {
+        const ROWS: usize = 2 * SCAN + 3;
+        let predictions = Array2::<f32>::zeros((ROWS, 3));
+        let labels = Array1::from_shape_fn(ROWS, |row| if row % 3 == 2 { -100 } else { (row % 3) as i64 });
+        let weights = Array1::from_shape_fn(ROWS, |row| (row % 7) as f64);
+        let loss = CategoricalCrossEntropy {
+            ignore_index: Some(-100),
+            class_weights: Some(vec![1.0, 4.0, 1.0]),
+            ..CategoricalCrossEntropy::default()
+        };
+        let prepared = Loss::from(loss).prepare(3, false).expect("the options are sound");
+        let batch = Batch::new(predictions.view(), Targets::classes(labels.view())).expect("shapes fit");
+        let batch = batch.sample_weights(weights.view()).expect("shapes fit");
+        let checked = batch.check(&prepared, 0).expect("labels are good");
+        let of = |rows: fn(usize) -> f64| (0..ROWS).map(rows).sum::<f64>();
+        let kept = of(|row| if row % 3 == 2 { 0.0 } else { 1.0 });
+        let weight = of(|row| [1.0, 4.0, 0.0][row % 3] * (row % 7) as f64);
+        for (reduction, divisor) in [(Reduction::Mean, kept), (Reduction::WeightedMean, weight), (Reduction::Sum, 1.0)] {
+            let scale = checked.scale(&prepared, Gradient::Of(reduction)).expect("it is a number");
+            assert_eq!(scale, 1.0 / divisor, "{reduction:?}");
+        }
+    }
+
     #[test]
     fn bad_values_are_named() {
         let p = Array2::<f32>::zeros((3, 3));

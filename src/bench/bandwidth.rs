@@ -51,33 +51,7 @@ impl Bandwidth {
         destination: &wgpu::Buffer,
         bytes: u64,
     ) -> Result<Self> {
-        let size = wgpu::BufferSize::new(bytes.next_multiple_of(16));
-        let binding = |binding, buffer| wgpu::BindGroupEntry {
-            binding,
-            resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: 0, size }),
-        };
-        let (layout, group) = device.guarded(|device, _| {
-            let storage = |binding, read_only| wgpu::BindGroupLayoutEntry {
-                binding,
-                visibility: wgpu::ShaderStages::COMPUTE,
-                ty: wgpu::BindingType::Buffer {
-                    ty: wgpu::BufferBindingType::Storage { read_only },
-                    has_dynamic_offset: false,
-                    min_binding_size: None,
-                },
-                count: None,
-            };
-            let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-                label: Some("xent bandwidth"),
-                entries: &[storage(0, true), storage(1, false)],
-            });
-            let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
-                label: Some("xent bandwidth"),
-                layout: &layout,
-                entries: &[binding(0, source), binding(1, destination)],
-            });
-            (layout, group)
-        })?;
+        let (layout, group) = bound(device, source, destination, bytes)?;
         let plain =
             Form { pipeline: pipeline(device, &layout, "read_all", LANES[1])?, lanes: LANES[1], workgroups: 1024, times: 1 };
         stopwatch.warm_up(device, (&|pass: &mut wgpu::ComputePass<'_>| plain.encode(&group, pass), plain.times))?;
@@ -119,6 +93,42 @@ impl Bandwidth {
     }
 }
 
+/// Two buffers, as far as `bytes` bytes, in the places that the shader has for them.
+fn bound(
+    device: &Device,
+    source: &wgpu::Buffer,
+    destination: &wgpu::Buffer,
+    bytes: u64,
+) -> Result<(wgpu::BindGroupLayout, wgpu::BindGroup)> {
+    let size = wgpu::BufferSize::new(bytes.next_multiple_of(16));
+    let binding = |binding, buffer| wgpu::BindGroupEntry {
+        binding,
+        resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: 0, size }),
+    };
+    device.guarded(|device, _| {
+        let storage = |binding, read_only| wgpu::BindGroupLayoutEntry {
+            binding,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer {
+                ty: wgpu::BufferBindingType::Storage { read_only },
+                has_dynamic_offset: false,
+                min_binding_size: None,
+            },
+            count: None,
+        };
+        let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label: Some("xent bandwidth"),
+            entries: &[storage(0, true), storage(1, false)],
+        });
+        let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some("xent bandwidth"),
+            layout: &layout,
+            entries: &[binding(0, source), binding(1, destination)],
+        });
+        (layout, group)
+    })
+}
+
 /// The shader, which the library's own kernels are no better off than: the same checks, and those alone.
 fn pipeline(device: &Device, layout: &wgpu::BindGroupLayout, entry: &str, lanes: u32) -> Result<wgpu::ComputePipeline> {
     device.guarded(|device, _| {
@@ -148,4 +158,53 @@ fn pipeline(device: &Device, layout: &wgpu::BindGroupLayout, entry: &str, lanes:
             cache: None,
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the shader's read would not come upon in noise.
+    const SIGN: [u32; 4] = [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a];
+    const WORD: u64 = 16;
+
+    /// The destination's words after an entry's pass over source words in grids of so many workgroups.
+    fn after(device: &Device, entry: &str, lanes: u32, workgroups: u32, words: &[[u32; 4]]) -> Vec<[u32; 4]> {
+        let source = device.upload("source", bytemuck::cast_slice(words)).expect("there is memory");
+        let poison = vec![[u32::MAX; 4]; words.len().max(lanes as usize)];
+        let destination = device.upload("destination", bytemuck::cast_slice(&poison)).expect("there is memory");
+        let (layout, group) = bound(device, &source, &destination, WORD * words.len() as u64).expect("they can be bound");
+        let pipeline = pipeline(device, &layout, entry, lanes).expect("the shader compiles");
+        let form = Form { pipeline, lanes, workgroups, times: 1 };
+        let pass = |encoder: &mut wgpu::CommandEncoder| {
+            form.encode(&group, &mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()));
+        };
+        device.run(pass).expect("the device is there");
+        let mut found = Vec::new();
+        let take = |_, bytes: &[u8]| found.extend(bytemuck::pod_collect_to_vec::<u8, [u32; 4]>(bytes));
+        device.read(&destination, WORD * words.len() as u64, take).expect("the device is there");
+        found
+    }
+
+    /// Every word in its turn is the one that a lane finds, if it reads this and no other twice.
+    #[test]
+    fn every_word_is_read_once_and_copied() {
+        let device = Device::open(0).expect("these tests need an adapter");
+        for lanes in LANES {
+            let block = 4 * lanes as usize;
+            for (workgroups, count) in [(1, block), (1, 2 * block + 1), (3, 7 * block - 1), (3, 2 * lanes as usize + 5)] {
+                let context = format!("{count} words by {workgroups} workgroups of {lanes} lanes");
+                let noise: Vec<[u32; 4]> = (0..count as u32).map(|i| [i, !i, i << 7, i.wrapping_mul(0x9e37_79b9)]).collect();
+                assert_eq!(after(&device, "copy_all", lanes, workgroups, &noise), noise, "{context}");
+                // Each border of a block, and of a lane's words in it.
+                for place in (0..count).filter(|place| (place + 1) % lanes as usize <= 1 || place + 1 == count) {
+                    let mut words = vec![[0; 4]; count];
+                    words[place] = SIGN;
+                    let found = after(&device, "read_all", lanes, workgroups, &words);
+                    let written: Vec<_> = found.iter().filter(|word| **word != [u32::MAX; 4]).collect();
+                    assert_eq!(written, [&SIGN], "{context}: word {place}");
+                }
+            }
+        }
+    }
 }

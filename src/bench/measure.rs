@@ -156,6 +156,8 @@ mod tests {
         lie: Lie,
         pass: Pass,
         timed: bool,
+        /// The seconds of a case, of a read and of a copy, if these are made up.
+        pace: Option<[f64; 3]>,
     }
 
     impl Machine for Liar<'_> {
@@ -193,12 +195,18 @@ mod tests {
 
         fn time(&mut self, case: &Case, times: usize) -> Result<Vec<[f64; 2]>> {
             self.timed = true;
-            self.cpu.time(case, times)
+            match self.pace {
+                Some([seconds, read, copy]) => Ok(vec![[seconds, if case.pass.writes() { copy } else { read }]; times]),
+                None => self.cpu.time(case, times),
+            }
         }
 
         fn time_yardstick(&mut self, copy: bool, times: usize) -> Result<Vec<f64>> {
             self.timed = true;
-            self.cpu.time_yardstick(copy, times)
+            match self.pace {
+                Some([_, of_read, of_copy]) => Ok(vec![if copy { of_copy } else { of_read }; times]),
+                None => self.cpu.time_yardstick(copy, times),
+            }
         }
     }
 
@@ -218,7 +226,7 @@ mod tests {
     fn run(descriptor: &BenchDescriptor, pass: Pass, lie: Lie) -> (Result<MachineReport>, bool) {
         let data = Data::new(descriptor, descriptor.bytes.unwrap_or(0));
         let cpu = Cpu::new(&data, Instructions::Portable).expect("every processor has these");
-        let mut liar = Liar { cpu, lie, pass, timed: false };
+        let mut liar = Liar { cpu, lie, pass, timed: false, pace: None };
         let report = measure(&mut liar, descriptor, &mut |_| ());
         (report, liar.timed)
     }
@@ -278,6 +286,27 @@ mod tests {
         let MachineFailure { backend, adapter, error } = &report.failures[0];
         assert_eq!((backend, adapter.as_str()), (&Backend::Cpu, "a liar"));
         assert!(matches!(error, Error::WrongAnswer { .. }), "{error}");
+    }
+
+    #[test]
+    fn fractions_are_of_what_is_moved_by_a_read_or_a_copy_in_the_same_time() {
+        for passes in [vec![Pass::Forward], vec![Pass::Gradient, Pass::Both], vec![Pass::Forward, Pass::Gradient]] {
+            let (elements, inputs) = (vec![Element::F32], vec![Input::Logits]);
+            let descriptor = BenchDescriptor { classes: vec![10], elements, inputs, passes, ..descriptor() };
+            let data = Data::new(&descriptor, 40_000);
+            let cpu = Cpu::new(&data, Instructions::Portable).expect("every processor has these");
+            let pace = Some([4e-6, 2e-6, 5e-6]);
+            let mut machine = Liar { cpu, lie: |_| (), pass: Pass::Forward, timed: false, pace };
+            let report = measure(&mut machine, &descriptor, &mut |_| ()).expect("every answer is right");
+            // A copy moves each byte twice.
+            let near = |got: f64, want: f64| (got / want - 1.0).abs() < 1e-12;
+            assert!(near(report.read_gbs, 20.0) && near(report.copy_gbs, 16.0), "{report:?}");
+            for result in &report.results {
+                let of_read = result.bytes as f64 / 4e-6 / 1e9 / 20.0;
+                let fraction = if result.case.pass == Pass::Forward { of_read } else { of_read * 20.0 / 16.0 };
+                assert!(near(report.fraction(result), fraction), "{result:?}: {}", report.fraction(result));
+            }
+        }
     }
 
     #[test]

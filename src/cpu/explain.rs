@@ -126,8 +126,13 @@ impl<F: Fold, T: LossTerm> Work for Explain<'_, F, T> {
                 log_rest: taken.log_rest,
                 target,
                 clipped_target,
-                coefficient: if ignored { 0.0 } else { first(block.coefficient) },
-                term: if ignored { 0.0 } else { (first_d(term.loss) / f64::from(prepared.share)) as f32 },
+                coefficient: if ignored { 0.0 } else { first(block.unchecked) },
+                term: match (ignored, block.bad.bits() & 1) {
+                    (true, _) => 0.0,
+                    (false, 0) => (first_d(term.loss) / f64::from(prepared.share)) as f32,
+                    // The row is NaN because of this one.
+                    (false, _) => f32::NAN,
+                },
             }
         };
         Explanation {

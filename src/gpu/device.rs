@@ -13,11 +13,11 @@ use crate::plan::DeviceLimits;
 pub struct AdapterSummary {
     /// What the driver calls the device; of several of the same name each has its number behind it, from the second on.
     pub name: String,
-    /// Vulkan, Metal, DX12 or WebGPU.
+    /// `vulkan`, `metal`, `dx12` or `webgpu`.
     pub api: String,
     /// The driver, with its version.
     pub driver: String,
-    /// Discrete, integrated, virtual or software.
+    /// `discrete`, `integrated`, `virtual`, `software`, or `other` where the driver does not say (a browser never does).
     pub kind: &'static str,
     /// Bytes of the largest storage binding.
     pub max_binding: u64,
@@ -174,7 +174,11 @@ fn summary(adapter: &wgpu::Adapter, info: wgpu::AdapterInfo, auto: bool) -> Adap
         },
         max_binding: limits.max_storage_buffer_binding_size,
         max_buffer: limits.max_buffer_size,
-        subgroup_sizes: (info.subgroup_min_size, info.subgroup_max_size),
+        subgroup_sizes: if features.contains(wgpu::Features::SUBGROUP) {
+            (info.subgroup_min_size, info.subgroup_max_size)
+        } else {
+            (0, 0)
+        },
         features: helpful.into_iter().filter(|(feature, _)| features.contains(*feature)).map(|(_, name)| name).collect(),
         auto,
         name: info.name,

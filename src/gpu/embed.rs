@@ -127,7 +127,7 @@ impl Kernel {
     }
 
     /// Binds the kernel to buffers of `rows` rows, and makes all that recording needs: bind groups, parameters, and scratch
-    /// memory of 4 bytes a row and value (see the chapter on embedding).
+    /// memory, of which the chapter on embedding says how much: some bytes a row, of split rows 64 for each part.
     ///
     /// # Errors
     /// [`Error::Binding`] names the buffer that is missing, too small, at a wrong place, without its usage, or in another's way, and
