@@ -42,7 +42,7 @@ fn walks_twice() -> bool {
     return sums_terms() || CALIBRATED;
 }
 
-fn block_terms(s: State, block: Block, label: Label) -> Terms {
+fn block_terms(folded: Row, block: Block, label: Label) -> Terms {
     var loss = vec4<f32>(0.0);
     var beyond = vec4<f32>(0.0);
     var slope = vec4<f32>(0.0);
@@ -52,11 +52,11 @@ fn block_terms(s: State, block: Block, label: Label) -> Terms {
     var flags = 0u;
     for (var i = 0u; i < 4u; i++) {
         if block.present[i] {
-            let class_share = share(s, block.bits[i]);
+            let class_share = share(folded, block.bits[i]);
             if sums_terms() {
                 let t = term(class_share, block.coefficient[i], block.given[i]);
                 if is_linear() && abs(class_share.surprise) >= BEYOND {
-                    beyond[i] = block.coefficient[i] * small_surprise(s, class_share);
+                    beyond[i] = block.coefficient[i] * small_surprise(folded, class_share);
                 } else {
                     loss[i] = t.loss;
                 }
@@ -69,7 +69,7 @@ fn block_terms(s: State, block: Block, label: Label) -> Terms {
                 } else if block.given[i] != 0.0 {
                     flags |= signed_special(class_share.special, block.given[i]) << PLAIN;
                 }
-                let raw = unclipped(s, block.bits[i]);
+                let raw = unclipped(folded, block.bits[i]);
                 entropy[i] = raw.p * raw.surprise;
                 let distance = select(raw.p, raw.rest, block.classes[i] == label.class_index);
                 brier[i] = distance * distance;
@@ -80,14 +80,14 @@ fn block_terms(s: State, block: Block, label: Label) -> Terms {
 }
 
 // The row's terms: from the second walk where that summed them, else from the state or the label alone.
-fn row_terms(s: State, walked: Terms, label: Label) -> Terms {
+fn row_terms(folded: Row, walked: Terms, label: Label) -> Terms {
     if CLOSED {
-        return closed_terms(s, label);
+        return closed_terms(folded, label);
     }
     if SPREAD {
         return walked;
     }
-    let class_share = share(s, label.bits);
+    let class_share = share(folded, label.bits);
     let t = term(class_share, label.weight, 1.0);
     return Terms(t.loss, 0.0, t.slope, 0.0, 0.0, 0.0, special(class_share, label.weight, 1.0));
 }
@@ -111,26 +111,26 @@ fn with_special(flags: u32, finite: f32) -> u32 {
     return bitcast<u32>(finite);
 }
 
-fn row_loss(s: State, terms: Terms) -> u32 {
-    if is_undefined(s) {
+fn row_loss(folded: Row, terms: Terms) -> u32 {
+    if is_undefined(folded) {
         return NAN;
     }
-    let extra = extra_loss(s);
+    let extra = extra_loss(folded);
     let rising = select(0u, RISING, extra > LARGEST);
     return with_special(terms.special | rising, fma(terms.beyond, UNSMALL, terms.loss) + extra);
 }
 
 // The record of a row. Of one that does not count (`ignored`) the loss is 0, whatever it holds, and so is all else but the
 // logsumexp.
-fn write_record(row: u32, s: State, terms: Terms, walked: Terms, rank: Rank, undefined: bool, ignored: bool) {
+fn write_record(row: u32, folded: Row, terms: Terms, walked: Terms, rank: Rank, undefined: bool, ignored: bool) {
     let at = row * FIELDS;
-    records[at] = select(select(row_loss(s, terms), NAN, undefined), 0u, ignored);
+    records[at] = select(select(row_loss(folded, terms), NAN, undefined), 0u, ignored);
     if RANKED {
         records[at + RANK_FIELD] = select(select(finish_rank(rank), RANK_NAN, undefined), 0u, ignored);
     }
-    let empty = is_undefined(s);
+    let empty = is_undefined(folded);
     if LOGSUMEXP {
-        records[at + LOGSUMEXP_FIELD] = select(bitcast<u32>(logsumexp(s)), NAN, empty);
+        records[at + LOGSUMEXP_FIELD] = select(bitcast<u32>(logsumexp(folded)), NAN, empty);
     }
     if CALIBRATED {
         let bad = empty || undefined;
@@ -138,17 +138,26 @@ fn write_record(row: u32, s: State, terms: Terms, walked: Terms, rank: Rank, und
         records[at + PLAIN_FIELD] = select(plain, 0u, ignored);
         records[at + ENTROPY_FIELD] = select(select(bitcast<u32>(walked.entropy), NAN, bad), 0u, ignored);
         records[at + BRIER_FIELD] = select(select(bitcast<u32>(walked.brier), NAN, bad), 0u, ignored);
-        records[at + CONFIDENCE_FIELD] = select(select(bitcast<u32>(confidence(s)), NAN, bad), 0u, ignored);
+        records[at + CONFIDENCE_FIELD] = select(select(bitcast<u32>(confidence(folded)), NAN, bad), 0u, ignored);
     }
 }
 
+// The gradient of one class.
+fn class_gradient(row: Finished, bits: u32, coefficient: f32, given: f32) -> f32 {
+    let class_share = share(row.folded, bits);
+    let t = term(class_share, coefficient, given);
+    return through(row.folded, bits, class_share, t.slope, row.terms.pull) * row.scale;
+}
+
 // The gradient of a block.
-fn block_gradient(s: State, block: Block, terms: Terms, scale: f32) -> vec4<f32> {
+fn block_gradient(row: Finished, block: Block) -> vec4<f32> {
+    if has_short_forms() {
+        let others = through_others(row.folded, row.of_others, block.bits);
+        return select(others, vec4<f32>(row.of_label), block.classes == vec4<u32>(row.label));
+    }
     var derivatives: vec4<f32>;
     for (var i = 0u; i < 4u; i++) {
-        let class_share = share(s, block.bits[i]);
-        let t = term(class_share, block.coefficient[i], block.given[i]);
-        derivatives[i] = through(s, block.bits[i], class_share, t.slope, terms.pull) * scale;
+        derivatives[i] = class_gradient(row, block.bits[i], block.coefficient[i], block.given[i]);
     }
     return derivatives;
 }

@@ -117,6 +117,7 @@ fn walks_again() -> bool {
 }
 
 fn sum_up(w: Walk, s: State, label: Label) -> Summed {
+    let folded = row_of(s);
     var pairs: array<Terms, LEVELS>;
     var count = 0u;
     var ranks = no_ranks();
@@ -127,7 +128,7 @@ fn sum_up(w: Walk, s: State, label: Label) -> Summed {
         for (var k = base; k < min(base + PARTIAL, w.count); k++) {
             let block = load_block(w, k, true);
             if walks_twice() {
-                partial = merge_terms(partial, block_terms(s, block, label));
+                partial = merge_terms(partial, block_terms(folded, block, label));
             }
             if DENSE && RANKED {
                 ranks = absorb_ranks(ranks, block, goals, labels);
@@ -152,13 +153,17 @@ fn sum_up(w: Walk, s: State, label: Label) -> Summed {
 
 // A row whose walks are done.
 struct Finished {
-    state: State,
+    folded: Row,
     terms: Terms,
     // What its gradient is multiplied with.
     scale: f32,
     // The loss is NaN, and with it the gradient; the row does not count, and has a gradient of 0.
     undefined: bool,
     ignored: bool,
+    // Where derivatives have short forms: the label's class index and derivative, and what those of the others have in common.
+    label: u32,
+    of_label: f32,
+    of_others: f32,
 }
 
 fn is_ignored(label: Label) -> bool {
@@ -177,24 +182,29 @@ fn gradient_scale(row: u32) -> f32 {
 }
 
 fn finish(row: u32, found: Found, walked: Terms, label: Label) -> Finished {
-    let terms = row_terms(found.state, walked, label);
-    let undefined = is_unlabelled(found, label) || is_undefined(found.state) || is_no_number(terms.special);
-    var scale = 0.0;
+    let folded = row_of(found.state);
+    let terms = row_terms(folded, walked, label);
+    let undefined = is_unlabelled(found, label) || is_undefined(folded) || is_no_number(terms.special);
+    var finished = Finished(folded, terms, 0.0, undefined, is_ignored(label), label.class_index, 0.0, 0.0);
     if GRADIENT {
-        scale = gradient_scale(row);
+        finished.scale = gradient_scale(row);
+        if has_short_forms() {
+            finished.of_label = class_gradient(finished, label.bits, label.weight, 1.0);
+            finished.of_others = in_common(folded, terms.pull, finished.scale);
+        }
     }
-    return Finished(found.state, terms, scale, undefined, is_ignored(label));
+    return finished;
 }
 
 fn write_finished(row: u32, found: Found, summed: Summed, label: Label, finished: Finished) {
     let rank = merge_rank(found.rank, summed.rank);
     let unlabelled = is_unlabelled(found, label);
-    write_record(row, found.state, finished.terms, summed.terms, rank, unlabelled, finished.ignored);
+    write_record(row, finished.folded, finished.terms, summed.terms, rank, unlabelled, finished.ignored);
 }
 
 // The gradient of a block, as bits.
 fn gradient_bits(row: Finished, block: Block) -> vec4<u32> {
-    let derivatives = bitcast<vec4<u32>>(block_gradient(row.state, block, row.terms, row.scale));
+    let derivatives = bitcast<vec4<u32>>(block_gradient(row, block));
     let special = vec4<u32>(select(NAN, 0u, row.ignored));
     return select(derivatives, special, row.undefined || row.ignored);
 }

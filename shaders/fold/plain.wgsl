@@ -69,23 +69,32 @@ fn merge(a: State, b: State) -> State {
     return State(a.special | b.special);
 }
 
-fn is_undefined(s: State) -> bool {
+// Classes have nothing in common.
+struct Row {
+    state: State,
+}
+
+fn row_of(s: State) -> Row {
+    return Row(s);
+}
+
+fn is_undefined(row: Row) -> bool {
     return false;
 }
 
-fn logsumexp(s: State) -> f32 {
+fn logsumexp(row: Row) -> f32 {
     return 0.0;
 }
 
-fn confidence(s: State) -> f32 {
+fn confidence(row: Row) -> f32 {
     return 0.0;
 }
 
-fn unclipped(s: State, bits: u32) -> Share {
-    return share(s, bits);
+fn unclipped(row: Row, bits: u32) -> Share {
+    return share(row, bits);
 }
 
-fn share(s: State, bits: u32) -> Share {
+fn share(row: Row, bits: u32) -> Share {
     var special = 0u;
     if is_nan(bits) {
         special = UNDEFINED;
@@ -97,16 +106,16 @@ fn share(s: State, bits: u32) -> Share {
     return Share(x, 0.0, 0.0, -x, false, special);
 }
 
-fn small_surprise(s: State, class_share: Share) -> f32 {
+fn small_surprise(row: Row, class_share: Share) -> f32 {
     return SMALL * class_share.surprise;
 }
 
 // Needs the second walk.
-fn closed_terms(s: State, label: Label) -> Terms {
+fn closed_terms(row: Row, label: Label) -> Terms {
     return no_terms();
 }
 
-fn extra_loss(s: State) -> f32 {
+fn extra_loss(row: Row) -> f32 {
     return 0.0;
 }
 
@@ -118,8 +127,21 @@ fn signed_special(special: u32, coefficient: f32) -> u32 {
     return special;
 }
 
-fn through(s: State, bits: u32, class_share: Share, slope: f32, pull: f32) -> f32 {
+fn through(row: Row, bits: u32, class_share: Share, slope: f32, pull: f32) -> f32 {
     return slope;
+}
+
+// Whether classes without a term have a derivative of their own form: those of class indices, but for the label.
+fn has_short_forms() -> bool {
+    return !SPREAD;
+}
+
+fn in_common(row: Row, pull: f32, factor: f32) -> f32 {
+    return 0.0;
+}
+
+fn through_others(row: Row, of_others: f32, bits: vec4<u32>) -> vec4<f32> {
+    return vec4<f32>(0.0);
 }
 
 // How a state goes from lane to lane.

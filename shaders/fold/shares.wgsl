@@ -149,56 +149,67 @@ fn merge(a: State, b: State) -> State {
     return State(big, rest + scaled_1(low, is_large(big)), a.special | b.special);
 }
 
-fn total(s: State) -> f32 {
-    return scaled_1(s.big, is_large(s.big)) + s.rest;
+// A row whose state is whole: what its classes have in common is worked out once, by whoever walks over them.
+struct Row {
+    state: State,
+    // Entries are scaled down.
+    large: bool,
+    // The largest entry as scaled, and the sum of all.
+    big: f32,
+    total: f32,
+    // The others, relative to the largest entry.
+    beyond: f32,
 }
 
-fn is_undefined(s: State) -> bool {
+fn row_of(s: State) -> Row {
+    let large = is_large(s.big);
+    let big = scaled_1(s.big, large);
+    return Row(s, large, big, big + s.rest, s.rest / big);
+}
+
+fn is_undefined(row: Row) -> bool {
     // A NaN or an infinity among the entries, or nothing to divide by.
-    return (s.special & UNDEFINED) != 0u || total(s) == 0.0;
+    return (row.state.special & UNDEFINED) != 0u || row.total == 0.0;
 }
 
-fn logsumexp(s: State) -> f32 {
+fn logsumexp(row: Row) -> f32 {
     return 0.0;
 }
 
 // The largest probability before clipping: that of the largest entry, or with a negative sum of the smallest; near enough
 // the entry of the largest magnitude, as all have one sign wherever they are probabilities.
-fn confidence(s: State) -> f32 {
-    return scaled_1(s.big, is_large(s.big)) / total(s);
+fn confidence(row: Row) -> f32 {
+    return row.big / row.total;
 }
 
 // What an entry is before clipping. A probability that is not positive has no logarithm, and adds none.
-fn unclipped(s: State, bits: u32) -> Share {
-    let large = is_large(s.big);
-    let big = scaled_1(s.big, large);
-    let sum = big + s.rest;
-    let x = scaled_1(bits, large);
-    let p = x / sum;
+fn unclipped(row: Row, bits: u32) -> Share {
+    let x = scaled_1(bits, row.large);
+    let p = x / row.total;
     // Of the largest entry the sum beyond it: 1 − p keeps its digits. No branches here: see `scaled`.
-    let is_big = (bits == s.big) & (p > 0.0);
-    let beyond = select(sum / x - 1.0, s.rest / big, is_big);
-    let inverse = select(sum / x, 1.0 + beyond, is_big);
+    let is_big = (bits == row.state.big) & (p > 0.0);
+    let beyond = select(row.total / x - 1.0, row.beyond, is_big);
+    let inverse = select(row.total / x, 1.0 + beyond, is_big);
     let rest = select(1.0 - p, beyond / inverse, is_big);
     return Share(x, p, rest, select(0.0, log_of(inverse, beyond), p > 0.0), false, 0u);
 }
 
-fn share(s: State, bits: u32) -> Share {
-    var class_share = unclipped(s, bits);
+fn share(row: Row, bits: u32) -> Share {
+    var class_share = unclipped(row, bits);
     class_share.surprise = select(class_share.surprise, LARGEST, class_share.p <= params.lowest * 0.5);
     return clip(class_share);
 }
 
-fn small_surprise(s: State, class_share: Share) -> f32 {
+fn small_surprise(row: Row, class_share: Share) -> f32 {
     return SMALL * class_share.surprise;
 }
 
 // Needs the second walk.
-fn closed_terms(s: State, label: Label) -> Terms {
+fn closed_terms(row: Row, label: Label) -> Terms {
     return no_terms();
 }
 
-fn extra_loss(s: State) -> f32 {
+fn extra_loss(row: Row) -> f32 {
     return 0.0;
 }
 
@@ -207,12 +218,26 @@ fn signed_special(special: u32, coefficient: f32) -> u32 {
 }
 
 // d/dx_j Σ c·φ(x / s) = (slope_j / p_j − Σ slopes) / s; written so that nothing cancels for the largest entry.
-fn through(s: State, bits: u32, class_share: Share, slope: f32, pull: f32) -> f32 {
-    let sum = total(s);
+fn through(row: Row, bits: u32, class_share: Share, slope: f32, pull: f32) -> f32 {
     let steep = slope * (class_share.rest / class_share.p) - (pull - slope);
     let derivative = select(-pull, steep, !class_share.clipped & (slope != 0.0));
     // Back from the scale of the sum.
-    return derivative / sum * select(UNSMALL, SMALL, is_large(s.big));
+    return derivative / row.total * select(UNSMALL, SMALL, row.large);
+}
+
+// Whether classes without a term have a derivative of their own form: those of class indices, but for the label.
+fn has_short_forms() -> bool {
+    return !SPREAD;
+}
+
+// What these have in common in a row.
+fn in_common(row: Row, pull: f32, factor: f32) -> f32 {
+    return -pull / row.total * select(UNSMALL, SMALL, row.large) * factor;
+}
+
+// It is the same for all of them.
+fn through_others(row: Row, of_others: f32, bits: vec4<u32>) -> vec4<f32> {
+    return vec4<f32>(of_others);
 }
 
 // How a state goes from lane to lane.

@@ -306,22 +306,40 @@ fn others(s: State) -> f32 {
     return max(s.rest, 0.0) / ONE * exp2_part(-part(top, whole(top))).x;
 }
 
-fn is_undefined(s: State) -> bool {
+// A row whose state is whole: what its classes have in common is worked out once, by whoever walks over them.
+struct Row {
+    state: State,
+    others: f32,
+    log1p_others: f32,
+    // The largest probability.
+    inverse: f32,
+    // The derivative of z-loss by the logsumexp.
+    z_slope: f32,
+}
+
+fn row_of(s: State) -> Row {
+    let rest = others(s);
+    var row = Row(s, rest, log1p(rest), 1.0 / (1.0 + rest), 0.0);
+    row.z_slope = select(0.0, 2.0 * params.z_loss * logsumexp(row), params.z_loss != 0.0);
+    return row;
+}
+
+fn is_undefined(row: Row) -> bool {
     // Without a finite logit the phantom was never outplayed.
-    return (s.special & UNDEFINED) != 0u || s.rest < -0.5 * ONE;
+    return (row.state.special & UNDEFINED) != 0u || row.state.rest < -0.5 * ONE;
 }
 
-fn logsumexp(s: State) -> f32 {
-    return fma(s.top, scale(), log1p(others(s)));
+fn logsumexp(row: Row) -> f32 {
+    return fma(row.state.top, scale(), row.log1p_others);
 }
 
-fn confidence(s: State) -> f32 {
-    return 1.0 / (1.0 + others(s));
+fn confidence(row: Row) -> f32 {
+    return row.inverse;
 }
 
 // Nothing is clipped.
-fn unclipped(s: State, bits: u32) -> Share {
-    var class_share = share(s, bits);
+fn unclipped(row: Row, bits: u32) -> Share {
+    var class_share = share(row, bits);
     // 0·log 0 is 0.
     if class_share.p == 0.0 {
         class_share.surprise = 0.0;
@@ -329,19 +347,18 @@ fn unclipped(s: State, bits: u32) -> Share {
     return class_share;
 }
 
-fn share(s: State, bits: u32) -> Share {
-    let rest = others(s);
-    let inverse = 1.0 / (1.0 + rest);
-    // By selection throughout: what is the row's alone is then worked out once, outside of any loop over classes.
+fn share(row: Row, bits: u32) -> Share {
+    let top = row.state.top;
+    // By selection throughout: no class waits for a branch.
     let masked = bits == NEGATIVE_INFINITE;
     let x = select(moved(bitcast<f32>(select(bits, 0u, masked))).x, LOWEST, masked);
-    let e = exp_in(vec4<f32>((x - s.top) * scale()), 0.0).x;
-    let p = select(e * inverse, inverse, x == s.top);
+    let e = exp_in(vec4<f32>((x - top) * scale()), 0.0).x;
+    let p = select(e * row.inverse, row.inverse, x == top);
     var result: Share;
     result.x = x;
     result.p = select(p, 0.0, masked);
-    result.rest = select(select(1.0 - p, rest * inverse, x == s.top), 1.0, masked);
-    result.surprise = select(log1p(rest) + (s.top - x) * scale(), LARGEST, masked);
+    result.rest = select(select(1.0 - p, row.others * row.inverse, x == top), 1.0, masked);
+    result.surprise = select(row.log1p_others + (top - x) * scale(), LARGEST, masked);
     result.clipped = false;
     result.special = select(0u, RISING, masked);
     return result;
@@ -352,46 +369,58 @@ fn signed_special(special: u32, coefficient: f32) -> u32 {
 }
 
 // −log p · SMALL, where −log p may be beyond any float.
-fn small_surprise(s: State, class_share: Share) -> f32 {
-    return (SMALL * s.top - SMALL * class_share.x) * scale();
+fn small_surprise(row: Row, class_share: Share) -> f32 {
+    return (SMALL * row.state.top - SMALL * class_share.x) * scale();
 }
 
 // The terms of a categorical loss without a second walk: weight · log1p(others) + gap.
-fn closed_terms(s: State, label: Label) -> Terms {
-    var weight = s.weight;
-    var gap = s.gap;
-    var flags = s.special & RISING;
+fn closed_terms(row: Row, label: Label) -> Terms {
+    var weight = row.state.weight;
+    var gap = row.state.gap;
+    var flags = row.state.special & RISING;
     if !SPREAD {
         weight = label.weight;
         gap = 0.0;
         if weight != 0.0 {
-            let class_share = share(s, label.bits);
-            gap = weight * (SMALL * s.top - SMALL * class_share.x);
+            let class_share = share(row, label.bits);
+            gap = weight * (SMALL * row.state.top - SMALL * class_share.x);
             flags = class_share.special;
         }
     }
-    return Terms(fma(gap * scale(), UNSMALL, weight * log1p(others(s))), 0.0, -weight, 0.0, 0.0, 0.0, flags);
+    return Terms(fma(gap * scale(), UNSMALL, weight * row.log1p_others), 0.0, -weight, 0.0, 0.0, 0.0, flags);
 }
 
 // z-loss: on the logsumexp, whatever the target.
-fn extra_loss(s: State) -> f32 {
+fn extra_loss(row: Row) -> f32 {
     if params.z_loss == 0.0 {
         return 0.0;
     }
-    let l = logsumexp(s);
+    let l = logsumexp(row);
     return params.z_loss * l * l;
 }
 
 // d/dx_j Σ c·φ(p) = slope_j − p_j · Σ slopes; written so that nothing cancels where one class has nearly all.
-fn through(s: State, bits: u32, class_share: Share, slope: f32, pull: f32) -> f32 {
+fn through(row: Row, bits: u32, class_share: Share, slope: f32, pull: f32) -> f32 {
     var derivative = slope * class_share.rest - class_share.p * (pull - slope);
-    if params.z_loss != 0.0 {
-        derivative = fma(2.0 * params.z_loss * logsumexp(s), class_share.p, derivative);
-    }
+    derivative = fma(row.z_slope, class_share.p, derivative);
     if MOVED && bits != NEGATIVE_INFINITE {
         derivative *= moved(bitcast<f32>(bits)).slope;
     }
     return derivative;
+}
+
+// Whether classes without a term have a derivative of their own form: those of class indices, but for the label.
+fn has_short_forms() -> bool {
+    return !SPREAD && !MOVED;
+}
+
+// What these have in common in a row.
+fn in_common(row: Row, pull: f32, factor: f32) -> f32 {
+    return (row.z_slope - pull) * row.inverse * factor;
+}
+
+fn through_others(row: Row, of_others: f32, bits: vec4<u32>) -> vec4<f32> {
+    return exp_in(bitcast<vec4<f32>>(bits) - vec4<f32>(row.state.top), 0.0) * of_others;
 }
 
 // How a state goes from lane to lane.

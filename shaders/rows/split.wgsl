@@ -10,6 +10,8 @@ const PULL: u32 = 12u;
 const UNDEFINED_ROW: u32 = 13u;
 // The prediction of the label, from the host, where the row comes in several uploads.
 const LABEL_BITS: u32 = 14u;
+// The label's derivative: by the time that others come to write theirs, its prediction may be gone.
+const OF_LABEL: u32 = 15u;
 
 fn row_slot(row: u32) -> u32 {
     return row * (params.parts + 1u) * SLOT;
@@ -148,6 +150,7 @@ fn finish_rows(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups)
             }
             scratch[row_slot(row) + PULL] = bitcast<u32>(finished.terms.pull);
             scratch[row_slot(row) + UNDEFINED_ROW] = select(0u, 1u, finished.undefined);
+            scratch[row_slot(row) + OF_LABEL] = bitcast<u32>(finished.of_label);
         }
     }
 }
@@ -162,9 +165,12 @@ fn write_gradients(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgro
         let label = given_label(row);
         var terms = no_terms();
         terms.pull = bitcast<f32>(scratch[slot + PULL]);
-        let state = unpack_found(read_slot(slot)).state;
+        let folded = row_of(unpack_found(read_slot(slot)).state);
         let undefined = scratch[slot + UNDEFINED_ROW] != 0u;
-        let finished = Finished(state, terms, gradient_scale(row), undefined, is_ignored(label));
+        let of_label = bitcast<f32>(scratch[slot + OF_LABEL]);
+        let scale = gradient_scale(row);
+        let of_others = in_common(folded, terms.pull, scale);
+        let finished = Finished(folded, terms, scale, undefined, is_ignored(label), label.class_index, of_label, of_others);
         let w = part_walk(row, part, lane, label);
         write_gradients_of(w, finished);
     }

@@ -72,7 +72,7 @@ impl<I: Isa, F: Fold, const DEPTH: usize, const SPREAD: bool, const MOMENTS: boo
     }
 }
 
-/// [`Fold::row`].
+/// [`Fold::row_of`].
 #[inline(always)]
 pub(super) fn row<I: Isa, F: Fold, const MOMENTS: bool>(i: I, prepared: &Prepared, state: &F::State<I>) -> F::Row<I> {
     i.step(Row::<I, F, MOMENTS> { prepared, state })
@@ -88,7 +88,7 @@ impl<I: Isa, F: Fold, const MOMENTS: bool> Outlined<I> for Row<'_, I, F, MOMENTS
 
     #[inline(always)]
     fn run(self, i: I) -> F::Row<I> {
-        F::row::<I, MOMENTS>(i, self.prepared, self.state)
+        F::row_of::<I, MOMENTS>(i, self.prepared, self.state)
     }
 }
 

@@ -207,7 +207,7 @@ pub(crate) trait Fold {
     ) -> Self::State<I>;
 
     /// The rows of the lanes, all of them folded.
-    fn row<I: Isa, const MOMENTS: bool>(i: I, prepared: &Prepared, state: &Self::State<I>) -> Self::Row<I>;
+    fn row_of<I: Isa, const MOMENTS: bool>(i: I, prepared: &Prepared, state: &Self::State<I>) -> Self::Row<I>;
 
     /// Whether the options leave rows their short forms, whatever is in them: those of two classes [`pair`](Fold::pair), and derivatives
     /// what [`common`](Fold::common) makes.
@@ -215,7 +215,7 @@ pub(crate) trait Fold {
         true
     }
 
-    /// Rows of two classes: what [`first`](Fold::first) and [`row`](Fold::row) make of them, or a shorter way to it.
+    /// Rows of two classes: what [`first`](Fold::first) and [`row_of`](Fold::row_of) make of them, or a shorter way to it.
     #[inline(always)]
     fn pair<I: Isa, const SPREAD: bool, const MOMENTS: bool>(
         i: I,
@@ -224,7 +224,7 @@ pub(crate) trait Fold {
         coefficients: &[F32s<I>; 2],
     ) -> Self::Row<I> {
         let (state, _) = Self::first::<I, 2, SPREAD, MOMENTS>(i, prepared, x, coefficients, None);
-        Self::row::<I, MOMENTS>(i, prepared, &state)
+        Self::row_of::<I, MOMENTS>(i, prepared, &state)
     }
 
     /// The row of one lane in all lanes.

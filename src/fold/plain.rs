@@ -61,7 +61,7 @@ impl Fold for Plain {
     }
 
     #[inline(always)]
-    fn row<I: Isa, const MOMENTS: bool>(_: I, _: &Prepared, state: &Nothing<I>) -> Nothing<I> {
+    fn row_of<I: Isa, const MOMENTS: bool>(_: I, _: &Prepared, state: &Nothing<I>) -> Nothing<I> {
         *state
     }
 

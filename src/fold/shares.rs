@@ -174,7 +174,7 @@ impl Fold for Shares {
     }
 
     #[inline(always)]
-    fn row<I: Isa, const MOMENTS: bool>(i: I, prepared: &Prepared, s: &State<I>) -> Row<I> {
+    fn row_of<I: Isa, const MOMENTS: bool>(i: I, prepared: &Prepared, s: &State<I>) -> Row<I> {
         let total = s.big.widen() + s.rest;
         let (big, one) = (s.big.widen(), i.f64s(1.0));
         // One division for both inverses: floats have products that float64 holds. Where a sum is 0 nobody looks at them.
@@ -208,7 +208,7 @@ impl Fold for Shares {
     ) -> Row<I> {
         let (big, rest) = x[0].rank(x[1]);
         let rest = rest.tainted(i, x[0]).tainted(i, x[1]).widen();
-        Self::row::<I, MOMENTS>(i, prepared, &State { big, rest })
+        Self::row_of::<I, MOMENTS>(i, prepared, &State { big, rest })
     }
 
     #[inline(always)]
@@ -445,7 +445,7 @@ impl<I: Isa> Outlined<I> for OfAny<'_, I> {
 
     #[inline(always)]
     fn run(self, i: I) -> F32s<I> {
-        let row = Shares::row::<I, false>(i, self.prepared, &self.state);
+        let row = Shares::row_of::<I, false>(i, self.prepared, &self.state);
         Shares::share(i, self.prepared, &row, self.x).surprise.narrow()
     }
 }

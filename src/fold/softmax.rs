@@ -220,7 +220,7 @@ impl Fold for Softmax {
     }
 
     #[inline(always)]
-    fn row<I: Isa, const MOMENTS: bool>(i: I, prepared: &Prepared, s: &State<I>) -> Row<I> {
+    fn row_of<I: Isa, const MOMENTS: bool>(i: I, prepared: &Prepared, s: &State<I>) -> Row<I> {
         let huge = is_huge(i, prepared, s.top);
         // Dividing by e^top is multiplying with the inverse of its power of two. A huge top is its own unit.
         let top = huge.select(i.f32s(0.0), s.top);
