@@ -106,14 +106,13 @@ fn load_label(start: u32, class_index: u32) -> Label {
 
 // The prediction of a label.
 fn label_bits(start: u32, class_index: u32) -> u32 {
-    if class_index >= params.classes {
-        return NAN;
-    }
     var stride = 1u;
     if STRIDED {
         stride = params.inner;
     }
-    return load_element(start + class_index * stride);
+    // Without a branch: the loads of the row, which come next, are not to wait until the class index is there.
+    let bits = load_element(start + min(class_index, params.classes - 1u) * stride);
+    return select(bits, NAN, class_index >= params.classes);
 }
 
 // The label of a dense target.

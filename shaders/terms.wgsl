@@ -151,7 +151,7 @@ fn class_gradient(row: Finished, bits: u32, coefficient: f32, given: f32) -> f32
 
 // The gradient of a block.
 fn block_gradient(row: Finished, block: Block) -> vec4<f32> {
-    if has_short_forms() {
+    if has_short_gradient() {
         let others = through_others(row.folded, row.of_others, block.bits);
         return select(others, vec4<f32>(row.of_label), block.classes == vec4<u32>(row.label));
     }

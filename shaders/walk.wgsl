@@ -188,7 +188,7 @@ fn finish(row: u32, found: Found, walked: Terms, label: Label) -> Finished {
     var finished = Finished(folded, terms, 0.0, undefined, is_ignored(label), label.class_index, 0.0, 0.0);
     if GRADIENT {
         finished.scale = gradient_scale(row);
-        if has_short_forms() {
+        if has_short_gradient() {
             finished.of_label = class_gradient(finished, label.bits, label.weight, 1.0);
             finished.of_others = in_common(folded, terms.pull, finished.scale);
         }
@@ -205,8 +205,10 @@ fn write_finished(row: u32, found: Found, summed: Summed, label: Label, finished
 // The gradient of a block, as bits.
 fn gradient_bits(row: Finished, block: Block) -> vec4<u32> {
     let derivatives = bitcast<vec4<u32>>(block_gradient(row, block));
-    let special = vec4<u32>(select(NAN, 0u, row.ignored));
-    return select(derivatives, special, row.undefined || row.ignored);
+    // A weight of 0 leaves nothing, of a derivative beyond float32 either.
+    let nothing = row.ignored | ((row.scale == 0.0) & !row.undefined);
+    let special = vec4<u32>(select(NAN, 0u, nothing));
+    return select(derivatives, special, row.undefined | nothing);
 }
 
 // Writes the gradient of four elements of a word; neighbouring rows share words, and each writes its own.

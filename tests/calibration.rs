@@ -74,6 +74,25 @@ fn totals_are_what_the_oracle_says() {
     }
 }
 
+/// Whatever else the loss has: perplexity is of the plain cross-entropy.
+#[test]
+fn a_masked_class_with_a_negative_target_is_infinitely_perplexing() {
+    let (predictions, targets) = (arr2(&[[f32::NEG_INFINITY, 1.0, 0.0]]), arr2(&[[-1.0_f32, 1.0, 0.0]]));
+    let batch = Batch::new(predictions.view(), xent::Targets::dense(targets.view())).expect("shapes fit");
+    let plain = CategoricalCrossEntropy { input: Input::Logits, ..CategoricalCrossEntropy::default() };
+    let losses = [
+        plain.clone(),
+        CategoricalCrossEntropy { label_smoothing: 0.1, ..plain.clone() },
+        CategoricalCrossEntropy { poly_epsilon: Some(1.0), ..plain.clone() },
+        CategoricalCrossEntropy { softcap: Some(5.0), ..plain },
+    ];
+    for (tested, loss) in all().iter().flat_map(|tested| losses.iter().map(move |loss| (tested, loss))) {
+        let outputs = outputs(Some(BINS));
+        let evaluation = tested.evaluator.evaluate_blocking(&loss.clone().into(), &batch, &outputs).expect("it is sound");
+        assert_eq!(evaluation.totals.perplexity(), Some(f64::INFINITY), "{loss:?} on the {}", tested.name);
+    }
+}
+
 #[test]
 fn parts_merge_into_the_whole_across_backends() {
     let [cpu, gpu] = cpu_and_gpu();

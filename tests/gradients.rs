@@ -466,6 +466,34 @@ fn of_nothing_kept_are_0() {
     }
 }
 
+/// Also where 1 / Σ x is more than any float32, with and without a short form, and by each driver.
+#[test]
+fn of_rows_without_weight_are_0() {
+    const ROWS: usize = 67;
+    for (classes, dense) in [(2, false), (4, false), (4, true), (60, false), (300, false), (300, true), (20_000, false)] {
+        let rows = if classes > 1000 { 3 } else { ROWS };
+        let mut problem = moderate::problem(19, &moderate::named("probabilities"), dense, rows, classes, 1e-7);
+        for (row, x) in problem.predictions.chunks_mut(classes).enumerate().filter(|(row, _)| row % 2 == 0) {
+            // Subnormals, and the largest numbers that there are.
+            let entry = if row % 4 == 0 { 3e-45 } else { 3e38 };
+            x.fill(0.0);
+            x[..2].copy_from_slice(&[entry, entry / 3.0]);
+        }
+        problem.sample_weights = Some((0..rows).map(|row| (row % 2) as f64).collect());
+        for tested in all() {
+            let evaluation = evaluate(&tested.evaluator, &problem, Gradient::Of(Reduction::WeightedMean));
+            // A GPU may take subnormals for 0: such a row has no probabilities, and no loss.
+            let flushed = evaluation.totals.non_finite > 0;
+            assert!(!flushed || tested.evaluator.backend() != Backend::Cpu, "{classes} classes on the {}", tested.name);
+            let got = values(&evaluation);
+            let counts_for_nothing = |row: usize| row % 4 == 2 || row % 4 == 0 && !flushed;
+            let mut rows = got.chunks(classes).enumerate().filter(|(row, _)| counts_for_nothing(*row));
+            let wrong = rows.find(|(_, of)| of.iter().any(|d| *d != 0.0));
+            assert_eq!(wrong.map(|(row, _)| row), None, "{classes} classes, dense={dense}, on the {}", tested.name);
+        }
+    }
+}
+
 /// Rows of half a million classes have parts, which threads share where rows are few: the right numbers, and the same bits
 /// either way.
 #[test]

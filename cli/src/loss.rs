@@ -49,7 +49,7 @@ pub(crate) fn loss(args: &LossArgs, class_weights: Option<Vec<f32>>) -> Result<L
 pub(crate) fn categorical_only(options: &[(&str, bool)]) -> Result<(), Failure> {
     match options.iter().find(|(_, given)| *given) {
         None => Ok(()),
-        Some((option, _)) => Err(Failure::Usage(format!("{option} is for the categorical loss: the others know no label"))),
+        Some((option, _)) => Err(Failure::Usage(format!("{option} is for the categorical loss alone"))),
     }
 }
 

@@ -216,6 +216,16 @@ fn outputs_that_cannot_be_written() {
 }
 
 #[test]
+fn outputs_with_the_name_of_another_format() {
+    let folder = refusals::folder();
+    let run = "evaluate p.npy l.npy --from-logits --backend cpu";
+    let runs =
+        ["--losses out.npz", "--logsumexp out.NPZ", "--gradient out.safetensors"].map(|output| format!("{run} {output}"));
+    check(&folder, runs.iter().map(|args| (args.as_str(), 1, &["out.", "are .npy files"][..])));
+    folder.evaluate("cpu", "p.npy l.npy --from-logits --losses out.bin");
+}
+
+#[test]
 fn two_outputs_of_one_name() {
     let folder = refusals::folder();
     std::fs::create_dir(folder.path("folder")).unwrap();

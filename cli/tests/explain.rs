@@ -113,8 +113,9 @@ fn check_sum(why: &Value) {
 fn every_loss_has_its_steps() {
     let folder = folder();
     folder.put("c.npy", &Array::new(&[3], [1.0, 2.5, 0.5]).npy("<f4"));
+    folder.put("free.npy", &Array::new(&[3], [1.0, 0.0, 0.5]).npy("<f4"));
     folder.put("log.npy", &Array::new(&[2, 3], [-0.5, -1.25, -3.0, -2.0, -0.25, -2.0]).npy("<f4"));
-    let cases: [(&str, &[&str]); 12] = [
+    let cases: [(&str, &[&str]); 13] = [
         ("p.npy l.npy --from-logits", &["− max", "exp", "softmax", "log", "−target × log"]),
         ("p.npy l.npy --from-logits --temperature 2", &["moved", "temperature 2: each logit is divided by it"]),
         ("p.npy l.npy --from-logits --softcap 30", &["moved", "softcap 30: each logit x becomes 30 × tanh(x ÷ 30)"]),
@@ -124,6 +125,7 @@ fn every_loss_has_its_steps() {
         ("p.npy d.npy --loss binary --from-logits", &["sigmoid", "÷ 3 classes"]),
         ("p.npy d.npy --loss kl-divergence", &["given", "target", "term"]),
         ("p.npy l.npy --focal-gamma 2", &["term", "multiplied with 0.25 × (1 − p)^2, for class 1 with 0.0764"]),
+        ("p.npy l.npy --focal-gamma 2 --class-weights free.npy", &["for class 1 with 0.0764"]),
         ("p.npy l.npy --poly-epsilon 1", &["1 × (1 − p) is added to −log p, for class 1 0.5528"]),
         ("p.npy l.npy --label-smoothing 0.3", &["−coefficient × log", "each target t counts as 0.7 × t + 0.1"]),
         ("p.npy d.npy --class-weights c.npy", &["coefficient", "class weights:", "class 1 has the weight 2.5"]),

@@ -116,7 +116,7 @@ fn the_first_of_several_bad_labels_is_named() {
     }
 }
 
-/// Logits of 40 GB that no disk has: whatever stops a run, it is long before it has read them.
+/// Logits of 4 TB that no disk has: whatever stops a run, it is long before it has read them.
 fn endless() -> (Folder, u64) {
     let folder = Folder::new();
     let data = put_zeros(&folder, "p.npy", "<f4", &[10_000_000, 100_000]);
@@ -124,20 +124,45 @@ fn endless() -> (Folder, u64) {
     (folder, data)
 }
 
-/// What a run says that ends by itself, and soon.
-fn complaint(mut child: Child) -> String {
-    let started = Instant::now();
-    while child.try_wait().unwrap().is_none() {
-        if started.elapsed() > PATIENCE {
-            child.kill().unwrap();
-            panic!("still running after {PATIENCE:?}");
+/// A run, which does not outlive its test.
+struct Running(Child);
+
+impl Running {
+    /// How it ended: by itself or by a signal, and soon.
+    fn end(&mut self) -> std::process::ExitStatus {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                return status;
+            }
+            assert!(started.elapsed() < PATIENCE, "still running after {PATIENCE:?}");
+            std::thread::sleep(Duration::from_millis(5));
         }
-        std::thread::sleep(Duration::from_millis(5));
     }
-    assert_eq!(child.wait().unwrap().code(), Some(1));
-    let mut text = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
-    text
+
+    /// What it says when it has failed.
+    fn complaint(mut self) -> String {
+        assert_eq!(self.end().code(), Some(1));
+        let mut text = String::new();
+        self.0.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+        text
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Waits until a folder has what is wanted of it.
+fn wait_for(folder: &Folder, begun: impl Fn(&Folder) -> bool) {
+    let started = Instant::now();
+    while !begun(folder) {
+        assert!(started.elapsed() < PATIENCE, "no output is begun");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 #[test]
@@ -150,17 +175,56 @@ fn a_file_that_shrinks_under_a_run_ends_it() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
+    let child = Running(child);
     // Once the output is begun, all that was to be checked before has been.
-    let started = Instant::now();
-    while !folder.contents().keys().any(|name| name.starts_with(".xent-")) {
-        assert!(started.elapsed() < PATIENCE, "no output is begun");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    wait_for(&folder, |folder| folder.contents().keys().any(|name| name.starts_with(".xent-")));
     OpenOptions::new().write(true).open(folder.path("p.npy")).unwrap().set_len(data).unwrap();
-    let text = complaint(child);
+    let text = child.complaint();
     assert!(text.starts_with("xent: p.npy: became shorter while it was read: "), "{text}");
     assert_eq!(text.lines().count(), 1, "{text}");
     assert_eq!(folder.contents().into_keys().collect::<Vec<_>>(), ["l.npy", "p.npy"], "no output is left");
+}
+
+/// Outputs are hidden until they are complete: a run that is ended takes them along, but not where it was told to ignore the signal.
+#[cfg(unix)]
+#[test]
+fn a_signal_leaves_no_part_of_an_output() {
+    let send = |signal: &str, child: &Child| {
+        let sent = std::process::Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status();
+        assert!(sent.unwrap().success(), "{signal}");
+    };
+    // A run in the background of a script may have been told to ignore some.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.map_or(0, |mask| u64::from_str_radix(mask.trim(), 16).unwrap());
+    for (signal, number) in [("INT", 2), ("TERM", 15), ("HUP", 1)] {
+        if ignored >> (number - 1) & 1 != 0 {
+            assert_ne!(signal, "TERM", "nothing can be seen where all signals are ignored");
+            continue;
+        }
+        let (folder, _) = endless();
+        let program = assert_cmd::cargo::cargo_bin!("xent").display();
+        let args = "evaluate p.npy l.npy --from-logits --backend cpu --losses out.npy --report page.html";
+        // As with `nohup`.
+        let script = format!("trap '' QUIT; exec '{program}' {args}");
+        let child = std::process::Command::new("sh")
+            .args(["-c", &script])
+            .current_dir(folder.path(""))
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut child = Running(child);
+        // The inputs, and both outputs under the names that they have for now.
+        wait_for(&folder, |folder| folder.contents().len() == 4);
+        send("QUIT", &child.0);
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(child.0.try_wait().unwrap(), None, "an ignored signal ended it");
+        assert_eq!(folder.contents().len(), 4, "an ignored signal took its output");
+        send(signal, &child.0);
+        let status = child.end();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(number), "{signal}: {status}");
+        assert_eq!(folder.contents().into_keys().collect::<Vec<_>>(), ["l.npy", "p.npy"], "{signal}");
+    }
 }
 
 #[test]

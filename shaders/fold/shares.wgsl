@@ -226,7 +226,7 @@ fn through(row: Row, bits: u32, class_share: Share, slope: f32, pull: f32) -> f3
 }
 
 // Whether classes without a term have a derivative of their own form: those of class indices, but for the label.
-fn has_short_forms() -> bool {
+fn has_short_gradient() -> bool {
     return !SPREAD;
 }
 

@@ -10,7 +10,7 @@ const PULL: u32 = 12u;
 const UNDEFINED_ROW: u32 = 13u;
 // The prediction of the label, from the host, where the row comes in several uploads.
 const LABEL_BITS: u32 = 14u;
-// The label's derivative: by the time that others come to write theirs, its prediction may be gone.
+// The label's derivative, which the row's finish works out for all of its parts.
 const OF_LABEL: u32 = 15u;
 
 fn row_slot(row: u32) -> u32 {

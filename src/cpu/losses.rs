@@ -284,17 +284,18 @@ impl<I: Isa, F: Fold, const PAIRS: bool, const SPREAD: bool> Outlined<I> for Der
         let mut scale = [0.0; LANES];
         scale.copy_from_slice(&scales[..LANES]);
         let scale = i.f32s_of(&scale) * i.f32s(prepared.share);
+        let standing = of.standing.scaled(i, scale);
         let Some(common) = F::common(i, prepared, &group.folded, of.pull, scale) else { unreachable!("there are short forms") };
         if PAIRS {
             let (x, weighed, label) = (&tiles.x.0, &tiles.weighed.0, group.labels.class);
             pair_down::<I, F, SPREAD>(i, &common, x, weighed, label, i.f32s(1.0), derivatives);
-            pending.add_down(i, &group.rows, &of.standing, derivatives);
+            pending.add_down(i, &group.rows, &standing, derivatives);
             return;
         }
         let of_label = if SPREAD { i.f32s(0.0) } else { F::through_cost::<I, true>(i, &common, group.goal, i.f32s(1.0)) };
         if classes >= WIDE && (!SPREAD || group.rows.has_coefficients()) {
             group.derive_across::<F, SPREAD>(i, &common, &of_label, pending.room());
-            pending.add_rows(i, &group.rows, &of.standing);
+            pending.add_rows(i, &group.rows, &standing);
             return;
         }
         let x = &tiles.x.0[..classes];
@@ -303,6 +304,6 @@ impl<I: Isa, F: Fold, const PAIRS: bool, const SPREAD: bool> Outlined<I> for Der
         } else {
             labelled_down::<I, F>(i, &common, x, group.labels.class, of_label, derivatives);
         }
-        pending.add_down(i, &group.rows, &of.standing, derivatives);
+        pending.add_down(i, &group.rows, &standing, derivatives);
     }
 }

@@ -409,7 +409,7 @@ impl Piece<'_> {
             i.f32s(0.0)
         };
         Slopes {
-            standing: Standing { undefined: undefined | loss.is_nan(), ..standing },
+            standing: Standing { undefined: undefined | loss.is_nan(), ..standing }.scaled(i, scale),
             unlabelled: of.labels.ignored | of.walked.bad,
             pull,
             scale,

@@ -87,7 +87,13 @@ impl<I: Isa> Terms<I> {
         if sums.calibration {
             let raw = F::unclipped(i, prepared, row, block.x);
             let distance = block.is_label.select(raw.rest, raw.p).widen();
-            let plain = block.given.eq(i.f32s(0.0)).select_d(zero, block.given.widen() * of.surprise);
+            let mut plain = block.given.widen() * of.surprise;
+            if const { F::CLOSED } {
+                // A masked logit costs ∞, whatever the sign of its target.
+                let infinity = i.f64s(f64::INFINITY);
+                plain = of.surprise.eq(infinity).select_d(infinity, plain);
+            }
+            let plain = block.given.eq(i.f32s(0.0)).select_d(zero, plain);
             self.plain = self.plain + there(i, present, plain);
             self.entropy = self.entropy + there(i, present, raw.p.widen() * raw.surprise);
             self.brier = self.brier + there(i, present, distance * distance);
@@ -402,5 +408,11 @@ impl<I: Isa> Standing<I> {
     #[inline(always)]
     pub(super) fn apply(&self, i: I, v: F32s<I>) -> F32s<I> {
         or_zero(i, !self.ignored, self.undefined.select(i.f32s(f32::NAN), v))
+    }
+
+    /// Of derivatives that are multiplied with `scale`: 0 leaves nothing, of one beyond float32 either.
+    #[inline(always)]
+    pub(super) fn scaled(self, i: I, scale: F32s<I>) -> Self {
+        Self { ignored: self.ignored | (scale.eq(i.f32s(0.0)) & !self.undefined), ..self }
     }
 }

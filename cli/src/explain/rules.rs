@@ -194,7 +194,8 @@ fn terms(story: &Story<'_>) -> Vec<String> {
             rules.push(format!(
                 "focal loss: each term is multiplied with {alpha} × (1 − p)^{gamma}{}",
                 label.map_or_else(String::new, |step| {
-                    let factor = f64::from(step.term) / (f64::from(step.coefficient) * f64::from(-step.log));
+                    // 1 − p from the logarithm, which near 1 has the digits that p has not.
+                    let factor = focal.alpha * (-f64::from(step.log).exp_m1()).powf(focal.gamma);
                     format!(", for class {} with {}", step.class, brief(factor))
                 },)
             ));

@@ -27,6 +27,7 @@ mod safetensors;
 mod source;
 #[cfg(test)]
 mod tests;
+mod unfinished;
 mod whole;
 mod write;
 

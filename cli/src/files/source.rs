@@ -37,7 +37,7 @@ pub(super) struct FileSection {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Npy,
     Npz,
     Safetensors,
@@ -205,7 +205,8 @@ fn split(spec: &str) -> (&str, Option<&str>) {
     last.unwrap_or((spec, None))
 }
 
-fn kind_of(path: &str) -> Option<Kind> {
+/// The format that a name stands for.
+pub(super) fn kind_of(path: &str) -> Option<Kind> {
     let extension = Path::new(path).extension()?.to_str()?;
     match extension.to_ascii_lowercase().as_str() {
         "npy" => Some(Kind::Npy),

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 use super::FileError;
+use super::unfinished::Unfinished;
 
-/// A file to be: a temporary one beside its destination, which [`keep`](Self::keep) renames. Dropped before that, it leaves nothing
-/// behind, and a file that was there before stays as it was.
+/// A file to be: a temporary one beside its destination, which [`keep`](Self::keep) renames. Dropped before that, or ended by a
+/// signal, it leaves nothing behind, and a file that was there before stays as it was.
 #[derive(Debug)]
 pub(crate) struct WholeFile {
     /// As the user wrote it, for messages.
@@ -18,6 +19,7 @@ pub(crate) struct WholeFile {
     /// Where the file goes; links are followed.
     destination: PathBuf,
     file: NamedTempFile,
+    _unfinished: Unfinished,
 }
 
 impl WholeFile {
@@ -50,11 +52,10 @@ impl WholeFile {
         // The usual permissions of a new file, which the process' mask cuts, instead of a temporary file's private ones.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let file = builder
-            .tempfile_in(folder)
+        let (file, _unfinished) = Unfinished::create(|| builder.tempfile_in(folder), NamedTempFile::path)
             // The error of `tempfile` names its own file, which nobody asked for.
             .map_err(|error| cannot_write(&format_args!("no file can be made in its folder: {}", error.kind())))?;
-        Ok(Self { name, destination, file })
+        Ok(Self { name, destination, file, _unfinished })
     }
 
     /// What it is to be called, as the user wrote it.
@@ -75,7 +76,7 @@ impl WholeFile {
     /// # Errors
     /// A file system that fails. The destination is then left as it was.
     pub(crate) fn keep(self) -> Result<(), FileError> {
-        let Self { name, destination, file } = self;
+        let Self { name, destination, file, _unfinished } = self;
         file.persist(&destination).map_err(|error| cannot_write(&name, &error.error))?;
         Ok(())
     }

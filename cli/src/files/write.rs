@@ -4,6 +4,7 @@ use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::Path;
 
+use super::source::{Kind, kind_of};
 use super::whole::{WholeFile, cannot_write};
 use super::{FileError, shape_text};
 
@@ -30,8 +31,12 @@ impl NpyWriter {
     /// Starts a file of this shape. Everything that can be known to fail fails here, before any work is done.
     ///
     /// # Errors
-    /// As [`WholeFile::create`]; a shape with more elements than there are numbers.
+    /// As [`WholeFile::create`]; a name by which it would be read as another format; a shape with more elements than there are numbers.
     pub(crate) fn create(path: &Path, shape: &[usize]) -> Result<Self, FileError> {
+        let name = path.display().to_string();
+        if matches!(kind_of(&name), Some(Kind::Npz | Kind::Safetensors)) {
+            return Err(cannot_write(&name, &"outputs are .npy files"));
+        }
         let file = WholeFile::create(path)?;
         let Some(missing) = shape.iter().try_fold(1, |product: usize, &length| product.checked_mul(length)) else {
             let why = format_args!("the shape {} is larger than any file", shape_text(shape));

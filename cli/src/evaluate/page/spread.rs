@@ -11,17 +11,22 @@ pub(super) struct Spread {
     pub zeros: u64,
     above: Vec<u64>,
     infinite: u64,
+    /// The largest positive loss that is finite, or 0.
+    largest: f32,
 }
 
 impl Spread {
     pub(super) fn new() -> Self {
-        Self { negative: 0, zeros: 0, above: vec![0; RANGES], infinite: 0 }
+        Self { negative: 0, zeros: 0, above: vec![0; RANGES], infinite: 0, largest: 0.0 }
     }
 
     pub(super) fn add(&mut self, loss: f32) {
         if loss > 0.0 {
             match self.above.get_mut((loss.to_bits() >> DROPPED) as usize) {
-                Some(count) => *count += 1,
+                Some(count) => {
+                    *count += 1;
+                    self.largest = self.largest.max(loss);
+                }
                 None => self.infinite += 1,
             }
         } else if loss == 0.0 {
@@ -41,7 +46,8 @@ impl Spread {
         self.negative + self.zeros + self.above.iter().sum::<u64>() + self.infinite
     }
 
-    /// A number, less than a hundredth too large, that this share of the losses does not exceed; 0 where they are 0 or less.
+    /// A number, less than a hundredth too large and one of the losses at most, that this share of them does not exceed; 0 where they
+    /// are 0 or less.
     pub(super) fn quantile(&self, share: f64) -> f64 {
         let wanted = (share * self.count() as f64).ceil() as u64;
         let mut seen = self.negative + self.zeros;
@@ -50,7 +56,7 @@ impl Spread {
             seen += self.above[range];
             range += 1;
         }
-        if seen < wanted { f64::INFINITY } else { edge(range) }
+        if seen < wanted { f64::INFINITY } else { edge(range).min(self.largest.into()) }
     }
 
     /// From where to where there are positive losses.
@@ -98,6 +104,7 @@ mod tests {
             assert!((want..want * 1.01).contains(&got), "{share}: {got}, {want}");
         }
         assert_eq!(spread.quantile(0.001), 0.0);
+        assert_eq!(spread.quantile(1.0), f64::from(losses[999]), "not more than any loss");
         (0..1000).for_each(|_| spread.add(f32::INFINITY));
         assert_eq!((spread.count(), spread.quantile(0.51)), (2000, f64::INFINITY));
         assert!(spread.quantile(0.5).is_finite());
