@@ -6,6 +6,7 @@ use half::{bf16, f16};
 
 use super::isa::{Isa, LANES};
 use super::lanes::{F32s, Make};
+use super::tile::SHORT;
 use crate::batch::{TargetSlice, Window};
 use crate::fold::{Loser, Registers};
 use crate::layout::Element;
@@ -26,9 +27,17 @@ impl Ahead {
     const LINES: usize = 2;
     const TURN: usize = Self::STREAMS * Self::LINES * Self::LINE;
 
-    /// Asks for what is due when `count` numbers from `place` on are taken in.
+    /// How many numbers of a long row lie between what is taken in and what comes to the nearest cache.
+    const NEAR: usize = 256;
+
+    /// Asks for what is due when `count` numbers from `place` on are taken in: from memory, and out of the second cache what is `near`
+    /// numbers after them. Who waits for each line of that has no time to work on those before it.
     #[inline(always)]
-    pub(super) fn ask<I: Isa, T>(i: I, all: &[T], place: usize, count: usize) {
+    fn ask<I: Isa, T>(i: I, all: &[T], place: usize, count: usize, near: usize) {
+        let next = all.as_ptr().wrapping_add(place + near).cast::<u8>();
+        for byte in (0..count * size_of::<T>()).step_by(Self::LINE) {
+            i.prefetch_near(next.wrapping_add(byte));
+        }
         let first = all.as_ptr().wrapping_add(place).cast::<u8>();
         let end = first.addr().wrapping_add(count * size_of::<T>());
         let mut at = first.addr().next_multiple_of(Self::TURN);
@@ -147,7 +156,7 @@ impl<I: Isa, T: Copy, L: Load<I, T>> Registers<I> for Stored<'_, T, L> {
     #[inline(always)]
     fn ask_ahead(&self, i: I, range: Range<usize>) {
         if self.asks {
-            Ahead::ask(i, self.all.as_flattened(), range.start * LANES, range.len() * LANES);
+            Ahead::ask(i, self.all.as_flattened(), range.start * LANES, range.len() * LANES, Ahead::NEAR);
         }
     }
 }
@@ -235,13 +244,19 @@ impl<'a> Rows<'a> {
         }
     }
 
+    /// [How far ahead](Ahead::NEAR); of short rows the sixteen after them.
+    #[inline(always)]
+    fn near(&self) -> usize {
+        if self.classes <= SHORT { LANES * self.classes } else { Ahead::NEAR }
+    }
+
     /// Asks for predictions that are due when `count` of these rows' are taken in from `place` on.
     #[inline(always)]
     pub(super) fn ask_for_predictions<I: Isa>(&self, i: I, place: usize, count: usize) {
         if self.predictions_lie {
             match self.predictions {
-                Source::F32(all) => Ahead::ask(i, all, place, count),
-                Source::F16(all) | Source::Bf16(all) => Ahead::ask(i, all, place, count),
+                Source::F32(all) => Ahead::ask(i, all, place, count, self.near()),
+                Source::F16(all) | Source::Bf16(all) => Ahead::ask(i, all, place, count, self.near()),
             }
         }
     }
@@ -250,7 +265,7 @@ impl<'a> Rows<'a> {
     #[inline(always)]
     pub(super) fn ask_for_targets<I: Isa>(&self, i: I, targets: &[f32], place: usize, count: usize) {
         if self.targets_lie {
-            Ahead::ask(i, targets, place, count);
+            Ahead::ask(i, targets, place, count, self.near());
         }
     }
 

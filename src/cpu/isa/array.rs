@@ -81,6 +81,8 @@ impl Isa for Arrays {
 
         fn prefetch(self, _: *const u8) {}
 
+        fn prefetch_near(self, _: *const u8) {}
+
         fn fence(self) {}
 
         fn splat_d(self, x: f64) -> Doubles {

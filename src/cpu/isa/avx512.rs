@@ -140,6 +140,12 @@ impl Isa for Avx512 {
     }
 
     #[inline(always)]
+    fn prefetch_near(self, at: *const u8) {
+        // As there.
+        intrinsic!(_mm_prefetch::<_MM_HINT_T0>(at.cast()));
+    }
+
+    #[inline(always)]
     fn fence(self) {
         intrinsic!(_mm_sfence());
     }

@@ -163,8 +163,10 @@ pub(crate) trait Isa: Copy + Send + Sync + 'static {
     fn load_rows_bf16(self, rows: [&[u16; COLUMNS]; 4]) -> Self::F;
     /// The values at these places; 0 from outside.
     fn gather(self, from: &[f32], at: Self::U) -> Self::F;
-    /// Asks for the line of memory at any address, where there is an instruction for it.
+    /// Asks for the line of memory at any address, to have it in the second cache, where there is an instruction for it.
     fn prefetch(self, at: *const u8);
+    /// The same, to have it in the first.
+    fn prefetch_near(self, at: *const u8);
     /// What was [streamed](Self::stream) is there for other threads before what comes after.
     fn fence(self);
     fn splat_d(self, x: f64) -> Self::D;
