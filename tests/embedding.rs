@@ -464,6 +464,8 @@ fn weights_and_accuracy_accumulate_and_counts_stop_at_the_largest() {
 
 #[test]
 fn losses_that_are_infinite_make_the_totals_so() {
+    // Rows with the log-probability and the weight that they are given: cases have what the totals are then, and why.
+    type Rows = &'static [(usize, f32, f32)];
     const RISING: f32 = f32::NEG_INFINITY;
     const FALLING: f32 = f32::INFINITY;
     let (app, cache) = (Application::plain(), Cache::default());
@@ -472,8 +474,6 @@ fn losses_that_are_infinite_make_the_totals_so() {
         ignore_index: Some(-100),
         ..CategoricalCrossEntropy::default()
     });
-    // Rows with the log-probability and the weight that they are given, and what the totals are then, and why.
-    type Rows = &'static [(usize, f32, f32)];
     let cases: [(Rows, f32, u32); 6] = [
         (&[(2, RISING, 1.0)], f32::INFINITY, 2),
         (&[(2, FALLING, 1.0)], f32::NEG_INFINITY, 4),

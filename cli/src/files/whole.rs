@@ -19,7 +19,7 @@ pub(crate) struct WholeFile {
     /// Where the file goes; links are followed.
     destination: PathBuf,
     file: NamedTempFile,
-    _unfinished: Unfinished,
+    unfinished: Unfinished,
 }
 
 impl WholeFile {
@@ -52,10 +52,10 @@ impl WholeFile {
         // The usual permissions of a new file, which the process' mask cuts, instead of a temporary file's private ones.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let (file, _unfinished) = Unfinished::create(|| builder.tempfile_in(folder), NamedTempFile::path)
+        let (file, unfinished) = Unfinished::create(|| builder.tempfile_in(folder), NamedTempFile::path)
             // The error of `tempfile` names its own file, which nobody asked for.
             .map_err(|error| cannot_write(&format_args!("no file can be made in its folder: {}", error.kind())))?;
-        Ok(Self { name, destination, file, _unfinished })
+        Ok(Self { name, destination, file, unfinished })
     }
 
     /// What it is to be called, as the user wrote it.
@@ -76,8 +76,10 @@ impl WholeFile {
     /// # Errors
     /// A file system that fails. The destination is then left as it was.
     pub(crate) fn keep(self) -> Result<(), FileError> {
-        let Self { name, destination, file, _unfinished } = self;
+        let Self { name, destination, file, unfinished } = self;
         file.persist(&destination).map_err(|error| cannot_write(&name, &error.error))?;
+        // Not before it has its name.
+        drop(unfinished);
         Ok(())
     }
 }
