@@ -202,6 +202,11 @@ fn write_finished(row: u32, found: Found, summed: Summed, label: Label, finished
     write_record(row, finished.folded, finished.terms, summed.terms, rank, unlabelled, finished.ignored);
 }
 
+// A block whose gradient is next: the short form of one needs no coefficients.
+fn gradient_block(w: Walk, k: u32) -> Block {
+    return load_block(w, k, !has_short_gradient());
+}
+
 // The gradient of a block, as bits.
 fn gradient_bits(row: Finished, block: Block) -> vec4<u32> {
     let derivatives = bitcast<vec4<u32>>(block_gradient(row, block));

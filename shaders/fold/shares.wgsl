@@ -220,8 +220,11 @@ fn signed_special(special: u32, coefficient: f32) -> u32 {
 // d/dx_j Σ c·φ(x / s) = (slope_j / p_j − Σ slopes) / s; written so that nothing cancels for the largest entry.
 fn through(row: Row, bits: u32, class_share: Share, slope: f32, pull: f32) -> f32 {
     let steep = slope * (class_share.rest / class_share.p) - (pull - slope);
-    let derivative = select(-pull, steep, !class_share.clipped & (slope != 0.0));
-    // Back from the scale of the sum.
+    return in_entries(row, select(-pull, steep, !class_share.clipped & (slope != 0.0)));
+}
+
+// A derivative by p·s, divided by the sum s as it is without its scale.
+fn in_entries(row: Row, derivative: f32) -> f32 {
     return derivative / row.total * select(UNSMALL, SMALL, row.large);
 }
 
@@ -232,7 +235,7 @@ fn has_short_gradient() -> bool {
 
 // What these have in common in a row.
 fn in_common(row: Row, pull: f32, factor: f32) -> f32 {
-    return -pull / row.total * select(UNSMALL, SMALL, row.large) * factor;
+    return in_entries(row, -pull) * factor;
 }
 
 // It is the same for all of them.

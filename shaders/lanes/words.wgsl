@@ -42,7 +42,7 @@ fn write_gradients_of(w: Walk, row: Finished) {
     for (var k = 0u; k < w.count; k += DEPTH) {
         var blocks: array<Block, DEPTH>;
         for (var i = 0u; i < DEPTH; i++) {
-            blocks[i] = load_block(w, k + i, !has_short_gradient());
+            blocks[i] = gradient_block(w, k + i);
         }
         for (var i = 0u; i < DEPTH; i++) {
             write_gradient(in_window(w.first + (k + i) * w.step), row, blocks[i]);

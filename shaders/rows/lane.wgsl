@@ -187,7 +187,7 @@ fn settle(row: u32, w: Walk, found: Found, given: Label) {
     write_finished(row, found, summed, label, finished);
     if GRADIENT {
         for (var k = 0u; k < w.count; k++) {
-            let block = load_block(w, k, !has_short_gradient());
+            let block = gradient_block(w, k);
             let bits = gradient_bits(finished, block);
             for (var i = 0u; i < 4u; i++) {
                 if block.present[i] {

@@ -86,7 +86,7 @@ fn rows(
             write_finished(row, found, summed, label, finished);
             if GRADIENT {
                 for (var k = 0u; k < w.count; k++) {
-                    let block = load_block(w, k, !has_short_gradient());
+                    let block = gradient_block(w, k);
                     let bits = gradient_bits(finished, block);
                     for (var i = 0u; i < 4u; i++) {
                         if block.present[i] {
