@@ -5,6 +5,7 @@ use ndarray::{Array, ArrayView, ArrayViewD, Axis, Dimension, Slice};
 
 use crate::cpu::isa::{Instructions, Isa, Work, dispatch};
 use crate::layout::{Element, IGNORED};
+use crate::threads::{self, Order};
 
 /// An element that the host rounds to float32, or takes as a class index.
 trait Float: Copy {
@@ -189,14 +190,8 @@ impl<T: Label> Work for Search<'_, T> {
 
 fn first_bad<T: Label>(labels: &[T], classes: usize, ignore_index: Option<i64>) -> Option<BadLabel> {
     let search = |labels| dispatch(Instructions::best(), Search { labels, classes, ignore_index });
-    #[cfg(feature = "threads")]
-    let any = {
-        use rayon::prelude::*;
-        labels.par_chunks(1 << 18).any(search)
-    };
-    #[cfg(not(feature = "threads"))]
-    let any = search(labels);
-    if !any {
+    let found = threads::spread(labels.chunks(1 << 18).collect(), Order::Any, search);
+    if !found.contains(&true) {
         return None;
     }
     let is_bad = T::is_bad(classes, ignore_index);

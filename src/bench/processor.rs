@@ -12,7 +12,7 @@ pub fn processor() -> Option<String> {
 
 /// Threads that the CPU backend works with.
 pub fn threads() -> usize {
-    crate::cpu::threads()
+    crate::threads::count()
 }
 
 /// Bytes of the largest caches together, where the system says: each group of cores may have one of its own.

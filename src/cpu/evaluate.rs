@@ -14,9 +14,14 @@ use crate::layout::{IGNORED, RANK_NAN, Wanted};
 use crate::loss::{LossTerm, Prepared, Visitor, visit};
 use crate::records::{Records, RecordsMut};
 use crate::reduce::{BLOCK, Part, Push, Reducer, Results};
+use crate::threads::{self, Order};
 
 /// Predictions that are read at a time, about: they fit into a core's second cache with what comes of them.
 const STEP: usize = 1 << 16;
+/// Predictions of a piece, at least, where there are not enough for each thread to have some pieces of a step.
+const LEAST: usize = 1 << 15;
+/// So many predictions, or fewer, are left to one thread: before another one has woken they are done.
+const ALONE: usize = STEP;
 /// A gradient of so many elements, 16 MiB, goes past the caches.
 const STREAMED: usize = 1 << 22;
 /// Pieces that each thread has to have, at least, before pieces are made as large as whole blocks of rows.
@@ -79,22 +84,19 @@ pub(crate) fn evaluate(
     memory: &Memory,
 ) -> Result<()> {
     let classes = task.prepared.classes;
-    let streams = task.wanted.gradient && rows.len().saturating_mul(classes) >= STREAMED;
-    // Long rows are shared where there are few of them; elsewhere each thread has rows of its own, which it may have to read. The
-    // bits are the same.
-    let few = if batch.is_read() { threads() } else { SPARE * threads() };
+    let predictions = rows.len().saturating_mul(classes);
+    let streams = task.wanted.gradient && predictions >= STREAMED;
+    // Long rows are shared where there are few of them; elsewhere each thread has rows of its own. Rows that it has to read are read
+    // nearly in order. The bits are the same.
+    let few = if batch.is_read() { threads::count() } else { SPARE * threads::count() };
     let shared = parts::are_in(classes) && rows.len() < few;
-    let order = match (shared, batch.is_read()) {
-        (true, _) => Order::Alone,
-        (false, true) => Order::InTurn,
-        (false, false) => Order::Any,
-    };
+    let order = if batch.is_read() { Order::InTurn } else { Order::Any };
+    let order = (!shared && predictions > ALONE).then_some(order);
     let place = reducer.rows();
     let until_block = (BLOCK as u64 - place % BLOCK as u64) as usize % BLOCK;
-    let step = step(classes);
     // Pieces of whole blocks, as many of them as make a step: each thread adds up its own.
     let blocks = (STEP / classes.max(1) / BLOCK).max(1) * BLOCK;
-    let large = blocks.saturating_mul(classes) <= STEP || rows.len() >= SPARE * threads() * blocks;
+    let large = blocks.saturating_mul(classes) <= STEP || rows.len() >= SPARE * threads::count() * blocks;
     if large {
         let mut ends = Vec::new();
         if until_block > 0 && until_block < rows.len() {
@@ -108,7 +110,7 @@ pub(crate) fn evaluate(
         let parts = pieces(rows.start, &ends, outputs, order, |range, mut outputs| {
             memory.lend(|scratch| {
                 let mut part = reducer.part(place + (range.start - rows.start) as u64);
-                let step = if batch.is_read() { step } else { range.len() };
+                let step = if batch.is_read() { step(classes, STEP) } else { range.len() };
                 for start in range.clone().step_by(step) {
                     let some = start..range.end.min(start + step);
                     let mut outputs = outputs.take(some.len());
@@ -122,7 +124,8 @@ pub(crate) fn evaluate(
         }
         return Ok(());
     }
-    // Few rows, or long ones: pieces of a step, whose results are added up when all are there.
+    // Few rows, or long ones: pieces of a step or less, whose results are added up when all are there.
+    let step = step(classes, (predictions / (SPARE * threads::count())).clamp(LEAST, STEP));
     let ends: Vec<_> = (rows.start..rows.end).step_by(step).map(|start| rows.end.min(start + step)).collect();
     let mut own = Records::default();
     let mut outputs = outputs;
@@ -137,30 +140,19 @@ pub(crate) fn evaluate(
     Ok(())
 }
 
-/// Rows of a step: whole groups of lanes, if it has as many.
-fn step(classes: usize) -> usize {
-    let rows = STEP / classes.max(1);
+/// Rows that have about so many predictions: whole groups of lanes, if there are as many.
+fn step(classes: usize, predictions: usize) -> usize {
+    let rows = predictions / classes.max(1);
     if rows < LANES { rows.max(1) } else { rows / LANES * LANES }
 }
 
-/// Who takes which piece.
-#[derive(Clone, Copy, PartialEq)]
-enum Order {
-    /// This thread takes all of them.
-    Alone,
-    /// Each thread begins somewhere else.
-    Any,
-    /// Threads take the next one as they are free: where rows are read, they are read nearly in order.
-    InTurn,
-}
-
-/// Does the work for each piece; the results are in order. After a failure only pieces before it are still begun, so that the one
+/// Does the work for each piece, without an order on this thread alone; the results are in order. After a failure only pieces before it are still begun, so that the one
 /// that is told is always the first.
 fn pieces<T: Send>(
     first: usize,
     ends: &[usize],
     mut outputs: RecordsMut<'_>,
-    order: Order,
+    order: Option<Order>,
     work: impl Fn(Range<usize>, RecordsMut<'_>) -> Result<T> + Sync,
 ) -> Result<Vec<T>> {
     let starts = std::iter::once(first).chain(ends.iter().copied());
@@ -175,31 +167,13 @@ fn pieces<T: Send>(
         if result.is_err() {
             failed.fetch_min(place, Ordering::Relaxed);
         }
-        Some((place, result))
+        Some(result)
     };
-    #[cfg(feature = "threads")]
-    if order != Order::Alone {
-        use rayon::prelude::*;
-        let done: Vec<_> = if order == Order::Any {
-            cut.into_par_iter().filter_map(attempt).collect()
-        } else {
-            let mut done: Vec<_> = cut.into_iter().par_bridge().filter_map(attempt).collect();
-            done.sort_unstable_by_key(|(place, _)| *place);
-            done
-        };
-        return done.into_iter().map(|(_, result)| result).collect();
-    }
-    // Without threads there is no choice.
-    let _ = order;
-    cut.into_iter().filter_map(attempt).map(|(_, result)| result).collect()
-}
-
-/// Threads that rows are spread over.
-pub(crate) fn threads() -> usize {
-    #[cfg(feature = "threads")]
-    return rayon::current_num_threads();
-    #[cfg(not(feature = "threads"))]
-    1
+    let done = match order {
+        Some(order) => threads::spread(cut, order, attempt),
+        None => cut.into_iter().map(attempt).collect(),
+    };
+    done.into_iter().flatten().collect()
 }
 
 impl Scratch {

@@ -19,7 +19,5 @@ mod targets;
 mod terms;
 mod tile;
 
-#[cfg(all(feature = "threads", not(target_family = "wasm")))]
-pub(crate) use evaluate::threads;
 pub(crate) use evaluate::{Memory, Task, evaluate};
 pub(crate) use explain::explain;

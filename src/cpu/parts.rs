@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::isa::LANES;
 use super::source::Rows;
+use crate::threads::{self, Order};
 
 /// From so many classes on, 2 MiB of float32, a row has parts.
 const LONG: usize = 1 << 19;
@@ -29,27 +30,21 @@ pub(super) fn step(classes: usize) -> usize {
 
 /// Does the work for each part, over the threads there are if `shared`; the results are in order.
 pub(super) fn each<T: Send, R: Send>(shared: bool, parts: impl Iterator<Item = T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
-    #[cfg(feature = "threads")]
-    if shared {
-        let (parts, work) = (parts.collect::<Vec<_>>(), &work);
-        let mut results: Vec<_> = parts.iter().map(|_| None).collect();
-        let tasks = parts.into_iter().zip(&mut results);
-        over_threads(tasks.map(|(part, result)| -> Task<'_> { Box::new(move || *result = Some(work(part))) }).collect());
-        return results.into_iter().flatten().collect();
+    if !shared {
+        return parts.map(work).collect();
     }
-    // Without threads there is no choice.
-    let _ = shared;
-    parts.map(work).collect()
+    let (parts, work) = (parts.collect::<Vec<_>>(), &work);
+    let mut results: Vec<_> = parts.iter().map(|_| None).collect();
+    let tasks = parts.into_iter().zip(&mut results);
+    over_threads(tasks.map(|(part, result)| -> Task<'_> { Box::new(move || *result = Some(work(part))) }).collect());
+    results.into_iter().flatten().collect()
 }
 
-#[cfg(feature = "threads")]
 type Task<'t> = Box<dyn FnOnce() + Send + 't>;
 
-/// Whatever the tasks are: what divides them is compiled once, and not with every kernel.
-#[cfg(feature = "threads")]
+/// Whatever the tasks are: what spreads them is compiled once, and not with every kernel.
 fn over_threads(tasks: Vec<Task<'_>>) {
-    use rayon::prelude::*;
-    tasks.into_par_iter().for_each(|task| task());
+    threads::spread(tasks, Order::Any, |task| task());
 }
 
 #[cfg(test)]
