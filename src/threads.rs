@@ -1,7 +1,4 @@
-//! Work that is spread over threads: the one that has it to do, and those of rayon's current pool as they wake.
-//!
-//! Whoever asks begins at once, where a pool by itself would have to be woken first and its caller last: small batches would
-//! take as long as the two. The bits do not depend on who did what.
+//! Work that is spread over the threads of rayon's current pool. The bits do not depend on who did what.
 
 #[cfg(feature = "threads")]
 use std::sync::{Mutex, PoisonError};
@@ -16,29 +13,34 @@ pub(crate) fn count() -> usize {
     1
 }
 
-/// Who takes which item.
-#[derive(Clone, Copy, PartialEq)]
-pub(crate) enum Order {
-    /// Each thread begins somewhere else.
-    Any,
-    /// Threads take the next one as they are free.
-    InTurn,
+/// Who takes which item, and who begins.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Spread {
+    /// Threads take the next one as they are free; else each begins somewhere else.
+    pub in_turn: bool,
+    /// The thread that has the work to do begins with it, and others join it as they wake: of what is done sooner than they are all up
+    /// much is done by then. Elsewhere it makes room for them: a thread more than there are cores would have them change places.
+    pub brief: bool,
 }
 
 /// Does the work for each item; the results are in the order of the items.
 #[cfg(feature = "threads")]
-pub(crate) fn spread<T: Send, R: Send>(items: Vec<T>, order: Order, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+pub(crate) fn spread<T: Send, R: Send>(items: Vec<T>, how: Spread, work: impl Fn(T) -> R + Sync) -> Vec<R> {
     let threads = items.len().min(count());
     if threads <= 1 {
         return items.into_iter().map(work).collect();
     }
-    let queue = Queue::new(items, if order == Order::Any { threads } else { 1 });
+    let queue = Queue::new(items, if how.in_turn { 1 } else { threads });
     let all = Mutex::new(Vec::new());
     let take_part = |own| {
         let mut done: Vec<_> = std::iter::from_fn(|| queue.take(own)).map(|(place, item)| (place, work(item))).collect();
         all.lock().unwrap_or_else(PoisonError::into_inner).append(&mut done);
     };
-    rayon::in_place_scope(|scope| call(scope, 0, threads, &take_part));
+    if how.brief {
+        rayon::in_place_scope(|scope| call(scope, 0, threads, &take_part));
+    } else {
+        rayon::scope(|scope| call(scope, 0, threads, &take_part));
+    }
     let mut all = all.into_inner().unwrap_or_else(PoisonError::into_inner);
     all.sort_unstable_by_key(|(place, _)| *place);
     all.into_iter().map(|(_, result)| result).collect()
@@ -46,7 +48,7 @@ pub(crate) fn spread<T: Send, R: Send>(items: Vec<T>, order: Order, work: impl F
 
 /// Does the work for each item; without threads there is one order.
 #[cfg(not(feature = "threads"))]
-pub(crate) fn spread<T, R>(items: Vec<T>, _: Order, work: impl Fn(T) -> R) -> Vec<R> {
+pub(crate) fn spread<T, R>(items: Vec<T>, _: Spread, work: impl Fn(T) -> R) -> Vec<R> {
     items.into_iter().map(work).collect()
 }
 
@@ -85,11 +87,18 @@ impl<T> Queue<T> {
 mod tests {
     use super::*;
 
+    const EVERY: [Spread; 4] = [
+        Spread { in_turn: false, brief: false },
+        Spread { in_turn: false, brief: true },
+        Spread { in_turn: true, brief: false },
+        Spread { in_turn: true, brief: true },
+    ];
+
     #[test]
     fn every_item_is_worked_on_once_and_results_are_in_order() {
-        for order in [Order::Any, Order::InTurn] {
+        for how in EVERY {
             for items in [0, 1, 2, 3, 4, 5, 7, 64, 1000] {
-                let done = spread((0..items).collect(), order, |item: usize| 3 * item);
+                let done = spread((0..items).collect(), how, |item: usize| 3 * item);
                 assert_eq!(done, (0..items).map(|item| 3 * item).collect::<Vec<_>>());
             }
         }
@@ -100,12 +109,14 @@ mod tests {
     fn whatever_the_pool_and_within_it_too() {
         for threads in [1, 2, 3, 7] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads can be started");
-            let rows = |row| spread((0..50).collect(), Order::Any, |item: usize| row * item).into_iter().sum::<usize>();
-            let sums = pool.install(|| {
-                assert_eq!(count(), threads);
-                spread((0..50).collect(), Order::InTurn, rows)
-            });
-            assert_eq!(sums, (0..50).map(|row| row * 1225).collect::<Vec<_>>(), "{threads} threads");
+            for (outer, inner) in EVERY.into_iter().flat_map(|outer| EVERY.map(|inner| (outer, inner))) {
+                let rows = |row| spread((0..50).collect(), inner, |item: usize| row * item).into_iter().sum::<usize>();
+                let sums = pool.install(|| {
+                    assert_eq!(count(), threads);
+                    spread((0..50).collect(), outer, rows)
+                });
+                assert_eq!(sums, (0..50).map(|row| row * 1225).collect::<Vec<_>>(), "{threads} threads");
+            }
         }
     }
 

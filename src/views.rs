@@ -5,7 +5,7 @@ use ndarray::{Array, ArrayView, ArrayViewD, Axis, Dimension, Slice};
 
 use crate::cpu::isa::{Instructions, Isa, Work, dispatch};
 use crate::layout::{Element, IGNORED};
-use crate::threads::{self, Order};
+use crate::threads::{self, Spread};
 
 /// An element that the host rounds to float32, or takes as a class index.
 trait Float: Copy {
@@ -190,7 +190,7 @@ impl<T: Label> Work for Search<'_, T> {
 
 fn first_bad<T: Label>(labels: &[T], classes: usize, ignore_index: Option<i64>) -> Option<BadLabel> {
     let search = |labels| dispatch(Instructions::best(), Search { labels, classes, ignore_index });
-    let found = threads::spread(labels.chunks(1 << 18).collect(), Order::Any, search);
+    let found = threads::spread(labels.chunks(1 << 18).collect(), Spread::default(), search);
     if !found.contains(&true) {
         return None;
     }

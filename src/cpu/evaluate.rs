@@ -14,7 +14,7 @@ use crate::layout::{IGNORED, RANK_NAN, Wanted};
 use crate::loss::{LossTerm, Prepared, Visitor, visit};
 use crate::records::{Records, RecordsMut};
 use crate::reduce::{BLOCK, Part, Push, Reducer, Results};
-use crate::threads::{self, Order};
+use crate::threads::{self, Spread};
 
 /// Predictions that are read at a time, about: they fit into a core's second cache with what comes of them.
 const STEP: usize = 1 << 16;
@@ -22,6 +22,8 @@ const STEP: usize = 1 << 16;
 const LEAST: usize = 1 << 15;
 /// So many predictions, or fewer, are left to one thread: before another one has woken they are done.
 const ALONE: usize = STEP;
+/// So many are done before a pool has woken, and its caller after it, if the caller waits for it.
+const BRIEF: usize = 1 << 20;
 /// A gradient of so many elements, 16 MiB, goes past the caches.
 const STREAMED: usize = 1 << 22;
 /// Pieces that each thread has to have, at least, before pieces are made as large as whole blocks of rows.
@@ -90,8 +92,8 @@ pub(crate) fn evaluate(
     // nearly in order. The bits are the same.
     let few = if batch.is_read() { threads::count() } else { SPARE * threads::count() };
     let shared = parts::are_in(classes) && rows.len() < few;
-    let order = if batch.is_read() { Order::InTurn } else { Order::Any };
-    let order = (!shared && predictions > ALONE).then_some(order);
+    let spread = Spread { in_turn: batch.is_read(), brief: !batch.is_read() && predictions <= BRIEF };
+    let spread = (!shared && predictions > ALONE).then_some(spread);
     let place = reducer.rows();
     let until_block = (BLOCK as u64 - place % BLOCK as u64) as usize % BLOCK;
     // Pieces of whole blocks, as many of them as make a step: each thread adds up its own.
@@ -107,7 +109,7 @@ pub(crate) fn evaluate(
             end = rows.end.min(end + blocks);
             ends.push(end);
         }
-        let parts = pieces(rows.start, &ends, outputs, order, |range, mut outputs| {
+        let parts = pieces(rows.start, &ends, outputs, spread, |range, mut outputs| {
             memory.lend(|scratch| {
                 let mut part = reducer.part(place + (range.start - rows.start) as u64);
                 let step = if batch.is_read() { step(classes, STEP) } else { range.len() };
@@ -131,7 +133,7 @@ pub(crate) fn evaluate(
     let mut outputs = outputs;
     own.reset(Wanted { gradient: false, logsumexp: false, ..task.wanted }, true, rows.len(), classes);
     let mut all = outputs.with(&mut own);
-    pieces(rows.start, &ends, all.reborrow(), order, |range, mut outputs| {
+    pieces(rows.start, &ends, all.reborrow(), spread, |range, mut outputs| {
         memory.lend(|scratch| scratch.step(task, Ways { streams, shared }, batch, range, &mut outputs, None))
     })?;
     let mut gathered = Gathered::default();
@@ -146,13 +148,13 @@ fn step(classes: usize, predictions: usize) -> usize {
     if rows < LANES { rows.max(1) } else { rows / LANES * LANES }
 }
 
-/// Does the work for each piece, without an order on this thread alone; the results are in order. After a failure only pieces before it are still begun, so that the one
-/// that is told is always the first.
+/// Does the work for each piece, on this thread alone if it is not spread; the results are in order. After a failure only pieces before it
+/// are still begun, so that the one that is told is always the first.
 fn pieces<T: Send>(
     first: usize,
     ends: &[usize],
     mut outputs: RecordsMut<'_>,
-    order: Option<Order>,
+    spread: Option<Spread>,
     work: impl Fn(Range<usize>, RecordsMut<'_>) -> Result<T> + Sync,
 ) -> Result<Vec<T>> {
     let starts = std::iter::once(first).chain(ends.iter().copied());
@@ -169,8 +171,8 @@ fn pieces<T: Send>(
         }
         Some(result)
     };
-    let done = match order {
-        Some(order) => threads::spread(cut, order, attempt),
+    let done = match spread {
+        Some(how) => threads::spread(cut, how, attempt),
         None => cut.into_iter().map(attempt).collect(),
     };
     done.into_iter().flatten().collect()

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::isa::LANES;
 use super::source::Rows;
-use crate::threads::{self, Order};
+use crate::threads::{self, Spread};
 
 /// From so many classes on, 2 MiB of float32, a row has parts.
 const LONG: usize = 1 << 19;
@@ -44,7 +44,7 @@ type Task<'t> = Box<dyn FnOnce() + Send + 't>;
 
 /// Whatever the tasks are: what spreads them is compiled once, and not with every kernel.
 fn over_threads(tasks: Vec<Task<'_>>) {
-    threads::spread(tasks, Order::Any, |task| task());
+    threads::spread(tasks, Spread::default(), |task| task());
 }
 
 #[cfg(test)]

@@ -8,11 +8,12 @@ use super::tile::{SHORT, Tile};
 
 /// Elements that are pending before they go, at least: whole lines, and with the rest of [`ROOM`] no more than 16 KiB.
 const ENOUGH: usize = 960;
-/// As many, then sixteen short rows or a part of a long one, and what they run over.
-const ROOM: usize = ENOUGH + LANES * SHORT + LANES;
+/// Sixteen short rows or a part of a long one, and what they run over.
+const MOST: usize = LANES * SHORT + LANES;
+const ROOM: usize = ENOUGH + MOST;
 
 /// Gradients on their way to memory. Past the caches they go by lines: a store of part of one would wait for the rest to be
-/// read, and everything after it as well.
+/// read, and everything after it as well. Others are made where they belong, but for the last ones, which may run over.
 pub(super) struct Pending<'o> {
     elements: [f32; ROOM],
     count: usize,
@@ -32,12 +33,22 @@ impl<'o> Pending<'o> {
     /// Room for sixteen short rows, or a part of a long one.
     #[inline(always)]
     pub(super) fn room(&mut self) -> &mut [f32] {
-        &mut self.elements[self.count..]
+        if self.is_in_place() { &mut self.out[self.written..] } else { &mut self.elements[self.count..] }
+    }
+
+    /// Whether the next elements are made where they belong.
+    #[inline(always)]
+    fn is_in_place(&self) -> bool {
+        !self.streams && self.count == 0 && self.out.len() - self.written >= MOST
     }
 
     /// Counts elements that have been put there, and lets them go where they are enough.
     #[inline(always)]
     pub(super) fn add<I: Isa>(&mut self, i: I, count: usize) {
+        if self.is_in_place() {
+            self.written += count;
+            return;
+        }
         self.count += count;
         if self.count >= ENOUGH {
             self.write(i);
@@ -123,5 +134,78 @@ impl<'o> Pending<'o> {
         let start = self.written;
         self.written += count;
         &mut self.out[start..self.written]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::isa::{Instructions, Work, dispatch};
+
+    /// Adds numbers one after the other, so many at a time, and leaves some of them to somebody else.
+    struct Adds<'o, 'c> {
+        streams: bool,
+        out: &'o mut [f32],
+        counts: &'c [usize],
+    }
+
+    /// This many are somebody else's.
+    const SKIPPED: usize = 77;
+
+    impl Work for Adds<'_, '_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<I: Isa>(self, i: I) {
+            let mut pending = Pending::new(self.streams, self.out);
+            let mut next = 0.0;
+            for &count in self.counts {
+                if count == SKIPPED {
+                    for out in pending.skip(i, count) {
+                        *out = next;
+                        next += 1.0;
+                    }
+                    continue;
+                }
+                // As drivers do, over the end.
+                let room = &mut pending.room()[..count + LANES];
+                for (n, to) in room.iter_mut().enumerate() {
+                    *to = if n < count { next + n as f32 } else { -1.0 };
+                }
+                next += count as f32;
+                pending.add(i, count);
+            }
+            pending.finish(i);
+        }
+    }
+
+    #[test]
+    fn elements_are_where_they_belong() {
+        let most = LANES * SHORT;
+        let stretches: [&[usize]; 8] = [
+            &[1],
+            &[16, 17, 1],
+            &[1000; 12],
+            &[most, most, most],
+            &[3, 16, 1024, 100, SKIPPED, 7, 960, 7],
+            &[SKIPPED, 992, 8, most, 8],
+            &[160; 40],
+            &[most, 5, SKIPPED, SKIPPED, 1024, 1024, 15],
+        ];
+        for instructions in Instructions::ALL.into_iter().filter(|instructions| instructions.is_available()) {
+            for (counts, offset) in stretches.iter().flat_map(|counts| (0..LANES).map(move |offset| (counts, offset))) {
+                for streams in [false, true] {
+                    let all: usize = counts.iter().sum();
+                    let mut out = vec![f32::NAN; offset + all + LANES];
+                    dispatch(instructions, Adds { streams, out: &mut out[offset..][..all], counts });
+                    let name = format!("{counts:?} from {offset} on, streams={streams}, {instructions:?}");
+                    assert!(out[offset..][..all].iter().enumerate().all(|(n, &number)| number == n as f32), "{name}");
+                    assert!(
+                        out[..offset].iter().chain(&out[offset + all..]).all(|number| number.is_nan()),
+                        "{name}: beside it"
+                    );
+                }
+            }
+        }
     }
 }
