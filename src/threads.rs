@@ -15,6 +15,7 @@ pub(crate) fn count() -> usize {
 
 /// Who takes which item, and who begins.
 #[derive(Clone, Copy, Default)]
+#[cfg_attr(not(feature = "threads"), expect(dead_code, reason = "a thread alone has neither choice"))]
 pub(crate) struct Spread {
     /// Threads take the next one as they are free; else each begins somewhere else.
     pub in_turn: bool,
