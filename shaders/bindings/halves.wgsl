@@ -1,6 +1,7 @@
 // Rows one after the other, or alternating: float16, or bfloat16 as BRAIN says. Every format becomes float32, which holds it
 // exactly; arithmetic is in float32.
 @group(0) @binding(1) var<storage, read> predictions: array<vec2<u32>>;
+const IN_PLACE: bool = false;
 
 // Four predictions as float32 bits: element 4·quad and the three after it.
 fn load_quad(quad: u32) -> vec4<u32> {

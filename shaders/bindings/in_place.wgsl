@@ -1,4 +1,6 @@
 // The gradient takes the place of the predictions: a row is read before anything of it is written.
+const IN_PLACE: bool = true;
+
 fn load_quad(quad: u32) -> vec4<u32> {
     return gradient_word(quad);
 }

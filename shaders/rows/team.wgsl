@@ -31,6 +31,10 @@ fn rows(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         if walks_again() {
             summed = join_summed(sum_up(w, found.state, label), lane);
         }
+        if IN_PLACE && !DENSE {
+            // All lanes have read the label's prediction before one writes its derivative there: it comes from a neighbour.
+            label.bits = exchange_1(label.bits, lane, 1u);
+        }
         // One lane has the record to write; only a gradient takes all of them.
         if !spare && (GRADIENT || member == 0u) {
             let finished = finish(row, found, summed.terms, label);
