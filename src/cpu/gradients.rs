@@ -32,12 +32,16 @@ pub(super) struct Kept<'k, I: Isa> {
     pub of: OfKept<I>,
 }
 
-/// What the gradient of a row is made of, which all lanes have.
+/// What the gradient of a row is made of.
 pub(super) struct Sloped<'s, I: Isa, F: Fold> {
-    pub row: F::Row<I>,
-    pub of: Slopes<I>,
-    /// Of all of its derivatives.
+    /// The rows in the lanes, and which of them it is.
+    pub rows: &'s F::Row<I>,
+    pub of: &'s Slopes<I>,
+    pub lane: usize,
+    /// Of all of its derivatives, in all lanes.
     pub common: Option<F::Common<I>>,
+    /// The label's derivative, where no other class has a term.
+    pub of_label: f32,
     pub kept: Option<Kept<'s, I>>,
 }
 
@@ -71,16 +75,16 @@ impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for GradientDown<'_, '_, '_, I, F
                 }
             }
             Some(common) if !prepared.spreads() => {
-                let of_label = derivative::<I, F, T>(i, prepared, row, &down.label(i, goal, of.weight), of, Some(&common));
+                let of_label = label_derivatives::<I, F, T>(i, down.rows, row, goal, of, &common);
                 labelled_down::<I, F>(i, &common, &down.x.0[..classes], down.labels.class, of_label, derivatives);
             }
             Some(common) if const { T::CLOSED } => {
                 through_costs::<I, F, true>(i, &common, &down.x.0[..classes], &weighed.0, &mut derivatives.0);
             }
-            common => {
+            _ => {
                 for class in 0..classes {
                     let block = down.block(i, class);
-                    derivative::<I, F, T>(i, prepared, row, &block, of, common.as_ref()).store(&mut derivatives.0[class]);
+                    gradient::<I, F, T>(i, prepared, row, &block, of.pull, of.scale).store(&mut derivatives.0[class]);
                 }
             }
         }
@@ -128,19 +132,21 @@ pub(super) fn labelled_down<I: Isa, F: Fold>(
     }
 }
 
-/// The derivatives by a block's predictions, `scale` included.
+/// The derivatives by the labels of rows down the lanes, whose predictions are `goal`, where no other class has a term.
 #[inline(always)]
-fn derivative<I: Isa, F: Fold, T: LossTerm>(
+pub(super) fn label_derivatives<I: Isa, F: Fold, T: LossTerm>(
     i: I,
-    prepared: &Prepared,
+    rows: &Rows<'_>,
     row: &F::Row<I>,
-    block: &Block<I>,
+    goal: F32s<I>,
     of: &Slopes<I>,
-    common: Option<&F::Common<I>>,
+    common: &F::Common<I>,
 ) -> F32s<I> {
-    match common {
-        Some(common) if const { T::CLOSED } => F::through_cost::<I, true>(i, common, block.x, block.unchecked),
-        _ => gradient::<I, F, T>(i, prepared, row, block, of.pull, of.scale),
+    let label = Block::of_labels(i, rows, goal, of.weight);
+    if const { T::CLOSED } {
+        F::through_cost::<I, true>(i, common, label.x, label.unchecked)
+    } else {
+        gradient::<I, F, T>(i, rows.prepared, row, &label, of.pull, of.scale)
     }
 }
 
@@ -202,62 +208,47 @@ impl<I: Isa, F: Fold, T: LossTerm> Outlined<I> for GradientAcross<'_, '_, '_, '_
     #[inline(always)]
     fn run(self, i: I) {
         let Self { across, sloped, scratch, pending, .. } = self;
-        let Sloped { row, of, common, kept } = sloped;
-        let prepared = across.rows.prepared;
-        if of.standing.ignored.any() {
-            pending.fill(i, 0.0, across.range.len());
-        } else if of.standing.undefined.any() {
-            pending.fill(i, f32::NAN, across.range.len());
+        let Sloped { rows, of, lane, common, of_label, kept } = sloped;
+        let (prepared, lane) = (across.rows.prepared, *lane);
+        if of.standing.ignored.bits() >> lane & 1 != 0 {
+            return pending.fill(i, 0.0, across.range.len());
+        }
+        if of.standing.undefined.bits() >> lane & 1 != 0 {
+            return pending.fill(i, f32::NAN, across.range.len());
+        }
+        if let Some(common) = common
+            && (const { T::CLOSED } || !prepared.spreads())
+        {
+            let short = Short::<'_, '_, '_, '_, I, F> { across, common, kept: kept.as_ref(), pending };
+            if prepared.spreads() { short.all(i, scratch) } else { short.others(i, *of_label, scratch) }
         } else {
-            let mut walk = Derivatives::<'_, '_, I, F, T> { prepared, row, of, common: *common, pending, term: PhantomData };
-            match common {
-                Some(common) if !prepared.spreads() => walk.others(i, across, common, kept.as_ref(), scratch),
-                Some(common) if const { T::CLOSED } => walk.all(i, across, common, kept.as_ref(), scratch),
-                _ => across.walk(i, &mut scratch.widened, &mut walk),
-            }
+            let row = &F::lane(i, rows, lane);
+            let (pull, scale) = (of.pull.lane(i, lane), of.scale.lane(i, lane));
+            let mut walk = Derivatives::<'_, '_, I, F, T> { prepared, row, pull, scale, pending, term: PhantomData };
+            across.walk(i, &mut scratch.widened, &mut walk);
         }
     }
 }
 
-/// The derivatives of one row on their way.
-struct Derivatives<'s, 'o, I: Isa, F: Fold, T> {
-    prepared: &'s Prepared,
-    row: &'s F::Row<I>,
-    of: &'s Slopes<I>,
-    common: Option<F::Common<I>>,
+/// The derivatives of one row on their way, where they have short forms.
+struct Short<'s, 'r, 'a, 'o, I: Isa, F: Fold> {
+    across: &'s Across<'r, 'a>,
+    common: &'s F::Common<I>,
+    kept: Option<&'s Kept<'s, I>>,
     pending: &'s mut Pending<'o>,
-    term: PhantomData<T>,
 }
 
-impl<I: Isa, F: Fold, T: LossTerm> Derivatives<'_, '_, I, F, T> {
+impl<I: Isa, F: Fold> Short<'_, '_, '_, '_, I, F> {
+    /// All of them where no class but the label has a term: its derivative is `of_label`. Of what was kept, only a last register that is
+    /// not full is looked at again.
     #[inline(always)]
-    fn derivative(&self, i: I, block: &Block<I>) -> F32s<I> {
-        derivative::<I, F, T>(i, self.prepared, self.row, block, self.of, self.common.as_ref())
-    }
-
-    /// All of them where no class but the label has a term. Of what was kept, only the label's register and a last one that is not full
-    /// are looked at again.
-    #[inline(always)]
-    fn others(
-        &mut self,
-        i: I,
-        across: &Across<'_, '_>,
-        common: &F::Common<I>,
-        kept: Option<&Kept<'_, I>>,
-        scratch: &mut Scratch,
-    ) {
+    fn others(self, i: I, of_label: f32, scratch: &mut Scratch) {
+        let Self { across, common, kept, pending } = self;
         let (label, end) = (across.label as usize, across.range.end);
         for chunk in across.range.clone().step_by(Rows::CHUNK) {
             let count = Rows::CHUNK.min(end - chunk);
             let (full, rest) = (count / LANES, count % LANES);
-            // Outside of this stretch, it is none of its registers.
-            let of_label = label.wrapping_sub(chunk) / LANES;
-            let mut derivative = i.f32s(0.0);
-            if of_label * LANES < count {
-                let x = across.register(i, chunk + of_label * LANES, &mut scratch.widened);
-                derivative = self.derivative(i, &across.block(i, &x, chunk + of_label * LANES));
-            }
-            let (room, _) = self.pending.room().as_chunks_mut::<LANES>();
+            let (room, _) = pending.room().as_chunks_mut::<LANES>();
             let of_full = &mut room[..full];
             if let Some(kept) = kept {
                 let registers = &kept.registers[chunk / LANES..][..full];
@@ -274,24 +265,26 @@ impl<I: Isa, F: Fold, T: LossTerm> Derivatives<'_, '_, I, F, T> {
                 let x = across.register(i, end - rest, &mut scratch.widened);
                 F::through_others(i, common, i.f32s_of(&x)).store(&mut room[full]);
             }
-            if of_label * LANES < count {
-                derivative.store(&mut room[of_label]);
+            // Outside of this stretch, it is none of it.
+            if let Some(slot) = room.as_flattened_mut()[..count].get_mut(label.wrapping_sub(chunk)) {
+                *slot = of_label;
             }
-            self.pending.add(i, count);
+            pending.add(i, count);
         }
     }
 
     /// All of them where the loss is categorical.
     #[inline(always)]
-    fn all(&mut self, i: I, across: &Across<'_, '_>, common: &F::Common<I>, kept: Option<&Kept<'_, I>>, scratch: &mut Scratch) {
-        if let Some(kept) = kept {
-            return self.all_kept(i, across, common, kept, scratch);
+    fn all(self, i: I, scratch: &mut Scratch) {
+        if let Some(kept) = self.kept {
+            return self.all_kept(i, kept, scratch);
         }
+        let Self { across, common, pending, .. } = self;
         for chunk in across.range.clone().step_by(Rows::CHUNK) {
             let x = across.chunk(i, chunk, &mut scratch.widened);
             let (registers, rest) = x.as_chunks::<LANES>();
             let (coefficients, last) = across.coefficients(i, chunk, &mut scratch.weighed).as_chunks::<LANES>();
-            let (room, _) = self.pending.room().as_chunks_mut::<LANES>();
+            let (room, _) = pending.room().as_chunks_mut::<LANES>();
             let (groups, tail) = registers.as_chunks::<GROUP>();
             let (of_groups, of_tail) = coefficients.as_chunks::<GROUP>();
             let (rooms, room_of_tail) = room.split_at_mut(registers.len() - tail.len());
@@ -308,20 +301,21 @@ impl<I: Isa, F: Fold, T: LossTerm> Derivatives<'_, '_, I, F, T> {
                 let (x, coefficients, room) = ([register(rest, 0)], [register(last, 0)], &mut room[registers.len()..]);
                 through_costs::<I, F, true>(i, common, &x, &coefficients, room);
             }
-            self.pending.add(i, x.len());
+            pending.add(i, x.len());
         }
     }
 
     /// The same of what was kept. Only groups that hold a large prediction are looked at again.
     #[inline(always)]
-    fn all_kept(&mut self, i: I, across: &Across<'_, '_>, common: &F::Common<I>, kept: &Kept<'_, I>, scratch: &mut Scratch) {
+    fn all_kept(self, i: I, kept: &Kept<'_, I>, scratch: &mut Scratch) {
+        let Self { across, common, pending, .. } = self;
         let end = across.range.end;
         for chunk in across.range.clone().step_by(Rows::CHUNK) {
             let count = Rows::CHUNK.min(end - chunk);
             let (full, rest) = (count / LANES, count % LANES);
             let Scratch { widened, weighed, .. } = scratch;
             let (coefficients, last) = across.coefficients(i, chunk, weighed).as_chunks::<LANES>();
-            let (room, _) = self.pending.room().as_chunks_mut::<LANES>();
+            let (room, _) = pending.room().as_chunks_mut::<LANES>();
             let (groups, tail) = kept.registers[chunk / LANES..][..full].as_chunks::<GROUP>();
             let (of_groups, of_tail) = coefficients.as_chunks::<GROUP>();
             let (rooms, room_of_tail) = room.split_at_mut(full - tail.len());
@@ -342,10 +336,10 @@ impl<I: Isa, F: Fold, T: LossTerm> Derivatives<'_, '_, I, F, T> {
             }
             if rest > 0 {
                 let x = [across.register(i, end - rest, widened)];
-                let (room, _) = self.pending.room().as_chunks_mut::<LANES>();
+                let (room, _) = pending.room().as_chunks_mut::<LANES>();
                 through_costs::<I, F, true>(i, common, &x, &[register(last, 0)], &mut room[full..]);
             }
-            self.pending.add(i, count);
+            pending.add(i, count);
         }
     }
 }
@@ -424,10 +418,20 @@ pub(super) fn through_costs<I: Isa, F: Fold, const LARGE: bool>(
     }
 }
 
+/// The derivatives of one row on their way, where they have none.
+struct Derivatives<'s, 'o, I: Isa, F: Fold, T> {
+    prepared: &'s Prepared,
+    row: &'s F::Row<I>,
+    pull: F32s<I>,
+    scale: F32s<I>,
+    pending: &'s mut Pending<'o>,
+    term: PhantomData<T>,
+}
+
 impl<I: Isa, F: Fold, T: LossTerm> Walk<I> for Derivatives<'_, '_, I, F, T> {
     #[inline(always)]
     fn full(&mut self, i: I, first: usize, block: &Block<I>) {
-        let derivative = self.derivative(i, block);
+        let derivative = gradient::<I, F, T>(i, self.prepared, self.row, block, self.pull, self.scale);
         if let Some(room) = self.pending.room()[first % Rows::CHUNK..].first_chunk_mut() {
             derivative.store(room);
         }

@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 
 use super::folding::{fold_across, kept_room, merged, rows_down};
-use super::gradients::{GradientDown, Kept, Sloped, Slopes, gradient_of_row};
+use super::gradients::{GradientDown, Kept, Sloped, Slopes, gradient_of_row, label_derivatives};
 use super::isa::{Instructions, Isa, LANES, Line, Outlined, Work, dispatch, portably};
 use super::lanes::{F32s, Make, Mask, U32s};
 use super::losses::{BUSY, LossesDown};
@@ -327,27 +327,22 @@ impl Piece<'_> {
                 self.write_ranks(i, first, rows.count, of.unlabelled, i.u32s_of(&ranks));
             }
             if self.wanted.gradient {
-                for l in 0..rows.count {
-                    let of = Slopes {
-                        standing: Standing {
-                            ignored: of.standing.ignored.lane(i, l),
-                            undefined: of.standing.undefined.lane(i, l),
-                        },
-                        unlabelled: of.unlabelled,
-                        pull: of.pull.lane(i, l),
-                        scale: of.scale.lane(i, l),
-                        weight: of.weight.lane(i, l),
-                    };
-                    let row = F::lane(i, &folded.row, l);
-                    let common = F::common(i, prepared, &row, of.pull, of.scale);
-                    let mut sloped = Sloped::<I, F> { row, of, common, kept: None };
-                    if kept >> l & 1 != 0
-                        && let Some(common) = &common
-                        && let Some(of) = F::of_kept::<I>(i, prepared, common, &packed, l)
-                    {
-                        let registers = &bytemuck::cast_slice(&keep)[l * room..][..room];
-                        sloped.kept = Some(Kept { registers, of });
+                let row = &folded.row;
+                let common = F::common(i, prepared, row, of.pull, of.scale);
+                let (mut of_labels, mut of_kept) = ([0.0; LANES], [None; LANES]);
+                if let Some(common) = &common {
+                    if !prepared.spreads() {
+                        label_derivatives::<I, F, T>(i, &rows, row, goal, &of, common).store(&mut of_labels);
                     }
+                    if kept != 0 {
+                        F::of_kept(i, prepared, common, &packed, &mut of_kept[..rows.count]);
+                    }
+                }
+                for l in 0..rows.count {
+                    let common = common.as_ref().map(|common| F::common_lane(i, common, l));
+                    let registers = &bytemuck::cast_slice(&keep)[l * room..][..room];
+                    let kept = if kept >> l & 1 != 0 { of_kept[l].map(|of| Kept { registers, of }) } else { None };
+                    let sloped = Sloped::<I, F> { rows: row, of: &of, lane: l, common, of_label: of_labels[l], kept };
                     gradient_of_row::<I, F, T>(i, &across(l), &sloped, &mut scratch, &mut pending);
                 }
             }

@@ -42,6 +42,13 @@ impl<I: Isa> Block<I> {
         let (coefficient, unchecked) = (weigh(i, prepared, given, weight), weigh(i, prepared, raw, weight));
         Self { x, given, coefficient, is_label, bad, unchecked }
     }
+
+    /// The labels of rows down the lanes, whose predictions are `goal` and whose class weights `weight`, where no other class has a
+    /// term.
+    #[inline(always)]
+    pub(super) fn of_labels(i: I, rows: &Rows<'_>, goal: F32s<I>, weight: F32s<I>) -> Self {
+        Self::of(i, rows, goal, None, i.mask_of(u16::MAX), Some(weight))
+    }
 }
 
 /// Class weight times smoothed target.
@@ -325,12 +332,6 @@ impl<I: Isa> Outlined<I> for WeighDown<'_, '_, '_, I> {
 }
 
 impl<I: Isa> Down<'_, '_, I> {
-    /// The labels, whose predictions are `goal` and whose class weights `weight`, where no other class has a term.
-    #[inline(always)]
-    pub(super) fn label(&self, i: I, goal: F32s<I>, weight: F32s<I>) -> Block<I> {
-        Block::of(i, self.rows, goal, None, i.mask_of(u16::MAX), Some(weight))
-    }
-
     #[inline(always)]
     pub(super) fn block(&self, i: I, class: usize) -> Block<I> {
         let is_label = i.u32s(class as u32).eq(self.labels.class);

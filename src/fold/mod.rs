@@ -306,10 +306,10 @@ pub(crate) trait Fold {
     /// [`through`](Fold::through) of a slope of 0, times the scale: the class has no term.
     fn through_others<I: Isa>(i: I, common: &Self::Common<I>, x: F32s<I>) -> F32s<I>;
 
-    /// How what was kept of row `row` enters its derivatives; none where they would lack digits.
+    /// How what was kept of the first rows in the lanes enters their derivatives; none where these would lack digits.
     #[inline(always)]
-    fn of_kept<I: Isa>(_: I, _: &Prepared, _: &Self::Common<I>, _: &Self::Packed, _row: usize) -> Option<OfKept<I>> {
-        None
+    fn of_kept<I: Isa>(_: I, _: &Prepared, _: &Self::Common<I>, _: &Self::Packed, rows: &mut [Option<OfKept<I>>]) {
+        rows.fill(None);
     }
 
     /// [`through_cost`](Fold::through_cost) of what was kept of a class; `x` counts with `LARGE` alone.

@@ -471,19 +471,21 @@ impl Fold for Softmax {
 
     /// Exponentials were counted in a unit of each lane's own.
     #[inline(always)]
-    fn of_kept<I: Isa>(i: I, prepared: &Prepared, common: &Common<I>, packed: &Packed, row: usize) -> Option<OfKept<I>> {
+    fn of_kept<I: Isa>(i: I, prepared: &Prepared, common: &Common<I>, packed: &Packed, rows: &mut [Option<OfKept<I>>]) {
         let k = round(i, prepared.base.times(i, common.top));
         let part = exp2_fine(i, i.f32s(0.0) - prepared.base.part(i, common.top, k));
-        let k = packed.unit::<I>(i, row) - i.f32s(ONE_EXPONENT) - k;
-        let in_range = i.f32s(-127.0).lt(k) & k.lt(i.f32s(127.0));
-        let of_top = part * power_of_two(i, k);
-        let times = of_top * common.share;
-        // What is below the normal floats lacks digits.
-        let normal = i.f32s(f32::MIN_POSITIVE);
-        let good = in_range & !times.abs(i).lt(normal);
-        // Exponentials are a few roundings from each other where logits are the same.
-        let (least, large) = (normal.over(times.abs(i)), i.f32s(0.999).over(of_top));
-        (!(!good).any()).then_some(OfKept { times, least, large })
+        for (row, of) in rows.iter_mut().enumerate() {
+            let k = packed.unit::<I>(i, row) - i.f32s(ONE_EXPONENT) - k.lane(i, row);
+            let in_range = i.f32s(-127.0).lt(k) & k.lt(i.f32s(127.0));
+            let of_top = part.lane(i, row) * power_of_two(i, k);
+            let times = of_top * common.share.lane(i, row);
+            // What is below the normal floats lacks digits.
+            let normal = i.f32s(f32::MIN_POSITIVE);
+            let good = in_range & !times.abs(i).lt(normal);
+            // Exponentials are a few roundings from each other where logits are the same.
+            let (least, large) = (normal.over(times.abs(i)), i.f32s(0.999).over(of_top));
+            *of = (!(!good).any()).then_some(OfKept { times, least, large });
+        }
     }
 
     #[inline(always)]
