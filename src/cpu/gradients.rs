@@ -1,6 +1,7 @@
 //! Gradients of rows, in the lanes. Twin: what writes gradients in `shaders/terms.wgsl`.
 
 use std::marker::PhantomData;
+use std::slice::{from_mut, from_ref};
 
 use super::folding::PAIR;
 use super::isa::{Isa, LANES, Outlined};
@@ -239,8 +240,7 @@ struct Short<'s, 'r, 'a, 'o, I: Isa, F: Fold> {
 }
 
 impl<I: Isa, F: Fold> Short<'_, '_, '_, '_, I, F> {
-    /// All of them where no class but the label has a term: its derivative is `of_label`. Of what was kept, only a last register that is
-    /// not full is looked at again.
+    /// All of them where no class but the label has a term: its derivative is `of_label`.
     #[inline(always)]
     fn others(self, i: I, of_label: f32, scratch: &mut Scratch) {
         let Self { across, common, kept, pending } = self;
@@ -248,25 +248,34 @@ impl<I: Isa, F: Fold> Short<'_, '_, '_, '_, I, F> {
         for chunk in across.range.clone().step_by(Rows::CHUNK) {
             let count = Rows::CHUNK.min(end - chunk);
             let (full, rest) = (count / LANES, count % LANES);
-            let (room, _) = pending.room().as_chunks_mut::<LANES>();
-            let of_full = &mut room[..full];
-            if let Some(kept) = kept {
-                let registers = &kept.registers[chunk / LANES..][..full];
+            let room = &mut pending.room()[..count + LANES];
+            if let Some(kept) = kept
+                && full > 0
+            {
+                let registers = &kept.registers[chunk / LANES..][..count.div_ceil(LANES)];
+                let derivative = |e| kept.of.counted(i, i.f32s_of(e)) * kept.of.times;
+                if rest > 0
+                    && let Some(last) = room[..count].last_chunk_mut()
+                {
+                    derivative(&registers[full]).store(last);
+                }
+                let (room, _) = room.as_chunks_mut();
+                let (room, registers) = (&mut room[..full], &registers[..full]);
                 for n in 0..full {
-                    (kept.of.counted(i, i.f32s_of(&registers[n])) * kept.of.times).store(&mut of_full[n]);
+                    derivative(&registers[n]).store(&mut room[n]);
                 }
             } else {
-                let registers = &across.chunk(i, chunk, &mut scratch.widened).as_chunks::<LANES>().0[..full];
-                for n in 0..full {
-                    F::through_others(i, common, i.f32s_of(&registers[n])).store(&mut of_full[n]);
+                let (registers, last) = across.chunk(i, chunk, &mut scratch.widened).as_chunks();
+                let (room, _) = room.as_chunks_mut();
+                for n in 0..registers.len() {
+                    F::through_others(i, common, i.f32s_of(&registers[n])).store(&mut room[n]);
+                }
+                if !last.is_empty() {
+                    F::through_others(i, common, i.f32s_of(&register(last, 0))).store(&mut room[full]);
                 }
             }
-            if rest > 0 {
-                let x = across.register(i, end - rest, &mut scratch.widened);
-                F::through_others(i, common, i.f32s_of(&x)).store(&mut room[full]);
-            }
             // Outside of this stretch, it is none of it.
-            if let Some(slot) = room.as_flattened_mut()[..count].get_mut(label.wrapping_sub(chunk)) {
+            if let Some(slot) = room[..count].get_mut(label.wrapping_sub(chunk)) {
                 *slot = of_label;
             }
             pending.add(i, count);
@@ -305,40 +314,44 @@ impl<I: Isa, F: Fold> Short<'_, '_, '_, '_, I, F> {
         }
     }
 
-    /// The same of what was kept. Only groups that hold a large prediction are looked at again.
+    /// The same of what was kept. Only registers that hold a large prediction are looked at again.
     #[inline(always)]
     fn all_kept(self, i: I, kept: &Kept<'_, I>, scratch: &mut Scratch) {
         let Self { across, common, pending, .. } = self;
-        let end = across.range.end;
+        let (end, of) = (across.range.end, &kept.of);
         for chunk in across.range.clone().step_by(Rows::CHUNK) {
             let count = Rows::CHUNK.min(end - chunk);
             let (full, rest) = (count / LANES, count % LANES);
             let Scratch { widened, weighed, .. } = scratch;
-            let (coefficients, last) = across.coefficients(i, chunk, weighed).as_chunks::<LANES>();
-            let (room, _) = pending.room().as_chunks_mut::<LANES>();
-            let (groups, tail) = kept.registers[chunk / LANES..][..full].as_chunks::<GROUP>();
-            let (of_groups, of_tail) = coefficients.as_chunks::<GROUP>();
-            let (rooms, room_of_tail) = room.split_at_mut(full - tail.len());
+            let coefficients = across.coefficients(i, chunk, weighed);
+            let room = &mut pending.room()[..count + LANES];
+            if full == 0 {
+                let x = [across.register(i, chunk, widened)];
+                through_costs::<I, F, true>(i, common, &x, &[register(coefficients, 0)], room.as_chunks_mut().0);
+                pending.add(i, count);
+                continue;
+            }
+            let registers = &kept.registers[chunk / LANES..][..count.div_ceil(LANES)];
+            if rest > 0
+                && let (Some(coefficients), Some(last)) = (coefficients.last_chunk(), room[..count].last_chunk_mut())
+            {
+                let group = KeptGroup { common, of, kept: &registers[full..], coefficients: from_ref(coefficients) };
+                group.store::<F>(i, across, chunk + count - LANES, widened, from_mut(last));
+            }
+            let (groups, tail) = registers[..full].as_chunks::<GROUP>();
+            let (of_groups, of_tail) = coefficients.as_chunks::<LANES>().0.as_chunks::<GROUP>();
+            let (rooms, room_of_tail) = room.as_chunks_mut::<LANES>().0.split_at_mut(full - tail.len());
             let (rooms, _) = rooms.as_chunks_mut::<GROUP>();
             debug_assert!(
                 groups.len() == of_groups.len() && groups.len() == rooms.len(),
                 "groups without coefficients or room"
             );
             for n in 0..groups.len().min(of_groups.len()).min(rooms.len()) {
-                let group = KeptGroup { common, of: &kept.of, kept: &groups[n], coefficients: &of_groups[n] };
-                if group.store::<F>(i, &mut rooms[n]) {
-                    group.store_large::<F>(i, across, chunk + n * GROUP * LANES, widened, &mut rooms[n]);
-                }
+                let group = KeptGroup { common, of, kept: &groups[n], coefficients: &of_groups[n] };
+                group.store::<F>(i, across, chunk + n * GROUP * LANES, widened, &mut rooms[n]);
             }
-            let group = KeptGroup { common, of: &kept.of, kept: tail, coefficients: of_tail };
-            if group.store::<F>(i, room_of_tail) {
-                group.store_large::<F>(i, across, chunk + (full - tail.len()) * LANES, widened, room_of_tail);
-            }
-            if rest > 0 {
-                let x = [across.register(i, end - rest, widened)];
-                let (room, _) = pending.room().as_chunks_mut::<LANES>();
-                through_costs::<I, F, true>(i, common, &x, &[register(last, 0)], &mut room[full..]);
-            }
+            let group = KeptGroup { common, of, kept: tail, coefficients: of_tail };
+            group.store::<F>(i, across, chunk + (full - tail.len()) * LANES, widened, room_of_tail);
             pending.add(i, count);
         }
     }
@@ -353,23 +366,9 @@ struct KeptGroup<'g, I: Isa, C> {
 }
 
 impl<I: Isa, C> KeptGroup<'_, I, C> {
-    /// Stores the derivatives, and says whether one may be that by a large prediction.
+    /// Stores the derivatives. The predictions are of class `first` and those after it.
     #[inline(always)]
-    fn store<F: Fold<Common<I> = C>>(&self, i: I, room: &mut [[f32; LANES]]) -> bool {
-        let Self { common, of, kept, coefficients } = self;
-        let mut largest = i.f32s(0.0);
-        for n in 0..kept.len() {
-            let e = i.f32s_of(&kept[n]);
-            largest = e.max(largest);
-            let coefficient = i.f32s_of(&coefficients[n]);
-            F::kept_through_cost::<I, false>(i, common, e, of, coefficient, e).store(&mut room[n]);
-        }
-        (!largest.lt(of.large)).any()
-    }
-
-    /// Stores them with a look at the predictions, which are of class `first` and those after it.
-    #[inline(always)]
-    fn store_large<F: Fold<Common<I> = C>>(
+    fn store<F: Fold<Common<I> = C>>(
         &self,
         i: I,
         across: &Across<'_, '_>,
@@ -378,10 +377,21 @@ impl<I: Isa, C> KeptGroup<'_, I, C> {
         room: &mut [[f32; LANES]],
     ) {
         let Self { common, of, kept, coefficients } = self;
+        let mut largest = i.f32s(0.0);
         for n in 0..kept.len() {
-            let x = i.f32s_of(&across.register(i, first + n * LANES, widened));
             let (e, coefficient) = (i.f32s_of(&kept[n]), i.f32s_of(&coefficients[n]));
-            F::kept_through_cost::<I, true>(i, common, e, of, coefficient, x).store(&mut room[n]);
+            largest = e.max(largest);
+            F::kept_through_cost::<I, false>(i, common, e, of, coefficient, e).store(&mut room[n]);
+        }
+        if largest.lt(of.large).all() {
+            return;
+        }
+        for n in 0..kept.len() {
+            let (e, coefficient) = (i.f32s_of(&kept[n]), i.f32s_of(&coefficients[n]));
+            if !e.lt(of.large).all() {
+                let x = i.f32s_of(&across.register(i, first + n * LANES, widened));
+                F::kept_through_cost::<I, true>(i, common, e, of, coefficient, x).store(&mut room[n]);
+            }
         }
     }
 }

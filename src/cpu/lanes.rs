@@ -456,6 +456,11 @@ impl<I: Isa> Mask<I> {
         self.bits() != 0
     }
 
+    #[inline(always)]
+    pub(crate) fn all(self) -> bool {
+        self.bits() == u16::MAX
+    }
+
     /// One lane in all lanes.
     #[inline(always)]
     pub(crate) fn lane(self, isa: I, lane: usize) -> Self {

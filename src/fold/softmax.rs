@@ -484,7 +484,7 @@ impl Fold for Softmax {
             let good = in_range & !times.abs(i).lt(normal);
             // Exponentials are a few roundings from each other where logits are the same.
             let (least, large) = (normal.over(times.abs(i)), i.f32s(0.999).over(of_top));
-            *of = (!(!good).any()).then_some(OfKept { times, least, large });
+            *of = good.all().then_some(OfKept { times, least, large });
         }
     }
 
