@@ -541,6 +541,43 @@ fn of_rows_that_threads_share() {
     }
 }
 
+/// A masked class that has a term makes the loss infinite, and nothing else: its coefficient counts among the row's, wherever it stands.
+#[test]
+fn of_infinite_losses_are_numbers() {
+    const ROWS: usize = 19;
+    let setup = Setup { name: "masked terms", input: Input::Logits, extra: Extra::default() };
+    for (classes, dense) in
+        [2, 3, 10, 47, 100, 193, 300, 1029, 2100].into_iter().flat_map(|classes| [(classes, false), (classes, true)])
+    {
+        let mut problem = moderate::problem(classes as u64, &setup, dense, ROWS, classes, 1e-7);
+        problem.label_smoothing = if dense { 0.0 } else { 0.1 };
+        if let Targets::Dense(targets) = &mut problem.targets {
+            // None is all but alone: what is left of the others would have lost its digits.
+            for (index, target) in targets.iter_mut().enumerate() {
+                *target = [0.2, 0.3, 0.5][index % 3];
+            }
+        }
+        for (row, x) in problem.predictions.chunks_mut(classes).enumerate() {
+            x[row % classes] = f32::NEG_INFINITY;
+            if row % 3 == 0 && classes > 2 {
+                // The first that come, in some of the lanes or in all of them.
+                x[..classes / 2].fill(f32::NEG_INFINITY);
+            }
+        }
+        let want: Vec<f64> = (0..ROWS).flat_map(|row| slopes(&backends::part(&problem, row..row + 1))).collect();
+        for tested in all() {
+            let context = format!("dense={dense}, {classes} classes on {}", tested.name);
+            let outputs = Outputs { losses: true, ..outputs(Gradient::Of(Reduction::Sum)) };
+            let evaluation =
+                tested.evaluator.evaluate_blocking(&backends::loss(&problem), &Arrays::of(&problem).batch(), &outputs);
+            let evaluation = evaluation.expect("the problem is sound");
+            tolerance::check_gradient(&values(&evaluation), &want, classes, dense)
+                .unwrap_or_else(|why| panic!("{context}: {why}"));
+            assert!(evaluation.losses.iter().flatten().all(|&loss| loss == f32::INFINITY), "{context}: losses");
+        }
+    }
+}
+
 /// Long rows of every kind, which the CPU's first walk keeps exponentials of, or cannot: those of logits that climb, that leave
 /// lanes far behind each other, that are masked or huge. What else is asked for does not move a bit.
 #[test]
@@ -550,9 +587,8 @@ fn of_long_rows_of_every_kind() {
     {
         let mut problem = kinds::problem(classes as u64, Input::Logits, dense, kinds::ROW_KINDS, classes, 0);
         if let Targets::Dense(targets) = &mut problem.targets {
-            for (target, x) in targets.iter_mut().zip(&problem.predictions) {
-                // A masked class that is a target is a loss without bounds.
-                *target = if *x == f32::NEG_INFINITY || target.is_nan() { 0.0 } else { *target };
+            for target in targets.iter_mut().filter(|target| target.is_nan()) {
+                *target = 0.0;
             }
         }
         // bfloat16 has the first sixteen bits of a float.
@@ -587,9 +623,12 @@ fn of_long_rows_of_every_kind() {
 fn slopes(problem: &Problem) -> Vec<f64> {
     let x: Vec<f64> = problem.predictions.iter().copied().map(f64::from).collect();
     let top = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let target = |class: usize| match &problem.targets {
-        Targets::Classes(labels) => f64::from(labels[0] == class as i64),
-        Targets::Dense(dense) => f64::from(dense[class]),
+    let target = |class: usize| {
+        let given = match &problem.targets {
+            Targets::Classes(labels) => f64::from(labels[0] == class as i64),
+            Targets::Dense(dense) => f64::from(dense[class]),
+        };
+        given * (1.0 - problem.label_smoothing) + problem.label_smoothing / problem.classes as f64
     };
     let all: f64 = (0..x.len()).map(target).sum();
     let weight = |x: f64| if problem.input == Input::Logits { (x - top).exp() } else { x };

@@ -87,7 +87,7 @@ impl<'a> Story<'a> {
         if inputs.dense {
             inputs.targets.read_rows_f32(inputs.axis, row..row + 1, &mut dense)?;
         } else {
-            inputs.targets.read_i64(row..row + 1, &mut labels)?;
+            inputs.targets.read_labels(row..row + 1, inputs.classes, &mut labels)?;
         }
         let index = labels.first().copied();
         if let Some(index) = index

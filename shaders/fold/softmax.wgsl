@@ -7,7 +7,8 @@ struct State {
     // small for a float whose sum is not. −ONE before any: the empty state holds a phantom at LOWEST, and this takes it
     // out again.
     rest: f32,
-    // Σ coefficient, and Σ coefficient · (top − x) · SMALL: differences, and sums of both signs, may be beyond any float.
+    // Σ coefficient, and Σ coefficient · (top − x) · SMALL over logits that are not −∞: differences, and sums of both signs, may be
+    // beyond any float.
     weight: f32,
     gap: f32,
     special: u32,
@@ -123,7 +124,7 @@ fn absorb(before: State, block: Block) -> State {
         let counts = (block.coefficient != vec4<f32>(0.0)) & !missing;
         let gaps = select(vec4<f32>(0.0), block.coefficient * (vec4<f32>(SMALL * top) - SMALL * x), counts);
         s.gap += select(0.0, s.weight * (SMALL * top - SMALL * s.top), s.weight != 0.0) + sum(gaps);
-        s.weight += sum(select(vec4<f32>(0.0), block.coefficient, counts));
+        s.weight += sum(block.coefficient);
     }
     s.top = top;
     return s;

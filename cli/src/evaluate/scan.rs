@@ -162,7 +162,7 @@ impl Scan<'_> {
                 .fold(Heavy::default(), |most, (row, &weight)| most.or(Heavy { weight, row }));
             return Ok(Weights { kept: rows.len() as u64, weight: weights.iter().sum(), heaviest });
         }
-        labels.read(&inputs.targets, rows.clone())?;
+        labels.read(&inputs.targets, rows.clone(), inputs.classes)?;
         let kept = labels.check(&inputs.targets, rows.start, inputs.classes, self.ignore_index)?;
         let mut weight = kept as f64 * self.one_weight;
         let mut heaviest = if kept > 0 { Heavy { weight: self.one_weight, row: rows.start } } else { Heavy::default() };

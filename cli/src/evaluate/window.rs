@@ -68,7 +68,7 @@ impl<'f> Window<'f> {
         match &mut self.rows {
             Rows::Held(predictions, labels) => {
                 predictions.read(&inputs.predictions, inputs.axis, rows.clone())?;
-                labels.read(&inputs.targets, rows.clone())?;
+                labels.read(&inputs.targets, rows.clone(), inputs.classes)?;
             }
             Rows::HeldDense(predictions, targets) => {
                 predictions.read(&inputs.predictions, inputs.axis, rows.clone())?;
@@ -76,7 +76,7 @@ impl<'f> Window<'f> {
             }
             Rows::InFiles(predictions, labels) => {
                 predictions.begin_at(rows.start);
-                labels.read(&inputs.targets, rows.clone())?;
+                labels.read(&inputs.targets, rows.clone(), inputs.classes)?;
             }
             Rows::InFilesDense(predictions, targets) => {
                 predictions.begin_at(rows.start);

@@ -3,7 +3,7 @@
 use super::dtype::Dtype;
 use super::{FileError, Source};
 use ndarray::ArrayView;
-use std::fmt::Display;
+use std::fmt::Debug;
 use std::ops::Range;
 
 /// Labels that are looked at without a branch, few enough that a byte counts them.
@@ -64,12 +64,12 @@ impl Labels {
     /// Reads labels of the file that they were made for, in place of those before.
     ///
     /// # Errors
-    /// A float that is no whole number of int64, with its place; a file that cannot be read or has become shorter; elements
-    /// that the array does not have.
-    pub(crate) fn read(&mut self, source: &Source, range: Range<usize>) -> Result<(), FileError> {
+    /// A float that is no whole number of int64, with its place and the number of classes; a file that cannot be read or has become
+    /// shorter; elements that the array does not have.
+    pub(crate) fn read(&mut self, source: &Source, range: Range<usize>, classes: usize) -> Result<(), FileError> {
         match self {
             // Floats too, which have to be looked at one by one.
-            Self::I64(labels) => source.read_i64(range, labels),
+            Self::I64(labels) => source.read_labels(range, classes, labels),
             Self::I8(labels) => source.read_elements(range, labels),
             Self::U8(labels) => source.read_elements(range, labels),
             Self::I16(labels) => source.read_elements(range, labels),
@@ -97,10 +97,7 @@ impl Labels {
         ignore_index: Option<i64>,
     ) -> Result<usize, FileError> {
         let found = each_label!(self, labels => find(labels, classes, ignore_index));
-        found.map_err(|Bad { place, label }| match i64::try_from(label) {
-            Ok(label) => source.no_class(first + place, label, classes),
-            Err(_) => source.too_large(first + place, label),
-        })
+        found.map_err(|Bad { place, label }| source.no_class(first + place, label, classes))
     }
 
     /// Calls `take` with the place and the class of each label but the ignored ones. All have to be found good before.
@@ -111,8 +108,8 @@ impl Labels {
 
 impl Source {
     /// What is said of a label that is no class.
-    pub(crate) fn no_class(&self, row: usize, label: impl Display, classes: usize) -> FileError {
-        FileError::at_row(self.name(), row, format_args!("class index {label} is not among the {classes} classes"))
+    pub(crate) fn no_class(&self, row: usize, label: impl Debug, classes: usize) -> FileError {
+        FileError::at_row(self.name(), row, format_args!("class index {label:?} is not among the {classes} classes"))
     }
 }
 

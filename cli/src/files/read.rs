@@ -64,18 +64,18 @@ impl Source {
     /// The elements of `range` in row-major order as whole numbers, in place of what `out` held. bool reads as 0 and 1.
     ///
     /// # Errors
-    /// A float that is not a whole number, or a value outside i64's range, with its place; a file that cannot be read or
-    /// has become shorter; elements that the array does not have.
-    pub(crate) fn read_i64(&self, range: Range<usize>, out: &mut Vec<i64>) -> Result<(), FileError> {
+    /// A float that is not a whole number, or a value outside i64's range, with its place and the number of classes; a file that
+    /// cannot be read or has become shorter; elements that the array does not have.
+    pub(crate) fn read_labels(&self, range: Range<usize>, classes: usize, out: &mut Vec<i64>) -> Result<(), FileError> {
         if self.is_float() {
-            return self.read_whole_floats(range, out);
+            return self.read_whole_floats(range, classes, out);
         }
         let first = range.start;
         self.read_elements(range, out)?;
         if self.array().header.dtype == Dtype::U64 {
             // The upper half of u64 comes out negative.
             if let Some(at) = out.iter().position(|&value| value < 0) {
-                return Err(self.too_large(first + at, out[at] as u64));
+                return Err(self.no_class(first + at, out[at] as u64, classes));
             }
         }
         Ok(())
@@ -96,7 +96,7 @@ impl Source {
         self.fill(None, range, out)
     }
 
-    fn read_whole_floats(&self, range: Range<usize>, out: &mut Vec<i64>) -> Result<(), FileError> {
+    fn read_whole_floats(&self, range: Range<usize>, classes: usize, out: &mut Vec<i64>) -> Result<(), FileError> {
         // 2^63 and its negative are floats of every width that reaches them.
         const LIMIT: f64 = 9_223_372_036_854_775_808.0;
         self.check_range(&range, self.elements())?;
@@ -108,11 +108,11 @@ impl Source {
             for (at, &value) in floats.iter().enumerate() {
                 // NaN and the infinities differ from their whole part, or have none.
                 if !value.is_finite() || value.trunc() != value {
-                    let problem = format_args!("{value:?} is not a whole number, so no class index");
+                    let problem = format_args!("{value:?} is not a whole number, so none of the {classes} classes");
                     return Err(FileError::at_row(self.name(), start + at, problem));
                 }
                 if !(-LIMIT..LIMIT).contains(&value) {
-                    return Err(self.too_large(start + at, value));
+                    return Err(self.no_class(start + at, value, classes));
                 }
                 out.push(value as i64);
             }
@@ -134,10 +134,6 @@ impl Source {
         }
         let shape = shape_text(self.shape());
         Err(self.error(format_args!("rows {} to {} of {total} are asked for; the shape is {shape}", range.start, range.end)))
-    }
-
-    pub(super) fn too_large(&self, row: usize, value: impl fmt::Debug) -> FileError {
-        FileError::at_row(self.name(), row, format_args!("{value:?} is too large for a class index"))
     }
 
     fn error(&self, problem: impl fmt::Display) -> FileError {

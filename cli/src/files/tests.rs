@@ -165,5 +165,5 @@ fn read_everything(source: &Source) -> Result<(), FileError> {
             assert_eq!(rows.len(), elements);
         }
     }
-    source.read_i64(0..elements, &mut whole)
+    source.read_labels(0..elements, 5, &mut whole)
 }

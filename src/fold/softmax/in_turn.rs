@@ -258,7 +258,7 @@ impl<I: Isa> State<I> {
             // A logit of −∞ makes it infinite, or NaN where its coefficient is 0.
             if (!gaps.abs(i).lt(i.f32s(f32::INFINITY))).any() {
                 let impossible;
-                (gaps, weights, impossible) = i.call(Masked { small_top, x, coefficients, range });
+                (gaps, impossible) = i.call(Masked { small_top, x, coefficients, range });
                 self.impossible = self.impossible | impossible;
             }
             (gap, weight) = (gap + gaps.widen(), weight + weights.widen());
@@ -268,7 +268,6 @@ impl<I: Isa> State<I> {
             let (below, masked) = below(i, small_top, x);
             self.impossible = self.impossible | (masked & !coefficient.eq(zero));
             bad = coefficient.fma(zero, bad);
-            let coefficient = or_zero(i, !masked, coefficient);
             (gap, weight) = (gap + (coefficient * below).widen(), weight + coefficient.widen());
         }
         (self.gap, self.weight, *finite) = (gap, weight, bad);
@@ -404,7 +403,7 @@ fn below<I: Isa>(i: I, small_top: F32s<I>, x: F32s<I>) -> (F32s<I>, Mask<I>) {
     (or_zero(i, !masked, x.fma(i.f32s(-SMALL), small_top)), masked)
 }
 
-/// The gaps and the coefficients of a group with logits of −∞, without those of these, and where one of these has a coefficient.
+/// The gaps of a group with logits of −∞, without those of these, and where one of these has a coefficient.
 struct Masked<I: Isa, X, W> {
     small_top: F32s<I>,
     x: X,
@@ -413,20 +412,18 @@ struct Masked<I: Isa, X, W> {
 }
 
 impl<I: Isa, X: Registers<I>, W: Registers<I>> Outlined<I> for Masked<I, X, W> {
-    type Output = (F32s<I>, F32s<I>, Mask<I>);
+    type Output = (F32s<I>, Mask<I>);
 
     #[inline(always)]
     fn run(self, i: I) -> Self::Output {
         let zero = i.f32s(0.0);
-        let (mut gaps, mut weights, mut impossible) = (zero, zero, i.mask_of(0));
+        let (mut gaps, mut impossible) = (zero, i.mask_of(0));
         for n in self.range {
             let coefficient = self.coefficients.at(i, n);
             let (below, masked) = below(i, self.small_top, self.x.at(i, n));
             impossible = impossible | (masked & !coefficient.eq(zero));
-            let coefficient = or_zero(i, !masked, coefficient);
             gaps = coefficient.fma(below, gaps);
-            weights = weights + coefficient;
         }
-        (gaps, weights, impossible)
+        (gaps, impossible)
     }
 }

@@ -42,7 +42,8 @@ pub(crate) struct State<I: Isa> {
     pub(super) at_top: F32s<I>,
     /// Nothing, where they are not asked for.
     pub(super) moments: Moments<I>,
-    /// Σ coefficient, and Σ coefficient · (top − x) · SMALL: differences, and sums of both signs, may be beyond any float.
+    /// Σ coefficient, and Σ coefficient · (top − x) · SMALL over logits that are not −∞: differences, and sums of both signs, may be
+    /// beyond any float.
     pub(super) weight: F64s<I>,
     pub(super) gap: F64s<I>,
     /// A logit of −∞ has a coefficient.
@@ -286,13 +287,13 @@ impl<I: Isa> State<I> {
         let small_top = small * block.top;
         let (mut gaps, mut weights) = ([zero; PARTIALS], [zero; PARTIALS]);
         for d in 0..DEPTH {
-            let (x, mut coefficient) = (block.x[d], block.coefficients[d]);
+            let (x, coefficient) = (block.x[d], block.coefficients[d]);
             let mut below = x.fma(zero - small, small_top);
             if MASKED {
                 let masked = x.eq(i.f32s(f32::NEG_INFINITY));
                 self.impossible = self.impossible | (masked & !coefficient.eq(zero));
                 // By selection, not by multiplication: 0·∞ is NaN.
-                (coefficient, below) = (or_zero(i, !masked, coefficient), or_zero(i, !masked, below));
+                below = or_zero(i, !masked, below);
             }
             join(&mut gaps, d, coefficient, below);
             join(&mut weights, d, coefficient, one);

@@ -107,25 +107,25 @@ fn values_that_are_no_class_indices() {
         values[7] = value;
         folder.put("a.npy", &npy_of("<f8", &[2, 5], false, &values.map(f64::to_le_bytes).concat()));
         let source = folder.open("a.npy").unwrap();
-        source.read_i64(5..10, &mut whole).map(|()| whole.clone()).map_err(|error| folder.plain(&error))
+        source.read_labels(5..10, 4, &mut whole).map(|()| whole.clone()).map_err(|error| folder.plain(&error))
     };
     assert_eq!(read(-0.0).unwrap(), [3, 3, 0, 3, 3]);
     assert_eq!(read(-9_223_372_036_854_775_808.0).unwrap()[2], i64::MIN);
-    assert_eq!(read(2.5).unwrap_err(), "a.npy: row 7: 2.5 is not a whole number, so no class index");
-    assert_eq!(read(f64::NAN).unwrap_err(), "a.npy: row 7: NaN is not a whole number, so no class index");
-    assert_eq!(read(f64::INFINITY).unwrap_err(), "a.npy: row 7: inf is not a whole number, so no class index");
+    assert_eq!(read(2.5).unwrap_err(), "a.npy: row 7: 2.5 is not a whole number, so none of the 4 classes");
+    assert_eq!(read(f64::NAN).unwrap_err(), "a.npy: row 7: NaN is not a whole number, so none of the 4 classes");
+    assert_eq!(read(f64::INFINITY).unwrap_err(), "a.npy: row 7: inf is not a whole number, so none of the 4 classes");
     assert_eq!(
         read(9_223_372_036_854_775_808.0).unwrap_err(),
-        "a.npy: row 7: 9.223372036854776e18 is too large for a class index"
+        "a.npy: row 7: class index 9.223372036854776e18 is not among the 4 classes"
     );
 
     let values = [1, u64::MAX, 1 << 63].map(u64::to_be_bytes).concat();
     folder.put("u.npy", &npy_of(">u8", &[3], false, &values));
     let source = folder.open("u.npy").unwrap();
-    let error = source.read_i64(0..3, &mut whole).unwrap_err();
-    assert_eq!(folder.plain(&error), "u.npy: row 1: 18446744073709551615 is too large for a class index");
-    let error = source.read_i64(2..3, &mut whole).unwrap_err();
-    assert_eq!(folder.plain(&error), "u.npy: row 2: 9223372036854775808 is too large for a class index");
+    let error = source.read_labels(0..3, 4, &mut whole).unwrap_err();
+    assert_eq!(folder.plain(&error), "u.npy: row 1: class index 18446744073709551615 is not among the 4 classes");
+    let error = source.read_labels(2..3, 4, &mut whole).unwrap_err();
+    assert_eq!(folder.plain(&error), "u.npy: row 2: class index 9223372036854775808 is not among the 4 classes");
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn a_file_that_shrinks() {
     for error in [
         source.read_rows_f32(1, 0..1000, &mut rows).unwrap_err(),
         source.read_rows_f32(0, 0..10, &mut rows).unwrap_err(),
-        source.read_i64(9000..9001, &mut whole).unwrap_err(),
+        source.read_labels(9000..9001, 4, &mut whole).unwrap_err(),
     ] {
         assert!(folder.plain(&error).starts_with("a.npy: became shorter while it was read: "), "{error}");
     }

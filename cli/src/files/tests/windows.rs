@@ -61,11 +61,11 @@ fn check(source: &Source, dtype: Dtype, shape: &[usize]) {
         source.read_f64(range.clone(), &mut numbers).unwrap();
         assert_eq!(numbers, expected, "{shape:?} {dtype:?} {range:?}");
         whole.fill(-1);
-        source.read_i64(range.clone(), &mut whole).unwrap();
+        source.read_labels(range.clone(), 5, &mut whole).unwrap();
         assert_eq!(whole, expected.iter().map(|&value| value as i64).collect::<Vec<_>>(), "{shape:?} {dtype:?} {range:?}");
     }
     assert!(source.read_f64(0..elements + 1, &mut numbers).is_err());
-    assert!(source.read_i64(0..elements + 1, &mut whole).is_err());
+    assert!(source.read_labels(0..elements + 1, 5, &mut whole).is_err());
     check_types_of_the_library(source, dtype, shape);
 }
 
@@ -89,7 +89,7 @@ fn check_types_of_the_library(source: &Source, dtype: Dtype, shape: &[usize]) {
     let elements: usize = shape.iter().product();
     let mut labels = Labels::of(source);
     for range in ranges(elements) {
-        labels.read(source, range.clone()).unwrap();
+        labels.read(source, range.clone(), 5).unwrap();
         let (got, kept) = match labels.view() {
             xent::Indices::I8(view) => (view.iter().map(|&x| f64::from(x)).collect(), Dtype::I8),
             xent::Indices::U8(view) => (view.iter().map(|&x| f64::from(x)).collect(), Dtype::U8),
@@ -201,7 +201,7 @@ fn extreme_values_keep_their_meaning() {
     let mut whole = Vec::new();
     let mut rows = Vec::new();
     folder.put("a.npy", &npy_of("<i8", &[2], false, &[i64::MIN.to_le_bytes(), i64::MAX.to_le_bytes()].concat()));
-    folder.open("a.npy").unwrap().read_i64(0..2, &mut whole).unwrap();
+    folder.open("a.npy").unwrap().read_labels(0..2, 5, &mut whole).unwrap();
     assert_eq!(whole, [i64::MIN, i64::MAX]);
 
     let halves = [0x7c00_u16, 0xfc00, 0x0001, 0x83ff, 0x7bff, 0x8000, 0x7e00].map(u16::to_le_bytes).concat();
@@ -215,7 +215,7 @@ fn extreme_values_keep_their_meaning() {
     assert_eq!(rows, [0.1f32, f32::INFINITY, -0.0]);
 
     folder.put("b.npy", &npy_of("|b1", &[3], false, &[0, 1, 255]));
-    folder.open("b.npy").unwrap().read_i64(0..3, &mut whole).unwrap();
+    folder.open("b.npy").unwrap().read_labels(0..3, 5, &mut whole).unwrap();
     assert_eq!(whole, [0, 1, 1]);
 }
 
