@@ -253,16 +253,16 @@ impl<I: Isa, F: Fold> Short<'_, '_, '_, '_, I, F> {
                 && full > 0
             {
                 let registers = &kept.registers[chunk / LANES..][..count.div_ceil(LANES)];
-                let derivative = |e| kept.of.counted(i, i.f32s_of(e)) * kept.of.times;
                 if rest > 0
                     && let Some(last) = room[..count].last_chunk_mut()
                 {
-                    derivative(&registers[full]).store(last);
+                    // The last sixteen, whose lower lanes hold nothing: the register before it comes over them.
+                    kept.of.derivative(i, i.f32s_of(&registers[full])).store(last);
                 }
                 let (room, _) = room.as_chunks_mut();
                 let (room, registers) = (&mut room[..full], &registers[..full]);
                 for n in 0..full {
-                    derivative(&registers[n]).store(&mut room[n]);
+                    kept.of.derivative(i, i.f32s_of(&registers[n])).store(&mut room[n]);
                 }
             } else {
                 let (registers, last) = across.chunk(i, chunk, &mut scratch.widened).as_chunks();
@@ -326,6 +326,7 @@ impl<I: Isa, F: Fold> Short<'_, '_, '_, '_, I, F> {
             let coefficients = across.coefficients(i, chunk, weighed);
             let room = &mut pending.room()[..count + LANES];
             if full == 0 {
+                // Without a register before it, an odd end is kept in the lower lanes, or in the upper ones.
                 let x = [across.register(i, chunk, widened)];
                 through_costs::<I, F, true>(i, common, &x, &[register(coefficients, 0)], room.as_chunks_mut().0);
                 pending.add(i, count);
@@ -335,6 +336,7 @@ impl<I: Isa, F: Fold> Short<'_, '_, '_, '_, I, F> {
             if rest > 0
                 && let (Some(coefficients), Some(last)) = (coefficients.last_chunk(), room[..count].last_chunk_mut())
             {
+                // As above: the register before it comes over the lower lanes.
                 let group = KeptGroup { common, of, kept: &registers[full..], coefficients: from_ref(coefficients) };
                 group.store::<F>(i, across, chunk + count - LANES, widened, from_mut(last));
             }

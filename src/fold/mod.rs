@@ -103,6 +103,12 @@ pub(crate) struct OfKept<I: Isa> {
 }
 
 impl<I: Isa> OfKept<I> {
+    /// The derivative by a class without a term.
+    #[inline(always)]
+    pub(crate) fn derivative(&self, i: I, kept: F32s<I>) -> F32s<I> {
+        self.counted(i, kept) * self.times
+    }
+
     /// What was kept, or 0 where it adds nothing. A NaN stays.
     #[inline(always)]
     pub(crate) fn counted(&self, i: I, kept: F32s<I>) -> F32s<I> {
