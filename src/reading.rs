@@ -15,7 +15,8 @@ use crate::views::Floats;
 pub trait ReadRows<T>: Sync {
     /// Puts some rows into `out`: one after the other, in each the classes. There is room for just these, and what is in it
     /// before means nothing: all of it has to be written. Rows are counted from the beginning of the batch. On the CPU several
-    /// threads ask at once, nearly in order, each for rows of its own, and wait for them: the caller's, and others of rayon's current pool.
+    /// threads of rayon's current pool ask at once, nearly in order, each for rows of its own, and wait for them; of a small batch the
+    /// caller's alone does.
     /// Rows are asked for once, but for those that a GPU had when it failed and the CPU finishes.
     ///
     /// # Errors

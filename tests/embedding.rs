@@ -248,9 +248,13 @@ fn every_driver_in_place_and_in_an_arena() {
     let adapter = Application::plain().device.adapter_info();
     let features = if adapter.subgroup_max_size > 0 { optional_features() } else { wgpu::Features::empty() };
     let with_subgroups = Application::with(wgpu::Limits::default(), features);
-    for (app, classes) in [(&with_subgroups, [2, 10, 100, 2000, 20_000]), (&Application::plain(), [1, 4, 17, 1500, 17_001])] {
+    // Of the last two lengths, rows are teams of several subgroups.
+    let plain = Application::plain();
+    let lengths: [(_, &[usize]); 2] =
+        [(&with_subgroups, &[2, 10, 100, 2000, 20_000, 3000, 10_000]), (&plain, &[1, 4, 17, 1500, 17_001])];
+    for (app, classes) in lengths {
         let cache = Cache::default();
-        for classes in classes {
+        for &classes in classes {
             let data = Data::new(if classes > 1000 { 9 } else { 131 }, classes);
             let all = [Layout::Apart, Layout::InPlace, Layout::Arena].map(|layout| (smoothed(0.1), layout));
             for (loss, layout) in all.into_iter().chain([(smoothed(0.0), Layout::InPlace)]) {
@@ -259,6 +263,11 @@ fn every_driver_in_place_and_in_an_arena() {
                 let found = run(app, &cache, &descriptor, &data, layout);
                 check(&found, &everything(), &data, &loss, &format!("{loss:?}, {classes} classes, {layout:?}"));
             }
+            // Nothing uses a label before the gradient does.
+            let outputs = KernelOutputs { gradient: Some(Gradient::Of(Reduction::Sum)), ..KernelOutputs::default() };
+            let descriptor = KernelDescriptor { loss: smoothed(0.0), classes, outputs, ..KernelDescriptor::default() };
+            let found = run(app, &cache, &descriptor, &data, Layout::InPlace);
+            check(&found, &outputs, &data, &smoothed(0.0), &format!("the gradient alone in place, {classes} classes"));
         }
     }
 }

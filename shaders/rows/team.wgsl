@@ -32,8 +32,9 @@ fn rows(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             summed = join_summed(sum_up(w, found.state, label), lane);
         }
         if IN_PLACE && !DENSE {
-            // All lanes have read the label's prediction before one writes its derivative there: it comes from a neighbour.
-            label.bits = exchange_1(label.bits, lane, 1u);
+            // All lanes have read the label's prediction before one writes its derivative there: it comes from the team's other half, and
+            // so past a barrier where a team is more than a subgroup.
+            label.bits = exchange_1(label.bits, lane, TEAM / 2u);
         }
         // One lane has the record to write; only a gradient takes all of them.
         if !spare && (GRADIENT || member == 0u) {

@@ -26,7 +26,8 @@ const ALONE: usize = STEP;
 const BRIEF: usize = 1 << 20;
 /// A gradient of so many elements, 16 MiB, goes past the caches.
 const STREAMED: usize = 1 << 22;
-/// Pieces that each thread has to have, at least, before pieces are made as large as whole blocks of rows.
+/// Pieces that each thread has to have, at least, before pieces are made as large as whole blocks of rows, and of fewer than that as
+/// many as there can be.
 const SPARE: usize = 8;
 
 /// What is asked of the rows of a batch.

@@ -430,7 +430,7 @@ pub(super) fn through_costs<I: Isa, F: Fold, const LARGE: bool>(
     }
 }
 
-/// The derivatives of one row on their way, where they have none.
+/// The derivatives of one row on their way, where they have no short forms.
 struct Derivatives<'s, 'o, I: Isa, F: Fold, T> {
     prepared: &'s Prepared,
     row: &'s F::Row<I>,
