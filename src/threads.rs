@@ -14,7 +14,7 @@ pub(crate) fn count() -> usize {
 }
 
 /// Who takes which item, and who begins.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 #[cfg_attr(not(feature = "threads"), expect(dead_code, reason = "a thread alone has neither choice"))]
 pub(crate) struct Spread {
     /// Threads take the next one as they are free; else each begins somewhere else.

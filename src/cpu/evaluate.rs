@@ -22,7 +22,7 @@ const STEP: usize = 1 << 16;
 const LEAST: usize = 1 << 15;
 /// So many predictions, or fewer, are left to one thread: before another one has woken they are done.
 const ALONE: usize = STEP;
-/// So many are done before a pool has woken, and its caller after it, if the caller waits for it.
+/// So many, of all rows or of one that threads share, are done before a pool has woken, and its caller after it, if the caller waits.
 const BRIEF: usize = 1 << 20;
 /// A gradient of so many elements, 16 MiB, goes past the caches.
 const STREAMED: usize = 1 << 22;
@@ -47,8 +47,8 @@ pub(crate) struct Task<'a> {
 struct Ways {
     /// Gradients go past the caches.
     streams: bool,
-    /// The threads share each row.
-    shared: bool,
+    /// How threads share each row, if they do.
+    shared: Option<Spread>,
 }
 
 /// Memory of pieces that are worked on, kept for those after them.
@@ -95,6 +95,8 @@ pub(crate) fn evaluate(
     let shared = parts::are_in(classes) && rows.len() < few;
     let spread = Spread { in_turn: batch.is_read(), brief: !batch.is_read() && predictions <= BRIEF };
     let spread = (!shared && predictions > ALONE).then_some(spread);
+    // A row at a time, which has been read by then.
+    let shared = shared.then_some(Spread { in_turn: false, brief: classes <= BRIEF });
     let place = reducer.rows();
     let until_block = (BLOCK as u64 - place % BLOCK as u64) as usize % BLOCK;
     // Pieces of whole blocks, as many of them as make a step: each thread adds up its own.

@@ -56,7 +56,7 @@ impl Question<'_> {
             gradient: &mut [],
         };
         let (prepared, window, wanted) = (self.prepared, self.window, Wanted::default());
-        let piece = Piece { prepared, window, wanted, counts: false, scales: &[], streams: false, shared: false, records };
+        let piece = Piece { prepared, window, wanted, counts: false, scales: &[], streams: false, shared: None, records };
         piece.evaluate::<F, T>(Instructions::best());
         losses[0]
     }

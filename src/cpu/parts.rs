@@ -28,23 +28,27 @@ pub(super) fn step(classes: usize) -> usize {
     classes.div_ceil(COUNT).next_multiple_of(Rows::CHUNK)
 }
 
-/// Does the work for each part, over the threads there are if `shared`; the results are in order.
-pub(super) fn each<T: Send, R: Send>(shared: bool, parts: impl Iterator<Item = T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
-    if !shared {
+/// Does the work for each part, over the threads there are if they share it; the results are in order.
+pub(super) fn each<T: Send, R: Send>(
+    shared: Option<Spread>,
+    parts: impl Iterator<Item = T>,
+    work: impl Fn(T) -> R + Sync,
+) -> Vec<R> {
+    let Some(how) = shared else {
         return parts.map(work).collect();
-    }
+    };
     let (parts, work) = (parts.collect::<Vec<_>>(), &work);
     let mut results: Vec<_> = parts.iter().map(|_| None).collect();
     let tasks = parts.into_iter().zip(&mut results);
-    over_threads(tasks.map(|(part, result)| -> Task<'_> { Box::new(move || *result = Some(work(part))) }).collect());
+    over_threads(how, tasks.map(|(part, result)| -> Task<'_> { Box::new(move || *result = Some(work(part))) }).collect());
     results.into_iter().flatten().collect()
 }
 
 type Task<'t> = Box<dyn FnOnce() + Send + 't>;
 
 /// Whatever the tasks are: what spreads them is compiled once, and not with every kernel.
-fn over_threads(tasks: Vec<Task<'_>>) {
-    threads::spread(tasks, Spread::default(), |task| task());
+fn over_threads(how: Spread, tasks: Vec<Task<'_>>) {
+    threads::spread(tasks, how, |task| task());
 }
 
 #[cfg(test)]

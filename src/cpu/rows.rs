@@ -25,6 +25,7 @@ use crate::fold::{Fold, Loser};
 use crate::layout::{RANK_NAN, Wanted};
 use crate::loss::{LossTerm, Prepared};
 use crate::records::RecordsMut;
+use crate::threads::Spread;
 
 /// Bytes of rows that are folded before the first of them is walked over again: they are near until then, and what one walk reads
 /// and the next one writes comes close enough together for the memory to be busy with both.
@@ -50,8 +51,8 @@ pub(super) struct Piece<'a> {
     pub scales: &'a [f32],
     /// Gradients go past the caches: there are more of them than these hold.
     pub streams: bool,
-    /// The threads share each row.
-    pub shared: bool,
+    /// How threads share each row, if they do.
+    pub shared: Option<Spread>,
     pub records: RecordsMut<'a>,
 }
 

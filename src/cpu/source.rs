@@ -11,6 +11,7 @@ use crate::batch::{TargetSlice, Window};
 use crate::fold::{Loser, Registers};
 use crate::layout::Element;
 use crate::loss::Prepared;
+use crate::threads::Spread;
 
 /// Asks for memory that is going to be read. A core that works on what it reads keeps too few lines under way by itself: for each
 /// that it takes in it asks for one of the next window, which comes in several streams at once. Memory answers these faster than
@@ -208,8 +209,8 @@ pub(super) struct Rows<'a> {
     /// Whether what lies behind these is worth asking for. Behind what was just read lies another thread's.
     pub predictions_lie: bool,
     pub targets_lie: bool,
-    /// The threads share each of them: there are few, and they are long.
-    pub shared: bool,
+    /// How threads share each of them, if they do: there are few, and they are long.
+    pub shared: Option<Spread>,
 }
 
 impl<'a> Rows<'a> {
@@ -232,7 +233,7 @@ impl<'a> Rows<'a> {
             },
             predictions_lie: window.predictions_lie,
             targets_lie: window.targets_lie,
-            shared: false,
+            shared: None,
         }
     }
 

@@ -11,6 +11,7 @@ use crate::batch::TargetSlice;
 use crate::fold::Fold;
 use crate::layout::IGNORED;
 use crate::loss::Prepared;
+use crate::threads::Spread;
 
 /// Sixteen predictions with what belongs to them: classes of one row, or a class of sixteen rows.
 #[derive(Clone, Copy)]
@@ -91,7 +92,7 @@ impl<I: Isa> Labels<I> {
 
 /// The class of the first of a row's largest targets; 0 where there is none. Of a long row by several threads.
 #[inline(always)]
-fn first_maximum_of_row<I: Isa>(i: I, targets: &[f32], shared: bool) -> u32 {
+fn first_maximum_of_row<I: Isa>(i: I, targets: &[f32], shared: Option<Spread>) -> u32 {
     if !parts::are_in(targets.len()) {
         return i.call(FirstMaximum { targets }).1;
     }
@@ -348,7 +349,7 @@ mod tests {
 
     struct FirstMaximumOfRow<'a> {
         targets: &'a [f32],
-        shared: bool,
+        shared: Option<Spread>,
     }
 
     impl Work for FirstMaximumOfRow<'_> {
@@ -382,9 +383,9 @@ mod tests {
         ];
         for instructions in Instructions::ALL.into_iter().filter(|instructions| instructions.is_available()) {
             for (targets, class) in &cases {
-                for shared in [false, true] {
+                for shared in [None, Some(Spread::default())] {
                     let found = dispatch(instructions, FirstMaximumOfRow { targets, shared });
-                    assert_eq!(found as usize, *class, "{} classes, shared={shared}, {instructions:?}", targets.len());
+                    assert_eq!(found as usize, *class, "{} classes, shared={shared:?}, {instructions:?}", targets.len());
                 }
             }
         }
