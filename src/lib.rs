@@ -40,8 +40,8 @@
 //!
 //! # Features
 //!
-//! * `threads` (default): the CPU backend works on all cores, through rayon's current pool, and the caller's thread takes part in small
-//!   batches; and there is the module `bench`. Without it the library starts no thread but the one that waits for a GPU.
+//! * `threads` (default): the CPU backend works on all cores, through rayon's current pool, and the caller's thread takes part in brief
+//!   work; and there is the module `bench`. Without it the library starts no thread but the one that waits for a GPU.
 //! * `serde`: [`Totals`] and [`Metric`] can be stored, sums that are no numbers too.
 //!
 //! # Promises

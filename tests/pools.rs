@@ -46,6 +46,7 @@ fn bits(evaluation: &Evaluation) -> ([Vec<u32>; 3], [u64; 2], Totals) {
     let parts = [&evaluation.losses, &evaluation.logsumexp].map(|part| part.iter().flatten().map(|x| x.to_bits()).collect());
     let [losses, logsumexp] = parts;
     let gradient = evaluation.gradient.iter().flatten().map(|x| x.to_bits()).collect();
+    assert!(evaluation.totals.loss.is_finite(), "a sum that is no number is the same whoever adds it up");
     let mut counts = evaluation.totals.clone();
     let sums = [std::mem::take(&mut counts.loss), std::mem::take(&mut counts.weight)].map(f64::to_bits);
     ([losses, logsumexp, gradient], sums, counts)
@@ -77,12 +78,12 @@ fn wanted() -> Outputs {
 fn rows_on_both_sides_of_a_border() {
     let pools = pools();
     for (border, classes) in BORDERS.into_iter().flat_map(|border| CLASSES.map(|classes| (border, classes))) {
-        // The largest with rows of either driver, and of the middle ones as well as with both kinds of targets.
-        let (offsets, kinds): (&[usize], &[bool]) = match (border, classes) {
-            (4_194_304, 192 | 193) => continue,
-            (4_194_304, _) => (&[0, 1], &[false]),
-            _ => (&[0, 1, 2], &[false, true]),
-        };
+        // Of four million predictions, one number of classes for each driver and labels are enough.
+        let is_largest = border == BORDERS[2];
+        if is_largest && (classes == 192 || classes == 193) {
+            continue;
+        }
+        let (offsets, kinds): (&[usize], &[bool]) = if is_largest { (&[1, 2], &[false]) } else { (&[0, 1, 2], &[false, true]) };
         for (&offset, &dense) in offsets.iter().flat_map(|offset| kinds.iter().map(move |dense| (offset, dense))) {
             let rows = border / classes + offset - 1;
             let problem = problem(dense, rows, classes);
